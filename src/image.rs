@@ -1,0 +1,586 @@
+//! Views of pixels in memory: what a video frame or a decoded photo is to the rest of the crate.
+//!
+//! A view borrows its planes; nothing is copied. All seventeen formats are described by the same
+//! few numbers ([`Channel`]): which plane a component lies in, where its first sample is, how far
+//! apart its samples are and how far it is subsampled. Code that reads or draws pixels works on
+//! channels and never asks for a format by name.
+
+use thiserror::Error;
+
+/// Pixel layouts, named as GStreamer names them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum PixelFormat {
+    Rgb,
+    Bgr,
+    Rgba,
+    Bgra,
+    Rgbx,
+    Bgrx,
+    Argb,
+    Abgr,
+    Xrgb,
+    Xbgr,
+    I420,
+    Yv12,
+    Nv12,
+    Nv21,
+    Yuy2,
+    Uyvy,
+    Gray8,
+}
+
+/// What the components of a format mean.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ColorModel {
+    /// Components are red, green, blue.
+    Rgb,
+    /// Components are luma, blue difference, red difference.
+    Yuv,
+    /// One component, luma, over the full range.
+    Gray,
+}
+
+/// Where the samples of one component lie.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Channel {
+    /// Index of the plane.
+    pub plane: usize,
+    /// Byte offset of the first sample of a row.
+    pub offset: usize,
+    /// Bytes from one sample to the next.
+    pub step: usize,
+    /// log2 of the horizontal subsampling.
+    pub shift_x: u32,
+    /// log2 of the vertical subsampling.
+    pub shift_y: u32,
+}
+
+const fn channel(plane: usize, offset: usize, step: usize, shift_x: u32, shift_y: u32) -> Channel {
+    Channel {
+        plane,
+        offset,
+        step,
+        shift_x,
+        shift_y,
+    }
+}
+
+impl Channel {
+    /// Samples of this component in a row of an image `width` pixels wide.
+    pub fn width(&self, width: usize) -> usize {
+        width.div_ceil(1 << self.shift_x)
+    }
+
+    /// Rows of this component in an image `height` pixels high.
+    pub fn height(&self, height: usize) -> usize {
+        height.div_ceil(1 << self.shift_y)
+    }
+}
+
+impl PixelFormat {
+    /// Every format, for tests and caps.
+    pub const ALL: [Self; 17] = [
+        Self::Rgb,
+        Self::Bgr,
+        Self::Rgba,
+        Self::Bgra,
+        Self::Rgbx,
+        Self::Bgrx,
+        Self::Argb,
+        Self::Abgr,
+        Self::Xrgb,
+        Self::Xbgr,
+        Self::I420,
+        Self::Yv12,
+        Self::Nv12,
+        Self::Nv21,
+        Self::Yuy2,
+        Self::Uyvy,
+        Self::Gray8,
+    ];
+
+    pub fn color_model(self) -> ColorModel {
+        match self {
+            Self::I420 | Self::Yv12 | Self::Nv12 | Self::Nv21 | Self::Yuy2 | Self::Uyvy => {
+                ColorModel::Yuv
+            }
+            Self::Gray8 => ColorModel::Gray,
+            _ => ColorModel::Rgb,
+        }
+    }
+
+    pub fn planes(self) -> usize {
+        match self {
+            Self::I420 | Self::Yv12 => 3,
+            Self::Nv12 | Self::Nv21 => 2,
+            _ => 1,
+        }
+    }
+
+    /// The colour components in the order of [`ColorModel`]: three, or one for grey.
+    pub fn channels(self) -> &'static [Channel] {
+        const fn packed(step: usize, r: usize, g: usize, b: usize) -> [Channel; 3] {
+            [
+                channel(0, r, step, 0, 0),
+                channel(0, g, step, 0, 0),
+                channel(0, b, step, 0, 0),
+            ]
+        }
+        const fn biplanar(u: usize, v: usize) -> [Channel; 3] {
+            [
+                channel(0, 0, 1, 0, 0),
+                channel(1, u, 2, 1, 1),
+                channel(1, v, 2, 1, 1),
+            ]
+        }
+        const fn planar(u: usize, v: usize) -> [Channel; 3] {
+            [
+                channel(0, 0, 1, 0, 0),
+                channel(u, 0, 1, 1, 1),
+                channel(v, 0, 1, 1, 1),
+            ]
+        }
+        const fn yuv422(y: usize, u: usize, v: usize) -> [Channel; 3] {
+            [
+                channel(0, y, 2, 0, 0),
+                channel(0, u, 4, 1, 0),
+                channel(0, v, 4, 1, 0),
+            ]
+        }
+        const RGB: [Channel; 3] = packed(3, 0, 1, 2);
+        const BGR: [Channel; 3] = packed(3, 2, 1, 0);
+        const RGBX: [Channel; 3] = packed(4, 0, 1, 2);
+        const BGRX: [Channel; 3] = packed(4, 2, 1, 0);
+        const XRGB: [Channel; 3] = packed(4, 1, 2, 3);
+        const XBGR: [Channel; 3] = packed(4, 3, 2, 1);
+        const I420: [Channel; 3] = planar(1, 2);
+        // GStreamer's planes are in memory order: V comes first in YV12.
+        const YV12: [Channel; 3] = planar(2, 1);
+        const NV12: [Channel; 3] = biplanar(0, 1);
+        const NV21: [Channel; 3] = biplanar(1, 0);
+        const YUY2: [Channel; 3] = yuv422(0, 1, 3);
+        const UYVY: [Channel; 3] = yuv422(1, 0, 2);
+        const GRAY8: [Channel; 1] = [channel(0, 0, 1, 0, 0)];
+        match self {
+            Self::Rgb => &RGB,
+            Self::Bgr => &BGR,
+            Self::Rgba | Self::Rgbx => &RGBX,
+            Self::Bgra | Self::Bgrx => &BGRX,
+            Self::Argb | Self::Xrgb => &XRGB,
+            Self::Abgr | Self::Xbgr => &XBGR,
+            Self::I420 => &I420,
+            Self::Yv12 => &YV12,
+            Self::Nv12 => &NV12,
+            Self::Nv21 => &NV21,
+            Self::Yuy2 => &YUY2,
+            Self::Uyvy => &UYVY,
+            Self::Gray8 => &GRAY8,
+        }
+    }
+
+    /// The alpha component of the formats that have one.
+    pub fn alpha(self) -> Option<Channel> {
+        match self {
+            Self::Rgba | Self::Bgra => Some(channel(0, 3, 4, 0, 0)),
+            Self::Argb | Self::Abgr => Some(channel(0, 0, 4, 0, 0)),
+            _ => None,
+        }
+    }
+
+    /// Bytes that a row of plane `plane` uses in an image `width` pixels wide, padding left out.
+    pub fn row_bytes(self, plane: usize, width: usize) -> usize {
+        match self {
+            // Two pixels share four bytes; the last one has them to itself when the width is odd.
+            Self::Yuy2 | Self::Uyvy => width.div_ceil(2).saturating_mul(4),
+            Self::Nv12 | Self::Nv21 if plane == 1 => width.div_ceil(2) * 2,
+            Self::I420 | Self::Yv12 if plane > 0 => width.div_ceil(2),
+            _ => width.saturating_mul(self.channels()[0].step),
+        }
+    }
+
+    /// Rows of plane `plane` in an image `height` pixels high.
+    pub fn rows(self, plane: usize, height: usize) -> usize {
+        match self {
+            Self::I420 | Self::Yv12 | Self::Nv12 | Self::Nv21 if plane > 0 => height.div_ceil(2),
+            _ => height,
+        }
+    }
+}
+
+/// Luma coefficients (red, blue) of the three standards that video uses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum YuvMatrix {
+    #[default]
+    Bt601,
+    Bt709,
+    Bt2020,
+}
+
+/// How YUV samples stand for colours. Without meaning for RGB and grey.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Colorimetry {
+    pub matrix: YuvMatrix,
+    /// 0…255 instead of 16…235 (luma) and 16…240 (chroma).
+    pub full_range: bool,
+    /// Chroma samples lie on the left one of the two luma columns that they cover (MPEG-2, H.264)
+    /// instead of between them (JPEG, MPEG-1).
+    pub chroma_left: bool,
+}
+
+impl Colorimetry {
+    /// (Kr, Kb) of ITU-R BT.601, BT.709, BT.2020.
+    fn coefficients(self) -> (f32, f32) {
+        match self.matrix {
+            YuvMatrix::Bt601 => (0.299, 0.114),
+            YuvMatrix::Bt709 => (0.2126, 0.0722),
+            YuvMatrix::Bt2020 => (0.2627, 0.0593),
+        }
+    }
+
+    /// Scales and offset that bring samples to y in 0…255 and u, v about 0:
+    /// (luma scale, luma offset, chroma scale).
+    fn range(self) -> (f32, f32, f32) {
+        if self.full_range {
+            (1.0, 0.0, 1.0)
+        } else {
+            (255.0 / 219.0, 16.0, 255.0 / 224.0)
+        }
+    }
+
+    /// The numbers that [`YuvToRgb::apply`] needs.
+    pub fn to_rgb(self) -> YuvToRgb {
+        let (kr, kb) = self.coefficients();
+        let kg = 1.0 - kr - kb;
+        let (y_scale, y_offset, c_scale) = self.range();
+        YuvToRgb {
+            y_scale,
+            y_offset,
+            r_v: 2.0 * (1.0 - kr) * c_scale,
+            g_u: -2.0 * (1.0 - kb) * kb / kg * c_scale,
+            g_v: -2.0 * (1.0 - kr) * kr / kg * c_scale,
+            b_u: 2.0 * (1.0 - kb) * c_scale,
+        }
+    }
+
+    /// The YUV samples of an RGB colour (0…255 each), rounded.
+    pub fn from_rgb(self, [r, g, b]: [u8; 3]) -> [u8; 3] {
+        let (kr, kb) = self.coefficients();
+        let (y_scale, y_offset, c_scale) = self.range();
+        let [r, g, b] = [r, g, b].map(f32::from);
+        let y = kr * r + (1.0 - kr - kb) * g + kb * b;
+        let u = (b - y) / (2.0 * (1.0 - kb));
+        let v = (r - y) / (2.0 * (1.0 - kr));
+        // `as` clamps to 0…255.
+        [
+            (y / y_scale + y_offset).round() as u8,
+            (u / c_scale + 128.0).round() as u8,
+            (v / c_scale + 128.0).round() as u8,
+        ]
+    }
+}
+
+/// One colour conversion, ready to be applied to many samples.
+#[derive(Debug, Clone, Copy)]
+pub struct YuvToRgb {
+    y_scale: f32,
+    y_offset: f32,
+    r_v: f32,
+    g_u: f32,
+    g_v: f32,
+    b_u: f32,
+}
+
+impl YuvToRgb {
+    /// Samples 0…255 to red, green, blue, clamped to 0…255.
+    #[inline(always)]
+    pub fn apply(&self, y: f32, u: f32, v: f32) -> [f32; 3] {
+        let y = (y - self.y_offset) * self.y_scale;
+        let (u, v) = (u - 128.0, v - 128.0);
+        [
+            (y + self.r_v * v).clamp(0.0, 255.0),
+            (y + self.g_u * u + self.g_v * v).clamp(0.0, 255.0),
+            (y + self.b_u * u).clamp(0.0, 255.0),
+        ]
+    }
+}
+
+/// Why pixels in memory cannot be an image.
+#[derive(Debug, Error, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ImageError {
+    #[error("an image needs at least one pixel, got {width}×{height}")]
+    Empty { width: usize, height: usize },
+    #[error("{format:?} has {expected} planes, got {found}")]
+    Planes {
+        format: PixelFormat,
+        expected: usize,
+        found: usize,
+    },
+    #[error(
+        "plane {plane} of {format:?}: a row of {width} pixels needs {expected} bytes, the stride is {found}"
+    )]
+    Stride {
+        format: PixelFormat,
+        plane: usize,
+        width: usize,
+        expected: usize,
+        found: usize,
+    },
+    #[error(
+        "plane {plane} of {format:?}: {width}×{height} pixels need {expected} bytes, the buffer has {found}"
+    )]
+    TooSmall {
+        format: PixelFormat,
+        plane: usize,
+        width: usize,
+        height: usize,
+        expected: usize,
+        found: usize,
+    },
+}
+
+/// Size, format and colorimetry: all of an image but its pixels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ImageInfo {
+    pub width: usize,
+    pub height: usize,
+    pub format: PixelFormat,
+    pub colorimetry: Colorimetry,
+}
+
+impl ImageInfo {
+    /// Checks that planes of these (length, stride) in bytes hold the image.
+    fn check(&self, planes: &[(usize, usize)]) -> Result<(), ImageError> {
+        let Self {
+            width,
+            height,
+            format,
+            ..
+        } = *self;
+        if width == 0 || height == 0 {
+            return Err(ImageError::Empty { width, height });
+        }
+        if planes.len() != format.planes() {
+            return Err(ImageError::Planes {
+                format,
+                expected: format.planes(),
+                found: planes.len(),
+            });
+        }
+        for (plane, &(length, stride)) in planes.iter().enumerate() {
+            let row = format.row_bytes(plane, width);
+            if stride < row {
+                return Err(ImageError::Stride {
+                    format,
+                    plane,
+                    width,
+                    expected: row,
+                    found: stride,
+                });
+            }
+            // The last row need not be padded. Saturating: a hostile stride must not wrap round.
+            let expected = stride
+                .saturating_mul(format.rows(plane, height) - 1)
+                .saturating_add(row);
+            if length < expected {
+                return Err(ImageError::TooSmall {
+                    format,
+                    plane,
+                    width,
+                    height,
+                    expected,
+                    found: length,
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Bytes of one plane and the distance from one row to the next.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Plane<'a> {
+    pub data: &'a [u8],
+    pub stride: usize,
+}
+
+/// A borrowed image. Every row and sample that its size promises is there: `new` has checked.
+#[derive(Debug, Clone, Copy)]
+pub struct ImageView<'a> {
+    info: ImageInfo,
+    planes: [Plane<'a>; 3],
+}
+
+impl<'a> ImageView<'a> {
+    /// `planes` in memory order, as many as the format has.
+    pub fn new(info: ImageInfo, planes: &[Plane<'a>]) -> Result<Self, ImageError> {
+        let sizes: Vec<_> = planes.iter().map(|p| (p.data.len(), p.stride)).collect();
+        info.check(&sizes)?;
+        let mut own = [Plane::default(); 3];
+        own[..planes.len()].copy_from_slice(planes);
+        Ok(Self { info, planes: own })
+    }
+
+    /// Tightly packed RGB, 3·width·height bytes: what an image decoder gives.
+    pub fn rgb(data: &'a [u8], width: usize, height: usize) -> Result<Self, ImageError> {
+        let info = ImageInfo {
+            width,
+            height,
+            format: PixelFormat::Rgb,
+            colorimetry: Colorimetry::default(),
+        };
+        let stride = width.saturating_mul(3);
+        Self::new(info, &[Plane { data, stride }])
+    }
+
+    pub fn info(&self) -> &ImageInfo {
+        &self.info
+    }
+
+    pub fn width(&self) -> usize {
+        self.info.width
+    }
+
+    pub fn height(&self) -> usize {
+        self.info.height
+    }
+
+    pub fn plane(&self, index: usize) -> Plane<'a> {
+        self.planes[index]
+    }
+}
+
+/// Bytes of one plane that may be written.
+#[derive(Debug, Default)]
+pub struct PlaneMut<'a> {
+    pub data: &'a mut [u8],
+    pub stride: usize,
+}
+
+/// A borrowed image that may be drawn on; checked like [`ImageView`].
+#[derive(Debug)]
+pub struct ImageViewMut<'a> {
+    info: ImageInfo,
+    planes: [PlaneMut<'a>; 3],
+}
+
+impl<'a> ImageViewMut<'a> {
+    /// `planes` in memory order, as many as the format has.
+    pub fn new(info: ImageInfo, planes: Vec<PlaneMut<'a>>) -> Result<Self, ImageError> {
+        let sizes: Vec<_> = planes.iter().map(|p| (p.data.len(), p.stride)).collect();
+        info.check(&sizes)?;
+        let mut own: [PlaneMut<'a>; 3] = Default::default();
+        for (to, from) in own.iter_mut().zip(planes) {
+            *to = from;
+        }
+        Ok(Self { info, planes: own })
+    }
+
+    pub fn info(&self) -> &ImageInfo {
+        &self.info
+    }
+
+    /// The same image for reading.
+    pub fn as_view(&self) -> ImageView<'_> {
+        ImageView {
+            info: self.info,
+            planes: std::array::from_fn(|i| Plane {
+                data: &*self.planes[i].data,
+                stride: self.planes[i].stride,
+            }),
+        }
+    }
+
+    pub fn plane_mut(&mut self, index: usize) -> (&mut [u8], usize) {
+        let plane = &mut self.planes[index];
+        (plane.data, plane.stride)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn info(format: PixelFormat, width: usize, height: usize) -> ImageInfo {
+        ImageInfo {
+            width,
+            height,
+            format,
+            colorimetry: Colorimetry::default(),
+        }
+    }
+
+    #[test]
+    fn every_sample_of_every_format_lies_inside_its_row() {
+        for format in PixelFormat::ALL {
+            for width in 1..6 {
+                for c in format.channels().iter().chain(&format.alpha()) {
+                    let last = c.offset + (c.width(width) - 1) * c.step;
+                    assert!(
+                        last < format.row_bytes(c.plane, width),
+                        "{format:?} {width} {c:?}"
+                    );
+                    assert!(c.plane < format.planes());
+                    assert_eq!(c.height(3), format.rows(c.plane, 3));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn buffers_smaller_than_the_size_says_are_refused() {
+        let data = [0u8; 11];
+        // 2×2 RGB tightly packed needs 12 bytes.
+        let error = ImageView::rgb(&data, 2, 2).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "plane 0 of Rgb: 2×2 pixels need 12 bytes, the buffer has 11"
+        );
+        assert!(ImageView::rgb(&data, 0, 2).is_err());
+        assert!(ImageView::rgb(&data, usize::MAX, usize::MAX).is_err());
+        let planes = [Plane {
+            data: &data,
+            stride: 1,
+        }];
+        assert!(ImageView::new(info(PixelFormat::Gray8, 2, 2), &planes).is_err());
+        assert!(ImageView::new(info(PixelFormat::Nv12, 1, 1), &planes).is_err());
+    }
+
+    #[test]
+    fn the_last_row_needs_no_padding() {
+        // Stride 8: one padded row and 6 bytes of the second.
+        let data = [0u8; 14];
+        let planes = [Plane {
+            data: &data,
+            stride: 8,
+        }];
+        assert!(ImageView::new(info(PixelFormat::Rgb, 2, 2), &planes).is_ok());
+    }
+
+    #[test]
+    fn colours_survive_the_way_to_yuv_and_back() {
+        for matrix in [YuvMatrix::Bt601, YuvMatrix::Bt709, YuvMatrix::Bt2020] {
+            for full_range in [false, true] {
+                let c = Colorimetry {
+                    matrix,
+                    full_range,
+                    chroma_left: false,
+                };
+                for rgb in [[0, 0, 0], [255, 255, 255], [200, 30, 90], [10, 250, 128]] {
+                    let [y, u, v] = c.from_rgb(rgb).map(f32::from);
+                    let back = c.to_rgb().apply(y, u, v);
+                    for (a, b) in back.iter().zip(rgb) {
+                        // Half a step of rounding in each of three samples, times at most 2.1.
+                        assert!((a - f32::from(b)).abs() < 2.2, "{c:?} {rgb:?} {back:?}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn red_in_limited_bt601_has_the_samples_of_the_standard() {
+        // ITU-R BT.601: Y = 16 + 65.5, Cb = 128 − 37.8, Cr = 128 + 112.
+        assert_eq!(Colorimetry::default().from_rgb([255, 0, 0]), [81, 90, 240]);
+    }
+}
