@@ -1,5 +1,11 @@
 #![doc = "Face recognition for GStreamer, also under a mask."]
 #![deny(unsafe_code)]
 
+pub mod detect;
+pub mod embed;
 pub mod geometry;
 pub mod image;
+pub mod locate;
+pub mod pipeline;
+pub mod resize;
+pub mod runtime;

@@ -1,0 +1,203 @@
+//! Arithmetic on candidate boxes, as the widely used ports of MTCNN do it.
+//!
+//! Boxes count pixels from 1 and include both ends, a habit of the MATLAB original that the
+//! weights have learned; hence the `+ 1` and `− 1` below.
+
+use crate::geometry::{Landmarks, Point, Rect};
+
+/// Size of P-Net's receptive field, and its stride, in pixels of a pyramid level.
+pub const CELL: f32 = 12.0;
+const STRIDE: f32 = 2.0;
+
+/// A box that may be a face.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Candidate {
+    /// left, top, right, bottom
+    pub corners: [f32; 4],
+    pub score: f32,
+    /// What the network would move the corners by, in parts of width and height.
+    pub offsets: [f32; 4],
+}
+
+/// Whose area an overlap is measured against.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Overlap {
+    /// What both cover together: intersection over union.
+    Union,
+    /// The smaller one of both, so that a box within another counts as the same face.
+    Smaller,
+}
+
+impl Candidate {
+    /// The window of P-Net at this place of its output, in pixels of the image.
+    pub fn from_cell(x: usize, y: usize, scale: f32, score: f32, offsets: [f32; 4]) -> Self {
+        let place = |v: usize, end: f32| ((STRIDE * v as f32 + end) / scale).trunc();
+        Self {
+            corners: [place(x, 1.0), place(y, 1.0), place(x, CELL), place(y, CELL)],
+            score,
+            offsets,
+        }
+    }
+
+    pub fn is_finite(&self) -> bool {
+        self.score.is_finite()
+            && self.corners.iter().all(|v| v.is_finite())
+            && self.offsets.iter().all(|v| v.is_finite())
+    }
+
+    fn width(&self) -> f32 {
+        self.corners[2] - self.corners[0] + 1.0
+    }
+
+    fn height(&self) -> f32 {
+        self.corners[3] - self.corners[1] + 1.0
+    }
+
+    fn overlap(&self, other: &Self, kind: Overlap) -> f32 {
+        let [a, b] = [self.corners, other.corners];
+        let width = (a[2].min(b[2]) - a[0].max(b[0]) + 1.0).max(0.0);
+        let height = (a[3].min(b[3]) - a[1].max(b[1]) + 1.0).max(0.0);
+        let shared = width * height;
+        let [area, other] = [self, other].map(|c| c.width() * c.height());
+        shared
+            / match kind {
+                Overlap::Union => area + other - shared,
+                Overlap::Smaller => area.min(other),
+            }
+    }
+
+    /// Moves the corners by the offsets. P-Net's are in parts of right − left, those of the later
+    /// nets in parts of the width with both ends (`inclusive`).
+    pub fn refine(mut self, inclusive: bool) -> Self {
+        let extra = if inclusive { 0.0 } else { 1.0 };
+        let (width, height) = (self.width() - extra, self.height() - extra);
+        for (i, (corner, offset)) in self.corners.iter_mut().zip(self.offsets).enumerate() {
+            *corner += offset * if i % 2 == 0 { width } else { height };
+        }
+        self
+    }
+
+    /// The square about the same centre with the longer side, in whole pixels.
+    pub fn square(mut self) -> Self {
+        let [x1, y1, x2, y2] = self.corners;
+        let (width, height) = (x2 - x1, y2 - y1);
+        let side = width.max(height);
+        let (x, y) = (x1 + (width - side) / 2.0, y1 + (height - side) / 2.0);
+        self.corners = [x, y, x + side, y + side].map(f32::trunc);
+        self
+    }
+
+    /// The pixels that a later net looks at.
+    pub fn crop(&self) -> Rect {
+        let [x1, y1, x2, y2] = self.corners;
+        Rect::new(
+            x1 - 1.0,
+            y1 - 1.0,
+            (x2 - x1 + 1.0).max(1.0),
+            (y2 - y1 + 1.0).max(1.0),
+        )
+    }
+
+    pub fn rect(&self) -> Rect {
+        let [x1, y1, x2, y2] = self.corners;
+        Rect::from_corners(x1, y1, x2, y2)
+    }
+
+    /// Landmarks from O-Net's ten numbers: five x, five y, in parts of the box.
+    pub fn landmarks(&self, points: &[f32]) -> Landmarks {
+        Landmarks(std::array::from_fn(|i| Point {
+            x: self.corners[0] + self.width() * points[i] - 1.0,
+            y: self.corners[1] + self.height() * points[i + 5] - 1.0,
+        }))
+    }
+}
+
+/// Non-maximum suppression: of boxes that overlap by more than `limit` the one with the highest
+/// score stays. What remains is sorted by score, highest first; equal scores keep their order.
+pub fn suppress<T>(
+    mut items: Vec<T>,
+    limit: f32,
+    kind: Overlap,
+    candidate: impl Fn(&T) -> &Candidate,
+) -> Vec<T> {
+    items.sort_by(|a, b| candidate(b).score.total_cmp(&candidate(a).score));
+    let mut kept: Vec<T> = Vec::new();
+    for item in items {
+        let own = candidate(&item);
+        if kept
+            .iter()
+            .all(|k| candidate(k).overlap(own, kind) <= limit)
+        {
+            kept.push(item);
+        }
+    }
+    kept
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn candidate(corners: [f32; 4], score: f32) -> Candidate {
+        Candidate {
+            corners,
+            score,
+            offsets: [0.0; 4],
+        }
+    }
+
+    #[test]
+    fn the_first_cell_at_half_size_covers_the_first_24_pixels() {
+        // (2·0 + 1) / ½ = 2 and (2·0 + 12) / ½ = 24; the next cell starts 2 / ½ = 4 further on.
+        let c = Candidate::from_cell(0, 1, 0.5, 0.9, [0.0; 4]);
+        assert_eq!(c.corners, [2.0, 6.0, 24.0, 28.0]);
+    }
+
+    #[test]
+    fn refining_moves_corners_in_parts_of_the_size() {
+        let mut c = candidate([10.0, 20.0, 19.0, 39.0], 1.0);
+        c.offsets = [0.1, -0.1, 0.2, 0.0];
+        // 10 × 20 pixels with both ends, 9 × 19 without.
+        assert_eq!(c.refine(true).corners, [11.0, 18.0, 21.0, 39.0]);
+        assert_eq!(c.refine(false).corners, [10.9, 18.1, 20.8, 39.0]);
+    }
+
+    #[test]
+    fn squares_keep_the_centre_and_whole_pixels() {
+        let c = candidate([10.0, 20.0, 20.0, 41.0], 1.0).square();
+        // Side 21: left 10 + (10 − 21)/2 = 4.5, right 25.5, both cut to whole pixels.
+        assert_eq!(c.corners, [4.0, 20.0, 25.0, 41.0]);
+        assert_eq!(c.crop(), Rect::new(3.0, 19.0, 22.0, 22.0));
+    }
+
+    #[test]
+    fn suppression_keeps_the_best_of_each_place() {
+        let items = vec![
+            candidate([0.0, 0.0, 9.0, 9.0], 0.6),
+            candidate([1.0, 0.0, 10.0, 9.0], 0.9),
+            candidate([50.0, 50.0, 59.0, 59.0], 0.7),
+        ];
+        // 90 of 110 pixels are shared: .82.
+        let kept = suppress(items.clone(), 0.7, Overlap::Union, |c| c);
+        assert_eq!(kept.iter().map(|c| c.score).collect::<Vec<_>>(), [0.9, 0.7]);
+        let kept = suppress(items, 0.85, Overlap::Union, |c| c);
+        assert_eq!(kept.len(), 3);
+    }
+
+    #[test]
+    fn a_box_within_another_overlaps_the_smaller_one_whole() {
+        let big = candidate([0.0, 0.0, 99.0, 99.0], 0.9);
+        let small = candidate([10.0, 10.0, 19.0, 19.0], 0.8);
+        assert_eq!(big.overlap(&small, Overlap::Union), 0.01);
+        assert_eq!(big.overlap(&small, Overlap::Smaller), 1.0);
+    }
+
+    #[test]
+    fn landmarks_are_parts_of_the_box() {
+        let c = candidate([11.0, 21.0, 20.0, 40.0], 1.0);
+        let points = [0.0, 1.0, 0.5, 0.0, 0.0, 0.0, 0.0, 0.5, 0.0, 0.0];
+        let Landmarks(p) = c.landmarks(&points);
+        assert_eq!((p[0].x, p[0].y), (10.0, 20.0));
+        assert_eq!((p[1].x, p[2].x, p[2].y), (20.0, 15.0, 30.0));
+    }
+}

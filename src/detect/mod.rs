@@ -1,0 +1,339 @@
+//! Face detection with MTCNN (Zhang, Zhang, Li, Qiao 2016, <https://arxiv.org/abs/1604.02878>):
+//! P-Net proposes on a pyramid, R-Net sorts out, O-Net decides and gives the landmarks.
+
+mod boxes;
+mod pyramid;
+
+use std::fmt;
+use std::path::Path;
+
+use crate::geometry::{Landmarks, Rect};
+use crate::image::ImageView;
+use crate::resize::{Border, Filter, Layout, Resize, Resizer};
+use crate::runtime::{RuntimeError, Session, SessionOptions, Signature};
+use boxes::{Candidate, Overlap, suppress};
+use pyramid::{Pyramid, levels};
+
+/// What the metadata and the gallery call this detector.
+pub const NAME: &str = "mtcnn";
+
+/// Stage thresholds of the reference ports.
+pub const DEFAULT_THRESHOLDS: [f32; 3] = [0.6, 0.7, 0.7];
+/// Pyramid step of the reference ports: about half the area each.
+pub const DEFAULT_SCALE_FACTOR: f32 = 0.709;
+/// Shortest side in pixels of the smallest face looked for.
+pub const DEFAULT_MIN_FACE_SIZE: u32 = 40;
+/// Below P-Net's window of 12 pixels a level would enlarge the image, and find nothing more.
+pub const MIN_FACE_SIZES: std::ops::RangeInclusive<u32> = 12..=10_000;
+/// From hardly any levels to dozens.
+pub const SCALE_FACTORS: std::ops::RangeInclusive<f32> = 0.1..=0.95;
+
+/// Overlaps at which boxes count as one face (reference ports): within a level, between levels
+/// and after R-Net, after O-Net.
+const NMS_LEVEL: f32 = 0.5;
+const NMS: f32 = 0.7;
+
+/// Candidates of one level that are looked at, best first. Real scenes stay far below; the limit
+/// keeps a threshold of 0 from taking minutes.
+const MAX_CANDIDATES: usize = 5_000;
+
+/// Crops in one run of R-Net and of O-Net: enough to fill the machine, 3.5 MB at most.
+const BATCH: usize = 128;
+
+const PNET: Signature = Signature {
+    name: "MTCNN's P-Net",
+    input: &[-1, -1, -1, 3],
+    outputs: &[&[-1, -1, -1, 4], &[-1, -1, -1, 2]],
+};
+const RNET: Signature = Signature {
+    name: "MTCNN's R-Net",
+    input: &[-1, 24, 24, 3],
+    outputs: &[&[-1, 4], &[-1, 2]],
+};
+const ONET: Signature = Signature {
+    name: "MTCNN's O-Net",
+    input: &[-1, 48, 48, 3],
+    outputs: &[&[-1, 4], &[-1, 10], &[-1, 2]],
+};
+
+/// A face found.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Face {
+    /// Pixels of the image; may reach a little outside.
+    pub rect: Rect,
+    /// O-Net's probability, 0…1.
+    pub confidence: f32,
+    pub landmarks: Landmarks,
+}
+
+/// What to look for.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Params {
+    /// Shortest side in pixels of the smallest face looked for, [`MIN_FACE_SIZES`].
+    pub min_face_size: u32,
+    /// Least probabilities of P-Net, R-Net and O-Net, 0…1.
+    pub thresholds: [f32; 3],
+    /// From one pyramid level to the next, [`SCALE_FACTORS`].
+    pub scale_factor: f32,
+    /// The largest faces only; 0 for all.
+    pub max_faces: usize,
+    /// Where to look, in pixels; everywhere if empty. A face is reported once where regions overlap.
+    pub regions: Vec<Rect>,
+}
+
+impl Default for Params {
+    fn default() -> Self {
+        Self {
+            min_face_size: DEFAULT_MIN_FACE_SIZE,
+            thresholds: DEFAULT_THRESHOLDS,
+            scale_factor: DEFAULT_SCALE_FACTOR,
+            max_faces: 0,
+            regions: Vec::new(),
+        }
+    }
+}
+
+/// The three networks and their scratch memory. One per thread.
+pub struct Detector {
+    pnet: Session,
+    rnet: Session,
+    onet: Session,
+    resizer: Resizer,
+    pyramid: Pyramid,
+    tensor: Vec<f32>,
+}
+
+impl fmt::Debug for Detector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Detector").finish_non_exhaustive()
+    }
+}
+
+impl Detector {
+    /// The networks that are part of this library.
+    pub fn built_in(options: &SessionOptions) -> Result<Self, RuntimeError> {
+        let net = |name, bytes, signature| Session::from_bytes(name, bytes, signature, options);
+        Ok(Self::new(
+            net(
+                "pnet (built in)",
+                include_bytes!("../../models/pnet.onnx"),
+                &PNET,
+            )?,
+            net(
+                "rnet (built in)",
+                include_bytes!("../../models/rnet.onnx"),
+                &RNET,
+            )?,
+            net(
+                "onet (built in)",
+                include_bytes!("../../models/onet.onnx"),
+                &ONET,
+            )?,
+        ))
+    }
+
+    /// `pnet.onnx`, `rnet.onnx` and `onet.onnx` in a folder; inputs and outputs as those in
+    /// `models/`.
+    pub fn from_folder(folder: &Path, options: &SessionOptions) -> Result<Self, RuntimeError> {
+        let net = |name, signature| Session::from_file(&folder.join(name), signature, options);
+        Ok(Self::new(
+            net("pnet.onnx", &PNET)?,
+            net("rnet.onnx", &RNET)?,
+            net("onet.onnx", &ONET)?,
+        ))
+    }
+
+    fn new(pnet: Session, rnet: Session, onet: Session) -> Self {
+        Self {
+            pnet,
+            rnet,
+            onet,
+            resizer: Resizer::default(),
+            pyramid: Pyramid::default(),
+            tensor: Vec::new(),
+        }
+    }
+
+    /// The faces of an image, surest first.
+    pub fn detect(&mut self, view: &ImageView, params: &Params) -> Result<Vec<Face>, RuntimeError> {
+        let whole = Rect::new(0.0, 0.0, view.width() as f32, view.height() as f32);
+        let mut candidates = Vec::new();
+        if params.regions.is_empty() {
+            self.propose(view, whole, params, &mut candidates)?;
+        }
+        for region in &params.regions {
+            let region = region.intersection(&whole);
+            let region = Rect::from_corners(
+                region.x.floor(),
+                region.y.floor(),
+                region.right().ceil(),
+                region.bottom().ceil(),
+            );
+            self.propose(view, region, params, &mut candidates)?;
+        }
+        let candidates = suppress(candidates, NMS, Overlap::Union, |c| c)
+            .into_iter()
+            .map(|c| c.refine(false).square())
+            .collect();
+        let candidates = self.sort_out(view, params.thresholds[1], candidates)?;
+        let mut faces = self.decide(view, params.thresholds[2], &candidates)?;
+        if params.max_faces > 0 && faces.len() > params.max_faces {
+            faces.sort_by(|a, b| b.rect.area().total_cmp(&a.rect.area()));
+            faces.truncate(params.max_faces);
+            faces.sort_by(|a, b| b.confidence.total_cmp(&a.confidence));
+        }
+        Ok(faces)
+    }
+
+    /// P-Net on every level of a region.
+    fn propose(
+        &mut self,
+        view: &ImageView,
+        region: Rect,
+        params: &Params,
+        candidates: &mut Vec<Candidate>,
+    ) -> Result<(), RuntimeError> {
+        self.pyramid.start();
+        let min_face = params.min_face_size.max(*MIN_FACE_SIZES.start()) as f32;
+        let factor = params
+            .scale_factor
+            .clamp(*SCALE_FACTORS.start(), *SCALE_FACTORS.end());
+        for level in levels(region.width, region.height, min_face, factor) {
+            self.tensor.resize(level.width * level.height * 3, 0.0);
+            self.pyramid
+                .level(view, region, &level, &mut self.resizer, &mut self.tensor);
+            let shape = [1, level.width, level.height, 3];
+            let outputs = self.pnet.run(shape, &self.tensor)?;
+            let (_, offsets) = outputs.get(0)?;
+            let (shape, scores) = outputs.get(1)?;
+            // Columns first, as the input.
+            let rows = shape.get(2).map_or(1, |&rows| rows.max(1) as usize);
+            let mut found: Vec<_> = scores
+                .chunks_exact(2)
+                .zip(offsets.chunks_exact(4))
+                .enumerate()
+                .filter(|(_, (score, _))| score[1] >= params.thresholds[0])
+                .map(|(i, (score, o))| {
+                    let offsets = [o[0], o[1], o[2], o[3]];
+                    Candidate::from_cell(i / rows, i % rows, level.scale, score[1], offsets)
+                })
+                .filter(Candidate::is_finite)
+                .collect();
+            if found.len() > MAX_CANDIDATES {
+                found.sort_by(|a, b| b.score.total_cmp(&a.score));
+                found.truncate(MAX_CANDIDATES);
+            }
+            candidates.extend(
+                suppress(found, NMS_LEVEL, Overlap::Union, |c| c)
+                    .into_iter()
+                    .map(|mut c| {
+                        c.corners[0] += region.x;
+                        c.corners[1] += region.y;
+                        c.corners[2] += region.x;
+                        c.corners[3] += region.y;
+                        c
+                    }),
+            );
+        }
+        Ok(())
+    }
+
+    /// R-Net: drops what is no face and refines the rest.
+    fn sort_out(
+        &mut self,
+        view: &ImageView,
+        threshold: f32,
+        candidates: Vec<Candidate>,
+    ) -> Result<Vec<Candidate>, RuntimeError> {
+        let mut kept = Vec::new();
+        for batch in candidates.chunks(BATCH) {
+            fill_crops(&mut self.tensor, &mut self.resizer, view, batch, 24);
+            let outputs = self.rnet.run([batch.len(), 24, 24, 3], &self.tensor)?;
+            let (_, offsets) = outputs.get(0)?;
+            let (_, scores) = outputs.get(1)?;
+            kept.extend(update(batch, offsets, scores, threshold).map(|(_, c)| c));
+        }
+        Ok(suppress(kept, NMS, Overlap::Union, |c| c)
+            .into_iter()
+            .map(|c| c.refine(true).square())
+            .collect())
+    }
+
+    /// O-Net: the last word, and the landmarks.
+    fn decide(
+        &mut self,
+        view: &ImageView,
+        threshold: f32,
+        candidates: &[Candidate],
+    ) -> Result<Vec<Face>, RuntimeError> {
+        let mut kept = Vec::new();
+        for batch in candidates.chunks(BATCH) {
+            fill_crops(&mut self.tensor, &mut self.resizer, view, batch, 48);
+            let outputs = self.onet.run([batch.len(), 48, 48, 3], &self.tensor)?;
+            let (_, offsets) = outputs.get(0)?;
+            let (_, points) = outputs.get(1)?;
+            let (_, scores) = outputs.get(2)?;
+            kept.extend(
+                update(batch, offsets, scores, threshold)
+                    .filter_map(|(i, c)| {
+                        let landmarks = c.landmarks(points.get(i * 10..i * 10 + 10)?);
+                        Some((c.refine(true), landmarks))
+                    })
+                    .filter(|(c, landmarks)| c.is_finite() && landmarks.is_finite()),
+            );
+        }
+        Ok(suppress(kept, NMS, Overlap::Smaller, |(c, _)| c)
+            .into_iter()
+            .map(|(c, landmarks)| Face {
+                rect: c.rect(),
+                confidence: c.score,
+                landmarks,
+            })
+            .collect())
+    }
+}
+
+/// The crops of the candidates as one tensor `[n, size, size, 3]`, columns first.
+fn fill_crops(
+    tensor: &mut Vec<f32>,
+    resizer: &mut Resizer,
+    view: &ImageView,
+    candidates: &[Candidate],
+    size: usize,
+) {
+    let length = size * size * 3;
+    tensor.resize(candidates.len() * length, 0.0);
+    for (candidate, out) in candidates.iter().zip(tensor.chunks_exact_mut(length)) {
+        let resize = Resize {
+            source: candidate.crop(),
+            width: size,
+            height: size,
+            filter: Filter::Area,
+            border: Border::Black,
+        };
+        resizer.tensor(view, &resize, Layout::Columns, out);
+    }
+}
+
+/// The candidates that score above the threshold, with their new scores and offsets.
+fn update<'a>(
+    batch: &'a [Candidate],
+    offsets: &'a [f32],
+    scores: &'a [f32],
+    threshold: f32,
+) -> impl Iterator<Item = (usize, Candidate)> + 'a {
+    batch
+        .iter()
+        .zip(offsets.chunks_exact(4).zip(scores.chunks_exact(2)))
+        .enumerate()
+        .filter(move |(_, (_, (_, score)))| score[1] > threshold)
+        .map(|(i, (candidate, (o, score)))| {
+            let candidate = Candidate {
+                corners: candidate.corners,
+                score: score[1],
+                offsets: [o[0], o[1], o[2], o[3]],
+            };
+            (i, candidate)
+        })
+        .filter(|(_, candidate)| candidate.is_finite())
+}

@@ -1,0 +1,480 @@
+//! Neural networks on ONNX Runtime. The only file that names `ort`.
+//!
+//! ONNX Runtime is loaded when the first model is, never linked: the plugin loads and can be
+//! inspected on a machine that has none. One environment serves the process for its whole life,
+//! as ONNX Runtime wants it.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use once_cell::sync::OnceCell;
+use ort::environment::Environment;
+use ort::ep::ExecutionProviderDispatch;
+use ort::session::SessionOutputs;
+use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
+use ort::value::{TensorElementType, TensorRef, ValueType};
+use thiserror::Error;
+
+use crate::locate;
+
+/// The variable by which `ort` and its users name the library.
+pub const LIBRARY_VARIABLE: &str = "ORT_DYLIB_PATH";
+
+/// Oldest ONNX Runtime that the API in use (17) exists in.
+const MINIMUM_VERSION: &str = "1.17";
+
+/// Where distributions keep shared libraries.
+const SYSTEM_FOLDERS: [&str; 6] = [
+    "/usr/local/lib",
+    "/usr/lib/x86_64-linux-gnu",
+    "/usr/lib/aarch64-linux-gnu",
+    "/usr/lib/arm-linux-gnueabihf",
+    "/usr/lib64",
+    "/usr/lib",
+];
+
+/// More threads than this gain nothing on networks of this size: FaceNet's layers are small, and
+/// the other elements of a pipeline want cores too.
+const MAX_AUTOMATIC_THREADS: usize = 4;
+
+static ENVIRONMENT: OnceCell<Environment> = OnceCell::new();
+
+/// Why a model cannot be loaded or run.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum RuntimeError {
+    #[error(
+        "ONNX Runtime {MINIMUM_VERSION} or newer was not found: no libonnxruntime.so in {searched}. \
+         Install it (Debian 13: apt install libonnxruntime1.21; in the source tree: make onnxruntime) \
+         or set {LIBRARY_VARIABLE} to the library's path"
+    )]
+    LibraryMissing { searched: String },
+    #[error(
+        "{LIBRARY_VARIABLE} names {path}, which is not a file. Set it to the path of \
+         libonnxruntime.so, or unset it to have the library searched for"
+    )]
+    LibraryVariable { path: PathBuf },
+    #[error(
+        "{path} cannot be used as ONNX Runtime {MINIMUM_VERSION} or newer: {reason}. Install a newer one or \
+         set {LIBRARY_VARIABLE} to its path"
+    )]
+    LibraryUnusable { path: PathBuf, reason: String },
+    #[error("ONNX Runtime did not start: {0}")]
+    Environment(String),
+    #[error(
+        "the model {name} was not found beside the plugin, in a gst-plugin-mfr folder of the \
+         installation or in the source tree; name it by property or option"
+    )]
+    ModelMissing { name: &'static str },
+    #[error("model {path}: {source}")]
+    Unreadable {
+        path: String,
+        source: std::io::Error,
+    },
+    #[error(
+        "model {model} is not a network that ONNX Runtime can load (expected an ONNX file; it may be \
+         truncated or of another kind): {reason}"
+    )]
+    NotAModel { model: String, reason: String },
+    #[error("model {model} is not {expected}: {found}")]
+    WrongModel {
+        model: String,
+        expected: String,
+        found: String,
+    },
+    #[error("device \"{device}\": {reason}")]
+    Device { device: String, reason: String },
+    #[error("model {model} failed to run: {reason}")]
+    Run { model: String, reason: String },
+}
+
+impl RuntimeError {
+    /// Whether a file that should be there is not.
+    pub fn is_missing_file(&self) -> bool {
+        matches!(
+            self,
+            Self::LibraryMissing { .. }
+                | Self::ModelMissing { .. }
+                | Self::LibraryVariable { .. }
+                | Self::Unreadable { .. }
+        )
+    }
+}
+
+/// Where a network runs.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+pub enum Device {
+    #[default]
+    Cpu,
+    /// NVIDIA GPU of this index; in builds with the feature `cuda`.
+    Cuda(i32),
+}
+
+impl fmt::Display for Device {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cpu => f.write_str("cpu"),
+            Self::Cuda(index) => write!(f, "cuda:{index}"),
+        }
+    }
+}
+
+impl FromStr for Device {
+    type Err = RuntimeError;
+
+    /// `cpu`, `cuda` or `cuda:N`.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (kind, index) = match text.split_once(':') {
+            Some((kind, index)) => (kind, Some(index)),
+            None => (text, None),
+        };
+        match (kind, index.unwrap_or("0").parse()) {
+            ("cpu", _) if index.is_none() => Ok(Self::Cpu),
+            ("cuda", Ok(index)) if index >= 0 => Ok(Self::Cuda(index)),
+            _ => Err(RuntimeError::Device {
+                device: text.to_owned(),
+                reason: "expected cpu, cuda or cuda:N with the index of a GPU".to_owned(),
+            }),
+        }
+    }
+}
+
+impl Device {
+    #[cfg(feature = "cuda")]
+    fn providers(&self) -> Result<Vec<ExecutionProviderDispatch>, RuntimeError> {
+        Ok(match self {
+            Self::Cpu => Vec::new(),
+            // Without error_on_failure a missing GPU would silently become the CPU.
+            Self::Cuda(index) => vec![
+                ort::ep::CUDA::default()
+                    .with_device_id(*index)
+                    .build()
+                    .error_on_failure(),
+            ],
+        })
+    }
+
+    #[cfg(not(feature = "cuda"))]
+    fn providers(&self) -> Result<Vec<ExecutionProviderDispatch>, RuntimeError> {
+        match self {
+            Self::Cpu => Ok(Vec::new()),
+            Self::Cuda(_) => Err(RuntimeError::Device {
+                device: self.to_string(),
+                reason:
+                    "this build runs on the CPU alone; build with --features cuda for NVIDIA GPUs"
+                        .to_owned(),
+            }),
+        }
+    }
+}
+
+/// How a session is to run.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+pub struct SessionOptions {
+    pub device: Device,
+    /// Threads of one run; 0 chooses by the number of cores.
+    pub threads: usize,
+}
+
+impl SessionOptions {
+    fn thread_count(&self) -> usize {
+        if self.threads > 0 {
+            return self.threads;
+        }
+        std::thread::available_parallelism()
+            .map_or(1, |n| n.get())
+            .min(MAX_AUTOMATIC_THREADS)
+    }
+}
+
+/// What a network must look like. Dimensions: a size, or −1 for any.
+#[derive(Debug, Clone, Copy)]
+pub struct Signature {
+    /// Name for messages, for instance "MTCNN's R-Net".
+    pub name: &'static str,
+    pub input: &'static [i64],
+    pub outputs: &'static [&'static [i64]],
+}
+
+/// A network with one float32 input and float32 outputs, ready to run.
+pub struct Session {
+    session: ort::session::Session,
+    model: String,
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session")
+            .field("model", &self.model)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Session {
+    /// Loads an ONNX file and checks that it has the signature.
+    pub fn from_file(
+        path: &Path,
+        signature: &Signature,
+        options: &SessionOptions,
+    ) -> Result<Self, RuntimeError> {
+        let model = path.display().to_string();
+        // ONNX Runtime's own message for a missing file names no cause.
+        if let Err(source) = std::fs::File::open(path) {
+            return Err(RuntimeError::Unreadable {
+                path: model,
+                source,
+            });
+        }
+        Self::build(model, signature, options, |b| b.commit_from_file(path))
+    }
+
+    /// Loads an ONNX file held in memory; `name` is what messages call it.
+    pub fn from_bytes(
+        name: &str,
+        bytes: &[u8],
+        signature: &Signature,
+        options: &SessionOptions,
+    ) -> Result<Self, RuntimeError> {
+        Self::build(name.to_owned(), signature, options, |b| {
+            b.commit_from_memory(bytes)
+        })
+    }
+
+    fn build(
+        model: String,
+        signature: &Signature,
+        options: &SessionOptions,
+        commit: impl FnOnce(&mut SessionBuilder) -> ort::Result<ort::session::Session>,
+    ) -> Result<Self, RuntimeError> {
+        let providers = options.device.providers()?;
+        let environment = environment()?;
+        let failed = |e: ort::Error<SessionBuilder>| RuntimeError::Environment(e.to_string());
+        let mut builder = SessionBuilder::new(environment)
+            .map_err(|e| RuntimeError::Environment(e.to_string()))?
+            .with_optimization_level(GraphOptimizationLevel::All)
+            .map_err(failed)?
+            .with_intra_threads(options.thread_count())
+            .map_err(failed)?
+            // Threads that spin while they wait starve decoder, encoder and the other elements.
+            .with_intra_op_spinning(false)
+            .map_err(failed)?
+            // Shapes differ from run to run; a pattern per shape would only grow.
+            .with_memory_pattern(false)
+            .map_err(failed)?;
+        if !providers.is_empty() {
+            builder =
+                builder
+                    .with_execution_providers(providers)
+                    .map_err(|e| RuntimeError::Device {
+                        device: options.device.to_string(),
+                        reason: e.to_string(),
+                    })?;
+        }
+        let session = commit(&mut builder).map_err(|e| RuntimeError::NotAModel {
+            model: model.clone(),
+            reason: e.to_string(),
+        })?;
+        let session = Self { session, model };
+        session.check(signature)?;
+        Ok(session)
+    }
+
+    fn check(&self, signature: &Signature) -> Result<(), RuntimeError> {
+        let inputs: Vec<_> = self.session.inputs().iter().map(|o| o.dtype()).collect();
+        let outputs: Vec<_> = self.session.outputs().iter().map(|o| o.dtype()).collect();
+        let matches = inputs.len() == 1
+            && outputs.len() == signature.outputs.len()
+            && fits(inputs[0], signature.input, true)
+            && outputs
+                .iter()
+                .zip(signature.outputs)
+                .all(|(o, s)| fits(o, s, false));
+        if matches {
+            return Ok(());
+        }
+        let list = |types: &[&ValueType]| {
+            let texts: Vec<_> = types.iter().map(|t| describe(t)).collect();
+            texts.join(", ")
+        };
+        Err(RuntimeError::WrongModel {
+            model: self.model.clone(),
+            expected: format!(
+                "{} (input {:?}, outputs {:?}, −1 for any size)",
+                signature.name, signature.input, signature.outputs
+            ),
+            found: format!(
+                "it has the inputs {} and the outputs {}",
+                list(&inputs),
+                list(&outputs)
+            ),
+        })
+    }
+
+    /// What messages call the model: its path, or a name.
+    pub fn model(&self) -> &str {
+        &self.model
+    }
+
+    /// Last dimension of the first output, if the file states it.
+    pub fn output_width(&self) -> Option<usize> {
+        let output = self.session.outputs().first()?;
+        let width = *output.dtype().tensor_shape()?.last()?;
+        usize::try_from(width).ok().filter(|&w| w > 0)
+    }
+
+    /// Runs the network. `shape` is that of `data`; the outputs come in the order of the signature.
+    pub fn run(&mut self, shape: [usize; 4], data: &[f32]) -> Result<Outputs<'_>, RuntimeError> {
+        let model = &self.model;
+        let failed = |e: ort::Error| RuntimeError::Run {
+            model: model.clone(),
+            reason: e.to_string(),
+        };
+        let input = TensorRef::from_array_view((shape, data)).map_err(failed)?;
+        let outputs = self.session.run(ort::inputs![input]).map_err(failed)?;
+        Ok(Outputs { outputs, model })
+    }
+}
+
+/// What one run gave.
+pub struct Outputs<'r> {
+    outputs: SessionOutputs<'r>,
+    model: &'r str,
+}
+
+impl Outputs<'_> {
+    /// Shape and values of output `index`, in row-major order.
+    pub fn get(&self, index: usize) -> Result<(&[i64], &[f32]), RuntimeError> {
+        if index >= self.outputs.len() {
+            return Err(self.failed(format!("it gave no output {index}")));
+        }
+        let (shape, data) = self.outputs[index]
+            .try_extract_tensor::<f32>()
+            .map_err(|e| self.failed(e.to_string()))?;
+        Ok((shape, data))
+    }
+
+    fn failed(&self, reason: String) -> RuntimeError {
+        RuntimeError::Run {
+            model: self.model.to_owned(),
+            reason,
+        }
+    }
+}
+
+/// Whether a tensor of the model has the dimensions of the signature. A size that the signature
+/// leaves open must be open in an input too: a batch fixed to 1 cannot take more.
+fn fits(value: &ValueType, expected: &[i64], is_input: bool) -> bool {
+    value.tensor_type() == Some(TensorElementType::Float32)
+        && value.tensor_shape().is_some_and(|shape| {
+            shape.len() == expected.len()
+                && shape.iter().zip(expected).all(|(&found, &expected)| {
+                    found == expected || found < 0 || (expected < 0 && !is_input)
+                })
+        })
+}
+
+fn describe(value: &ValueType) -> String {
+    match (value.tensor_type(), value.tensor_shape()) {
+        (Some(TensorElementType::Float32), Some(shape)) => format!("{:?}", &shape[..]),
+        (Some(kind), Some(shape)) => format!("{kind:?} {:?}", &shape[..]),
+        _ => "(no tensor)".to_owned(),
+    }
+}
+
+/// The environment of the process; loads ONNX Runtime at the first call. A call after a failed one
+/// tries again.
+fn environment() -> Result<&'static Environment, RuntimeError> {
+    ENVIRONMENT.get_or_try_init(|| {
+        let path = library()?;
+        ort::init_from(&path)
+            .map_err(|e| RuntimeError::LibraryUnusable {
+                path,
+                reason: e.to_string(),
+            })?
+            .with_name("mfr")
+            .with_telemetry(false)
+            .build()
+            .map_err(|e| RuntimeError::Environment(e.to_string()))
+    })
+}
+
+/// Path of the ONNX Runtime library: the one that the user names, else the first beside the
+/// plugin or program, else the newest of the system.
+pub fn library() -> Result<PathBuf, RuntimeError> {
+    if let Some(path) = std::env::var_os(LIBRARY_VARIABLE).filter(|v| !v.is_empty()) {
+        let path = PathBuf::from(path);
+        return if path.is_file() {
+            Ok(path)
+        } else {
+            Err(RuntimeError::LibraryVariable { path })
+        };
+    }
+    let own = locate::folders();
+    let system: Vec<_> = SYSTEM_FOLDERS.iter().map(PathBuf::from).collect();
+    own.iter()
+        .chain(&system)
+        .find_map(|folder| newest_library(folder))
+        .ok_or_else(|| RuntimeError::LibraryMissing {
+            searched: "the folders of the plugin and of the program, the source tree and the system's library folders"
+                .to_owned(),
+        })
+}
+
+/// The highest version of `libonnxruntime.so*` in a folder.
+fn newest_library(folder: &Path) -> Option<PathBuf> {
+    std::fs::read_dir(folder)
+        .ok()?
+        .flatten()
+        .filter_map(|entry| {
+            let name = entry.file_name();
+            let version = name.to_str()?.strip_prefix("libonnxruntime.so")?;
+            let numbers: Vec<u32> = version
+                .split('.')
+                .skip(1)
+                .map_while(|n| n.parse().ok())
+                .collect();
+            entry.path().is_file().then(|| (numbers, entry.path()))
+        })
+        .max()
+        .map(|(_, path)| path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn devices_are_read_as_written_in_the_docs() {
+        assert_eq!("cpu".parse::<Device>().unwrap(), Device::Cpu);
+        assert_eq!("cuda".parse::<Device>().unwrap(), Device::Cuda(0));
+        assert_eq!("cuda:1".parse::<Device>().unwrap(), Device::Cuda(1));
+        for wrong in ["", "gpu", "cuda:", "cuda:-1", "cuda:x", "cpu:0"] {
+            let error = wrong.parse::<Device>().unwrap_err().to_string();
+            assert!(error.contains("expected cpu, cuda"), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_newest_library_of_a_folder_wins() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(newest_library(folder.path()), None);
+        for name in [
+            "libonnxruntime.so.1.9.0",
+            "libonnxruntime.so.1.21",
+            "libonnxruntime_providers_shared.so",
+            "libonnxruntime.txt",
+        ] {
+            std::fs::write(folder.path().join(name), "").unwrap();
+        }
+        let newest = newest_library(folder.path()).unwrap();
+        assert_eq!(newest.file_name().unwrap(), "libonnxruntime.so.1.21");
+    }
+
+    #[cfg(not(feature = "cuda"))]
+    #[test]
+    fn a_device_that_is_not_built_in_is_an_error() {
+        let error = Device::Cuda(0).providers().err().unwrap().to_string();
+        assert!(error.contains("--features cuda"), "{error}");
+    }
+}
