@@ -173,14 +173,18 @@ impl<'c, 'i> Canvas<'c, 'i> {
             row.resize(columns, 0);
         }
         for y in (top..clip.y1).step_by(2) {
+            let mut blank = true;
             for (row, y) in self.scratch.rows.iter_mut().zip(y..) {
                 row.fill(0);
                 if (clip.y0..clip.y1).contains(&y) {
                     let (x, y) = (clip.x0 - area.x0, y - area.y0);
                     coverage(x as usize, y as usize, &mut row[first..]);
+                    blank &= row.iter().all(|&c| c == 0);
                 }
             }
-            self.blend_pair(left as usize, y as usize, samples);
+            if !blank {
+                self.blend_pair(left as usize, y as usize, samples);
+            }
         }
     }
 
@@ -218,40 +222,65 @@ impl<'c, 'i> Canvas<'c, 'i> {
 
     /// Blends the two scratch rows into the lines `y` (even) and `y + 1`, from column `x` (even).
     fn blend_pair(&mut self, x: usize, y: usize, samples: [u8; 3]) {
+        match self.image.info().format.color_model() {
+            ColorModel::Rgb => self.blend_packed(x, y, samples),
+            ColorModel::Yuv | ColorModel::Gray => self.blend_channels(x, y, samples),
+        }
+    }
+
+    /// For formats whose pixels lie component by component in one plane.
+    fn blend_packed(&mut self, x: usize, y: usize, samples: [u8; 3]) {
         let info = *self.image.info();
-        let scratch = &mut *self.scratch;
-        for (row, y) in scratch.rows.iter_mut().zip(y..info.height) {
+        let channels = info.format.channels();
+        // Bytes that are no colour get a coverage of zero.
+        let (mut color, mut lanes) = ([0; 4], [0; 4]);
+        for (channel, sample) in channels.iter().zip(samples) {
+            color[channel.offset] = sample;
+            lanes[channel.offset] = 255;
+        }
+        let step = channels[0].step;
+        let pixels = Channel {
+            offset: 0,
+            ..channels[0]
+        };
+        for (row, y) in self.scratch.rows.iter_mut().zip(y..info.height) {
             if let Some(alpha) = info.format.alpha() {
-                cover_alpha(line(self.image, &alpha, x, y), alpha.step, row);
+                cover_alpha(line(self.image, &alpha, x, y), step, row);
             }
-            for (channel, &sample) in info.format.channels().iter().zip(&samples) {
-                match (channel.shift_x, channel.shift_y) {
-                    (0, 0) => blend(line(self.image, channel, x, y), channel.step, row, sample),
-                    (_, 0) => {
-                        let shared = &mut scratch.shared;
-                        share(&[row.as_slice()], info.width - x, shared);
-                        let line = line(self.image, channel, x, y);
-                        blend(line, channel.step, shared, sample);
-                    }
-                    // Shared by two lines: below, when both are known.
-                    _ => {}
-                }
+            let line = line(self.image, &pixels, x, y);
+            if step == 3 {
+                let [a, b, c, _] = color;
+                blend_pixels(line, row, [a, b, c], [255; 3]);
+            } else {
+                blend_pixels(line, row, color, lanes);
             }
         }
-        let [upper, lower] = &scratch.rows;
-        let both: &[&[u8]] = &[upper, lower];
-        // The last line of an odd height has its chroma to itself.
-        let lines = &both[..(info.height - y).min(2)];
-        let mut ready = false;
-        for (channel, &sample) in info.format.channels().iter().zip(&samples) {
-            if channel.shift_y > 0 {
-                if !ready {
-                    share(lines, info.width - x, &mut scratch.shared);
-                    ready = true;
-                }
-                let line = line(self.image, channel, x, y);
-                blend(line, channel.step, &scratch.shared, sample);
+    }
+
+    /// For formats whose components lie apart or are subsampled.
+    fn blend_channels(&mut self, x: usize, y: usize, samples: [u8; 3]) {
+        let info = *self.image.info();
+        let Scratch { rows, shared } = &mut *self.scratch;
+        let channels = || info.format.channels().iter().zip(samples);
+        for (row, y) in rows.iter().zip(y..info.height) {
+            if channels().any(|(c, _)| c.shift_x > 0 && c.shift_y == 0) {
+                share(&[row], info.width - x, shared);
             }
+            for (channel, sample) in channels().filter(|(c, _)| c.shift_y == 0) {
+                let coverage = if channel.shift_x > 0 { &*shared } else { row };
+                let line = line(self.image, channel, x, y);
+                blend(line, channel.step, coverage, sample);
+            }
+        }
+        if channels().any(|(c, _)| c.shift_y > 0) {
+            let [upper, lower] = &*rows;
+            let both: [&[u8]; 2] = [upper, lower];
+            // The last line of an odd height has its chroma to itself.
+            share(&both[..(info.height - y).min(2)], info.width - x, shared);
+        }
+        for (channel, sample) in channels().filter(|(c, _)| c.shift_y > 0) {
+            let line = line(self.image, channel, x, y);
+            blend(line, channel.step, shared, sample);
         }
     }
 }
@@ -279,15 +308,36 @@ fn mix(a: u8, b: u8, coverage: u8) -> u8 {
 
 /// Blends `sample` into every `step`-th byte.
 fn blend(line: &mut [u8], step: usize, coverage: &[u8], sample: u8) {
-    if step == 1 {
-        // A loop of its own: the compiler makes vector code of it.
-        for (d, &c) in line.iter_mut().zip(coverage) {
-            *d = mix(*d, sample, c);
+    let pixels = coverage.len();
+    // Most of what is drawn is plates and lines: a look at the coverage saves the arithmetic.
+    let solid = coverage.iter().all(|&c| c == 255);
+    match (step, solid) {
+        (1, true) => line[..pixels].fill(sample),
+        (_, true) => {
+            let samples = line.iter_mut().step_by(step).take(pixels);
+            samples.for_each(|d| *d = sample);
         }
-    } else {
-        for (d, &c) in line.iter_mut().step_by(step).zip(coverage) {
-            if c > 0 {
+        // A loop of its own: the compiler makes vector code of it.
+        (1, false) => {
+            for (d, &c) in line.iter_mut().zip(coverage) {
                 *d = mix(*d, sample, c);
+            }
+        }
+        (_, false) => {
+            for (d, &c) in line.iter_mut().step_by(step).zip(coverage) {
+                *d = mix(*d, sample, c);
+            }
+        }
+    }
+}
+
+/// Blends `color` into pixels of N bytes. `lanes` is 255 for the bytes that are colour, 0 for others.
+fn blend_pixels<const N: usize>(line: &mut [u8], coverage: &[u8], color: [u8; N], lanes: [u8; N]) {
+    let (pixels, _) = line.as_chunks_mut::<N>();
+    for (pixel, &c) in pixels.iter_mut().zip(coverage) {
+        if c > 0 {
+            for ((d, &color), &lane) in pixel.iter_mut().zip(&color).zip(&lanes) {
+                *d = mix(*d, color, c & lane);
             }
         }
     }
@@ -297,7 +347,8 @@ fn blend(line: &mut [u8], step: usize, coverage: &[u8], sample: u8) {
 /// has in the result: what lay invisible under a transparent pixel must not shine through.
 fn cover_alpha(line: &mut [u8], step: usize, coverage: &mut [u8]) {
     for (alpha, c) in line.iter_mut().step_by(step).zip(coverage) {
-        if *c == 0 {
+        // Nothing to do, or nothing to mend: by far the most pixels.
+        if *c == 0 || *alpha == 255 {
             continue;
         }
         let result = mix(*alpha, 255, *c);
@@ -311,19 +362,26 @@ fn cover_alpha(line: &mut [u8], step: usize, coverage: &mut [u8]) {
 /// Mean coverage of one or two rows by pairs of columns. `existing` columns are left of the end of
 /// the image: the last one of an odd width is a pair of its own.
 fn share(rows: &[&[u8]], existing: usize, out: &mut Vec<u8>) {
-    let columns = rows[0].len();
+    let sum = |pair: &[u8]| pair.iter().map(|&c| u16::from(c)).sum::<u16>();
     out.clear();
-    out.extend((0..columns).step_by(2).map(|x| {
-        let pair = x..(x + 2).min(columns);
-        let sum: u16 = rows
-            .iter()
-            .flat_map(|row| &row[pair.clone()])
-            .map(|&c| u16::from(c))
-            .sum();
-        let pixels = rows.len() * (existing - x).min(2);
-        let pixels = pixels as u16;
-        ((sum + pixels / 2) / pixels) as u8
-    }));
+    match rows {
+        [one] => {
+            let pairs = one.chunks_exact(2);
+            out.extend(pairs.map(|p| sum(p).div_ceil(2) as u8));
+        }
+        [upper, lower] => {
+            let pairs = upper.chunks_exact(2).zip(lower.chunks_exact(2));
+            out.extend(pairs.map(|(p, q)| ((sum(p) + sum(q) + 2) / 4) as u8));
+        }
+        _ => {}
+    }
+    // A last column without its neighbour: not drawn on, or not there.
+    let whole = 2 * out.len();
+    let rest: u16 = rows.iter().map(|row| sum(&row[whole..])).sum();
+    if rows.iter().any(|row| row.len() > whole) {
+        let pixels = (rows.len() * (existing - whole).min(2)) as u16;
+        out.push(((rest + pixels / 2) / pixels) as u8);
+    }
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::sync::Arc;
 
 use super::canvas::{Area, Canvas, Rgb};
-use super::style::{DARK, LIGHT, Style, text_color};
+use super::style::{DARK, MASK_PLATE, Style, text_color};
 use super::text::{TextMask, Typesetter};
 use super::{Annotation, IdentityState};
 
@@ -20,7 +20,7 @@ const MAX_NAME_EMS: u32 = 13;
 /// Rather than to make a name shorter than this, mask state and similarity are left out.
 const MIN_NAME_EMS: u32 = 5;
 /// Opacity of the dark rim that sets plates and lines off against any background.
-pub(super) const RIM_OPACITY: u8 = 150;
+pub(super) const RIM_OPACITY: u8 = 180;
 /// Thickness of that rim round a plate in pixels.
 const RIM: i64 = 1;
 
@@ -119,6 +119,16 @@ impl Label {
         self.identity_width() + self.mask_width()
     }
 
+    /// The name alone, or `None` where it is alone already.
+    pub fn shortened(self) -> Option<Self> {
+        let longer = self.mask.is_some() || self.similarity.is_some();
+        (longer && self.name.is_some()).then_some(Self {
+            similarity: None,
+            mask: None,
+            ..self
+        })
+    }
+
     /// Width and height in pixels, with the rim.
     pub fn size(&self) -> (i64, i64) {
         (self.width() + 2 * RIM, self.height + 2 * RIM)
@@ -136,9 +146,9 @@ impl Label {
             ..plate
         };
         let radius = (self.height as f32 / 6.0).max(2.0);
-        fill_rounded(canvas, place, place, radius + RIM as f32, DARK, RIM_OPACITY);
+        draw_rim(canvas, place, radius + RIM as f32);
         fill_rounded(canvas, &identity, &plate, radius, color, 255);
-        fill_rounded(canvas, &mask, &plate, radius, DARK, 255);
+        fill_rounded(canvas, &mask, &plate, radius, MASK_PLATE, 255);
 
         let mut x = plate.x0 + self.pad;
         for text in [&self.name, &self.similarity].into_iter().flatten() {
@@ -146,7 +156,13 @@ impl Label {
             x += text.width as i64 + self.gap;
         }
         if let Some(text) = &self.mask {
-            draw_text(canvas, text, mask.x0 + self.pad, plate.y0, LIGHT);
+            draw_text(
+                canvas,
+                text,
+                mask.x0 + self.pad,
+                plate.y0,
+                text_color(MASK_PLATE),
+            );
         }
     }
 }
@@ -160,6 +176,38 @@ fn draw_text(canvas: &mut Canvas<'_, '_>, text: &TextMask, x: i64, y: i64, color
     canvas.paint(&area, color, |x, y, row| text.row(x, y, row));
 }
 
+/// The dark rim: a band as wide as the corners are round, of which the plate hides the inner part.
+fn draw_rim(canvas: &mut Canvas<'_, '_>, place: &Area, radius: f32) {
+    let band = radius.ceil() as i64;
+    // Where the bands of a low plate would meet.
+    let (upper, lower) = (
+        (place.y0 + band).min(place.y1),
+        (place.y1 - band).max(place.y0 + band).min(place.y1),
+    );
+    let top = Area {
+        y1: upper,
+        ..*place
+    };
+    let bottom = Area {
+        y0: lower,
+        ..*place
+    };
+    let left = Area {
+        y0: upper,
+        y1: lower,
+        x1: (place.x0 + band).min(place.x1),
+        ..*place
+    };
+    let right = Area {
+        x0: (place.x1 - band).max(left.x1),
+        x1: place.x1,
+        ..left
+    };
+    for part in [top, bottom, left, right] {
+        fill_rounded(canvas, &part, place, radius, DARK, RIM_OPACITY);
+    }
+}
+
 /// Fills `part` of a plate whose corners are rounded.
 fn fill_rounded(
     canvas: &mut Canvas<'_, '_>,
@@ -169,19 +217,27 @@ fn fill_rounded(
     color: Rgb,
     opacity: u8,
 ) {
-    let (width, height) = (plate.width() as f32, plate.height() as f32);
-    let left = (part.x0 - plate.x0) as f32;
+    let (width, height) = (plate.width(), plate.height());
+    let (left, top) = (part.x0 - plate.x0, part.y0 - plate.y0);
+    let reach = radius.ceil() as i64;
     // How far a pixel's centre lies beyond the centres of the corner circles.
-    let beyond = |v: f32, length: f32| (radius - v).max(v - (length - radius)).max(0.0);
+    let beyond = |v: i64, length: i64| {
+        let v = v as f32 + 0.5;
+        (radius - v).max(v - (length as f32 - radius)).max(0.0)
+    };
     canvas.paint(part, color, |x, y, row| {
-        let dy = beyond(y as f32 + 0.5, height);
+        row.fill(opacity);
+        let dy = beyond(top + y as i64, height);
         if dy == 0.0 {
-            row.fill(opacity);
             return;
         }
-        for (i, c) in row.iter_mut().enumerate() {
-            let dx = beyond(left + (x + i) as f32 + 0.5, width);
-            let inside = (radius - dx.hypot(dy) + 0.5).clamp(0.0, 1.0);
+        let columns = left + x as i64..;
+        for (x, c) in columns.zip(row) {
+            if (reach..width - reach).contains(&x) {
+                continue;
+            }
+            let dx = beyond(x, width);
+            let inside = (radius - (dx * dx + dy * dy).sqrt() + 0.5).clamp(0.0, 1.0);
             *c = (inside * f32::from(opacity)).round() as u8;
         }
     });

@@ -27,6 +27,9 @@ use place::Placer;
 use style::DARK;
 use text::Typesetter;
 
+/// More faces than these get boxes and landmarks but no label: each label looks at all others, and
+/// nobody could read them.
+const MAX_LABELS: usize = 256;
 /// Radius of a landmark's dot as a part of the shorter side of its face.
 const DOT_PER_FACE: f32 = 0.018;
 /// Smallest radius of a dot in pixels.
@@ -66,6 +69,33 @@ pub struct Annotation<'a> {
 
 /// Draws on frame after frame. It owns fonts, rasterised texts and scratch: from the second frame
 /// with the same texts on, nothing is allocated.
+///
+/// ```
+/// use gstmfr::draw::{Annotation, IdentityState, Painter, Style};
+/// use gstmfr::geometry::Rect;
+/// use gstmfr::image::{Colorimetry, ImageInfo, ImageViewMut, PixelFormat, PlaneMut};
+///
+/// let (mut luma, mut chroma) = (vec![16; 320 * 240], vec![128; 320 * 120]);
+/// let info = ImageInfo {
+///     width: 320,
+///     height: 240,
+///     format: PixelFormat::Nv12,
+///     colorimetry: Colorimetry::default(),
+/// };
+/// let planes = [&mut luma, &mut chroma].map(|data| PlaneMut { data, stride: 320 });
+/// let mut image = ImageViewMut::new(info, planes.into())?;
+/// let face = Annotation {
+///     rect: Rect::new(100.0, 80.0, 90.0, 110.0),
+///     state: IdentityState::Known,
+///     name: "Ana Müller",
+///     similarity: Some(0.83),
+///     masked: Some(true),
+///     landmarks: None,
+/// };
+/// Painter::new().draw(&mut image, &[face], &Style::default());
+/// assert!(luma.iter().any(|&y| y != 16));
+/// # Ok::<_, gstmfr::image::ImageError>(())
+/// ```
 #[derive(Debug)]
 pub struct Painter {
     texts: Typesetter,
@@ -94,7 +124,8 @@ impl Painter {
     }
 
     /// Draws `faces` on `image`: all boxes and landmarks first, then the labels, so that no box
-    /// crosses a name. Where labels compete for a place, the earlier face has the better one.
+    /// crosses a name. Where labels compete for a place, the earlier face has the better one; in a
+    /// crowd a label is reduced to the name, or left out where it would hide others.
     pub fn draw(&mut self, image: &mut ImageViewMut<'_>, faces: &[Annotation<'_>], style: &Style) {
         let mut canvas = Canvas::new(image, &mut self.scratch);
         let frame = canvas.frame();
@@ -115,17 +146,33 @@ impl Painter {
                 draw_landmarks(&mut canvas, area, landmarks, style.color(face.state));
             }
         }
+        self.draw_labels(image, faces, style);
+    }
+
+    fn draw_labels(
+        &mut self,
+        image: &mut ImageViewMut<'_>,
+        faces: &[Annotation<'_>],
+        style: &Style,
+    ) {
+        let mut canvas = Canvas::new(image, &mut self.scratch);
+        let frame = canvas.frame();
+        let size = style.font_for(&frame, faces.len());
+        let areas = &self.areas[..self.areas.len().min(MAX_LABELS)];
         self.placer.clear();
-        let size = style.font_for(&frame);
-        for (face, area) in faces.iter().zip(&self.areas) {
+        for (face, area) in faces.iter().zip(areas) {
             let Some(area) = area else { continue };
             let (texts, digits) = (&mut self.texts, &mut self.digits);
-            let label = Label::new(face, style, size, frame.width(), texts, digits);
-            let Some(label) = label else { continue };
+            let mut label = Label::new(face, style, size, frame.width(), texts, digits);
             let outer = area.grown(style.line_for(&frame, area) / 2);
-            let place = self.placer.place(&frame, &outer, &self.areas, label.size());
-            if let Some(place) = place {
-                label.draw(&mut canvas, &place, style.color(face.state));
+            // In a crowd the name alone, or else nothing.
+            while let Some(current) = label {
+                let place = self.placer.place(&frame, &outer, areas, current.size());
+                if let Some(place) = place {
+                    current.draw(&mut canvas, &place, style.color(face.state));
+                    break;
+                }
+                label = current.shortened();
             }
         }
     }
@@ -175,7 +222,7 @@ fn draw_dot(canvas: &mut Canvas<'_, '_>, center: Point, radius: f32, color: Rgb)
         let dy = y as f32 + 0.5 - cy;
         for (i, c) in row.iter_mut().enumerate() {
             let dx = (x + i) as f32 + 0.5 - cx;
-            let inside = (radius - dx.hypot(dy) + 0.5).clamp(0.0, 1.0);
+            let inside = (radius - (dx * dx + dy * dy).sqrt() + 0.5).clamp(0.0, 1.0);
             *c = (inside * 255.0).round() as u8;
         }
     });

@@ -7,6 +7,9 @@ use super::canvas::Area;
 const COVERS_LABEL: i64 = 2048;
 const COVERS_FACE: i64 = 32;
 const PER_STEP_AWAY: i64 = 6;
+/// A label that hides more than one of so many parts is left out: two heaps of letters on each other
+/// say less than one name.
+const MAX_COVERED_PART: i64 = 12;
 
 /// Finds places for the labels of one frame, one after the other.
 #[derive(Debug, Default)]
@@ -21,7 +24,7 @@ impl Placer {
     }
 
     /// A place of `width`×`height` pixels for the label of `face`, or `None` where the frame is too
-    /// small. `faces` are all faces of the frame, this one too.
+    /// small or each place would hide a good part of an earlier label. `faces` are all faces of the frame, this one too.
     pub fn place(
         &mut self,
         frame: &Area,
@@ -47,14 +50,21 @@ impl Placer {
             // The first one of equal cost.
             .min_by_key(|(cost, _)| *cost)?
             .1;
+        if self.covered(&best) * MAX_COVERED_PART > width * height {
+            return None;
+        }
         self.labels.push(best);
         Some(best)
     }
 
+    /// Pixels of earlier labels that a label here would hide.
+    fn covered(&self, place: &Area) -> i64 {
+        self.labels.iter().map(|l| l.overlap(place)).sum()
+    }
+
     fn cost(&self, place: &Area, faces: &[Option<Area>]) -> i64 {
-        let labels: i64 = self.labels.iter().map(|l| l.overlap(place)).sum();
         let faces: i64 = faces.iter().flatten().map(|f| f.overlap(place)).sum();
-        labels * COVERS_LABEL + faces * COVERS_FACE
+        self.covered(place) * COVERS_LABEL + faces * COVERS_FACE
     }
 }
 

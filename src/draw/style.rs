@@ -16,14 +16,20 @@ pub const DEFAULT_LINE_WIDTH: u32 = 0;
 /// 0 = from the size of the frame.
 pub const DEFAULT_FONT_SIZE: u32 = 0;
 
-/// Text and outlines on light colours, and the plate of the mask state.
+/// Text on light colours, and outlines.
 pub(super) const DARK: Rgb = [18, 18, 18];
 /// Text on dark colours.
 pub(super) const LIGHT: Rgb = [245, 245, 245];
 
+/// Behind the mask state: says nothing about who it is.
+pub(super) const MASK_PLATE: Rgb = [48, 52, 58];
+
 /// Larger values asked for are drawn as this, in pixels.
 const MAX_FONT_SIZE: u32 = 256;
 const MAX_LINE_WIDTH: u32 = 64;
+/// Up to so many faces, and up to so many more, labels find room at full size, and at four fifths.
+const FEW_FACES: usize = 12;
+const MANY_FACES: usize = 40;
 /// Smaller text cannot be read, in pixels.
 const MIN_FONT_SIZE: u32 = 9;
 
@@ -33,7 +39,8 @@ pub struct Style {
     /// Pixels of the coloured line of a box, without its dark outline; 0 = from the size of the
     /// frame (4 at 1080p), 64 at most. Small faces get thinner lines.
     pub line_width: u32,
-    /// Pixels of the font's em; 0 = from the size of the frame (24 at 1080p), 256 at most.
+    /// Pixels of the font's em; 0 = from the size of the frame (24 at 1080p, less
+    /// where there are more than a dozen faces), 256 at most.
     pub font_size: u32,
     pub show_landmarks: bool,
     /// Name and similarity.
@@ -76,8 +83,8 @@ impl Style {
     pub(super) fn line_for(&self, frame: &Area, face: &Area) -> i64 {
         let side = frame.width().min(frame.height());
         let line = match self.line_width {
-            // 4 at 1080p, 2 at 480p, never less than 1.
-            0 => (side + 150) / 300,
+            // 4 at 1080p, 3 at 720p, 2 at 480p, never less than 1.
+            0 => (side + 135) / 270,
             width => i64::from(width.min(MAX_LINE_WIDTH)),
         };
         // A twelfth of the face, or the frame hides it.
@@ -85,17 +92,21 @@ impl Style {
         line.min(thinnest.max(1)).max(1)
     }
 
-    /// Pixels of the font's em in this frame.
-    pub(super) fn font_for(&self, frame: &Area) -> u32 {
-        match self.font_size {
-            // 24 at 1080p, 18 at 720p, 14 at 480p, 10 at 240p, 42 at 2160p.
-            0 => {
-                let side = frame.width().min(frame.height());
-                let size = 6 + u32::try_from(side / 60).unwrap_or(MAX_FONT_SIZE);
-                size.clamp(MIN_FONT_SIZE, MAX_FONT_SIZE)
-            }
-            size => size.min(MAX_FONT_SIZE),
+    /// Pixels of the font's em in a frame with this many faces.
+    pub(super) fn font_for(&self, frame: &Area, faces: usize) -> u32 {
+        if self.font_size > 0 {
+            return self.font_size.min(MAX_FONT_SIZE);
         }
+        // 24 at 1080p, 18 at 720p, 14 at 480p, 10 at 240p, 42 at 2160p.
+        let side = frame.width().min(frame.height());
+        let size = 6 + u32::try_from(side / 60).unwrap_or(MAX_FONT_SIZE);
+        // Not by the size of the face: it changes with every frame, and so would the text.
+        let size = match faces {
+            0..=FEW_FACES => size,
+            _ if faces <= MANY_FACES => size * 4 / 5,
+            _ => size * 3 / 5,
+        };
+        size.clamp(MIN_FONT_SIZE, MAX_FONT_SIZE)
     }
 }
 
@@ -128,7 +139,7 @@ mod tests {
             DEFAULT_KNOWN_COLOR,
             DEFAULT_UNKNOWN_COLOR,
             DEFAULT_PENDING_COLOR,
-            DARK,
+            MASK_PLATE,
         ] {
             let (a, b) = (luminance(text_color(plate)), luminance(plate));
             // WCAG 2.1, level AAA: 7 to 1.
@@ -149,7 +160,7 @@ mod tests {
         ] {
             let frame = Area::new(0, 0, width, height);
             assert_eq!(style.line_for(&frame, &face), line);
-            assert_eq!(style.font_for(&frame), font);
+            assert_eq!(style.font_for(&frame, 1), font);
         }
     }
 }

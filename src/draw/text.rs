@@ -173,8 +173,7 @@ impl Typesetter {
         let mut db = Database::new();
         db.load_font_source(Source::Binary(Arc::new(dejavu::sans::regular())));
         Self {
-            // The locale chooses among Chinese, Japanese and Korean forms only.
-            fonts: FontSystem::new_with_locale_and_db("en-US".to_owned(), db),
+            fonts: FontSystem::new_with_locale_and_db(user_language(), db),
             glyphs: SwashCache::new(),
             buffer: Buffer::new_empty(metrics(16)),
             has_system_fonts: false,
@@ -262,6 +261,26 @@ impl Typesetter {
     }
 }
 
+/// The language of the environment, which chooses among Chinese, Japanese and Korean forms of the
+/// same character and has no other effect.
+fn user_language() -> String {
+    let mut set = ["LC_ALL", "LC_CTYPE", "LANG"]
+        .iter()
+        .filter_map(|name| std::env::var(name).ok())
+        .filter(|value| !value.is_empty());
+    language(&set.next().unwrap_or_default())
+}
+
+/// "ja_JP.UTF-8" to "ja", "zh_TW" to "zh-TW": the names that cosmic-text's fallback lists know.
+fn language(posix: &str) -> String {
+    let name = posix.split(['.', '@']).next().unwrap_or_default();
+    match name.split_once('_') {
+        Some(("zh", region)) => format!("zh-{region}"),
+        Some((language, _)) => language.to_owned(),
+        None => name.to_owned(),
+    }
+}
+
 fn metrics(size: u32) -> Metrics {
     // cosmic-text panics on a size of zero.
     let size = size.max(1) as f32;
@@ -328,6 +347,19 @@ mod tests {
         let whole = texts.set("Maximiliane", SIZE, WIDE);
         let cut = texts.set("Maximiliane", SIZE, 60);
         assert!(whole.width > 60 && cut.width > 40, "{}", cut.width);
+    }
+
+    #[test]
+    fn the_language_of_the_environment_is_named_as_fallback_lists_name_it() {
+        for (posix, expected) in [
+            ("ja_JP.UTF-8", "ja"),
+            ("zh_TW", "zh-TW"),
+            ("de_DE@euro", "de"),
+            ("C", "C"),
+            ("", ""),
+        ] {
+            assert_eq!(language(posix), expected);
+        }
     }
 
     #[test]
