@@ -2,6 +2,8 @@
 #![deny(unsafe_code)]
 
 pub mod detect;
+#[cfg(feature = "draw")]
+pub mod draw;
 pub mod embed;
 pub mod geometry;
 pub mod image;
