@@ -50,10 +50,15 @@ pub struct Resize {
 /// A rectangle larger than this, or not finite, reads as what lies outside the image.
 const MAX_SOURCE: f32 = 1e6;
 
-/// Brings 0…255 to about −1…1.
+/// 1.5 · 2²³: adding and subtracting it rounds a small f32 to a whole number, and unlike a call of
+/// `round` is two instructions on every CPU.
+const ROUND: f32 = 12_582_912.0;
+
+/// Brings 0…255 to about −1…1. Rounded to whole grey values before, as the networks saw pixels in
+/// training and as the 8-bit crops of enrolment are.
 #[inline(always)]
 fn normalise(value: f32) -> f32 {
-    (value - 127.5) * (1.0 / 128.0)
+    ((value + ROUND - ROUND) - 127.5) * (1.0 / 128.0)
 }
 
 /// Resamples; owns its scratch memory, which is reused from call to call.
