@@ -1,0 +1,732 @@
+//! The elements in real pipelines, on real photos.
+
+#![cfg(feature = "plugin")]
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, LazyLock, Mutex};
+
+use gst::prelude::*;
+use gstmfr::gallery::{Contract, Entry, FORMAT, Gallery, Kind};
+use gstmfr::image::ImageView;
+use gstmfr::pipeline::Pipeline;
+use gstmfr::plugin::meta::{self, Face};
+use gstmfr::runtime::SessionOptions;
+
+mod common;
+
+fn init() {
+    static ONCE: LazyLock<()> = LazyLock::new(|| {
+        gst::init().unwrap();
+        gstmfr::plugin_register_static().unwrap();
+    });
+    LazyLock::force(&ONCE);
+}
+
+fn photo(name: &str) -> String {
+    common::demo_photos().join(name).display().to_string()
+}
+
+/// A gallery of three people of whom there are photos, one each; made once.
+fn gallery() -> &'static Path {
+    static GALLERY: LazyLock<(tempfile::TempDir, PathBuf)> = LazyLock::new(|| {
+        let mut pipeline = Pipeline::new(None, &SessionOptions::default()).unwrap();
+        let people = [
+            ("Barack Obama", "obama.jpg"),
+            ("Joe Biden", "biden.jpg"),
+            ("Eileen Collins", "astronaut.png"),
+        ];
+        let entries = people.map(|(name, file)| {
+            let photo = image::open(photo(file)).unwrap().to_rgb8();
+            let (w, h) = (photo.width() as usize, photo.height() as usize);
+            let view = ImageView::rgb(&photo, w, h).unwrap();
+            let (_, embeddings) = pipeline.faces(&view, &Default::default()).unwrap();
+            Entry {
+                name: name.into(),
+                source: file.into(),
+                kind: Kind::Photo,
+                embedding: embeddings.row(0).to_owned(),
+            }
+        });
+        let contract = Contract {
+            format: FORMAT.into(),
+            model_sha256: pipeline.embedder.model_sha256().into(),
+            embedding_dim: pipeline.embedder.dim(),
+            preprocessing: gstmfr::embed::PREPROCESSING.into(),
+            detector: "mtcnn".into(),
+            created: "2026-01-01T00:00:00Z".into(),
+            tool_version: "test".into(),
+        };
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("gallery.npz");
+        Gallery::train(entries.into(), contract)
+            .unwrap()
+            .save(&path)
+            .unwrap();
+        (folder, path)
+    });
+    &GALLERY.1
+}
+
+/// What came out of a pipeline whose last element is called `sink`.
+#[derive(Debug, Default)]
+struct Outcome {
+    /// Per buffer its faces.
+    frames: Vec<Vec<Face>>,
+    /// Text of the error that ended it, with what stands in parentheses.
+    error: Option<String>,
+    /// Structures of element messages of mfrrecognize.
+    messages: Vec<gst::Structure>,
+}
+
+/// Runs a pipeline to its end; no pipeline here may take a minute.
+fn run(description: &str) -> Outcome {
+    init();
+    let pipeline = gst::parse::launch(description)
+        .unwrap_or_else(|e| panic!("{description}: {e}"))
+        .downcast::<gst::Pipeline>()
+        .unwrap();
+    run_pipeline(&pipeline)
+}
+
+fn run_pipeline(pipeline: &gst::Pipeline) -> Outcome {
+    let frames = Arc::new(Mutex::new(Vec::new()));
+    if let Some(sink) = pipeline.by_name("sink") {
+        let frames = Arc::clone(&frames);
+        let pad = sink.static_pad("sink").unwrap();
+        pad.add_probe(gst::PadProbeType::BUFFER, move |pad, info| {
+            let caps = pad.current_caps().unwrap();
+            let video = gst_video::VideoInfo::from_caps(&caps).unwrap();
+            let buffer = info.buffer().unwrap();
+            let faces = meta::faces(buffer, (video.width(), video.height()));
+            frames.lock().unwrap().push(faces);
+            gst::PadProbeReturn::Ok
+        });
+    }
+    let bus = pipeline.bus().unwrap();
+    let mut outcome = Outcome::default();
+    let started = pipeline.set_state(gst::State::Playing);
+    loop {
+        let timeout = if started.is_ok() { 60 } else { 1 };
+        let message = bus.timed_pop(gst::ClockTime::from_seconds(timeout));
+        let Some(message) = message else {
+            assert!(started.is_err(), "the pipeline hangs");
+            break;
+        };
+        match message.view() {
+            gst::MessageView::Eos(_) => break,
+            gst::MessageView::Error(e) => {
+                let debug = e.debug().unwrap_or_default();
+                outcome.error = Some(format!("{} ({debug})", e.error()));
+                break;
+            }
+            gst::MessageView::Element(e) => {
+                if let Some(s) = e.structure()
+                    && s.name() == "mfrrecognize"
+                {
+                    outcome.messages.push(s.to_owned());
+                }
+            }
+            _ => {}
+        }
+    }
+    pipeline.set_state(gst::State::Null).unwrap();
+    outcome.frames = std::mem::take(&mut frames.lock().unwrap());
+    outcome
+}
+
+/// A photo as a video of one frame in this format.
+fn photo_as(name: &str, caps: &str) -> String {
+    format!(
+        "filesrc location=\"{}\" ! decodebin ! videoconvert ! videoscale ! video/x-raw,{caps}",
+        photo(name)
+    )
+}
+
+fn recognize() -> String {
+    format!(
+        "mfrdetect ! mfrrecognize name=r database=\"{}\"",
+        gallery().display()
+    )
+}
+
+fn label(face: &Face) -> &str {
+    face.identity.as_ref().map_or("", |i| &i.label)
+}
+
+const FORMATS: [&str; 17] = [
+    "RGB", "BGR", "RGBA", "BGRA", "RGBx", "BGRx", "ARGB", "ABGR", "xRGB", "xBGR", "I420", "YV12",
+    "NV12", "NV21", "YUY2", "UYVY", "GRAY8",
+];
+
+#[test]
+fn every_format_gives_the_faces_and_identities_of_rgb() {
+    // Odd in both directions: padded rows, and chroma samples that stand for one pixel.
+    let size = "width=411,height=511,pixel-aspect-ratio=1/1";
+    let run = |format: &str| {
+        let source = photo_as("obama2.jpg", &format!("format={format},{size}"));
+        let mut outcome = run(&format!(
+            "{source} ! {} ! mfroverlay ! fakesink name=sink",
+            recognize()
+        ));
+        assert_eq!(outcome.error, None, "{format}");
+        outcome.frames.remove(0)
+    };
+    let rgb = run("RGB");
+    assert_eq!(rgb.len(), 1);
+    assert_eq!(label(&rgb[0]), "Barack Obama");
+    for format in FORMATS {
+        let faces = run(format);
+        assert_eq!(faces.len(), 1, "{format}");
+        let iou = faces[0].rect.iou(&rgb[0].rect);
+        assert!(iou > 0.9, "{format}: {iou}");
+        assert_eq!(label(&faces[0]), "Barack Obama", "{format}");
+        let similarity = |f: &Face| f.identity.as_ref().unwrap().similarity;
+        // GRAY8 has lost the colours, which FaceNet looks at too.
+        let tolerance = if format == "GRAY8" { 0.25 } else { 0.05 };
+        let difference = (similarity(&faces[0]) - similarity(&rgb[0])).abs();
+        assert!(difference < tolerance, "{format}: {difference}");
+    }
+}
+
+#[test]
+fn a_photo_that_was_not_enrolled_is_named_and_a_stranger_is_not() {
+    let source = photo_as("obama3.jpg", "format=I420");
+    let outcome = run(&format!("{source} ! {} ! fakesink name=sink", recognize()));
+    assert_eq!(outcome.error, None);
+    let named: Vec<_> = outcome.frames[0].iter().map(label).collect();
+    assert!(named.contains(&"Barack Obama"), "{named:?}");
+
+    // A gallery without the astronaut: she is nobody.
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("two.npz");
+    let all = Gallery::load(gallery()).unwrap();
+    let entries = (0..3)
+        .filter(|&i| all.names()[all.labels()[i]] != "Eileen Collins")
+        .map(|i| Entry {
+            name: all.names()[all.labels()[i]].clone(),
+            source: String::new(),
+            kind: Kind::Photo,
+            embedding: all.embeddings().row(i).to_owned(),
+        })
+        .collect();
+    let two = Gallery::train(entries, all.contract().unwrap().clone()).unwrap();
+    two.save(&path).unwrap();
+    let source = photo_as("astronaut.png", "format=RGB");
+    let outcome = run(&format!(
+        "{source} ! mfrdetect ! mfrrecognize database=\"{}\" ! fakesink name=sink",
+        path.display()
+    ));
+    let identity = outcome.frames[0][0].identity.as_ref().unwrap();
+    assert_eq!(
+        (identity.label.as_str(), identity.label_id),
+        ("unknown", -1)
+    );
+}
+
+#[test]
+fn a_picture_stored_on_its_side_gives_the_same_faces_on_its_side() {
+    let upright = photo_as(
+        "obama2.jpg",
+        "format=I420,width=400,height=600,pixel-aspect-ratio=1/1",
+    );
+    let expected = run(&format!("{upright} ! {} ! fakesink name=sink", recognize()));
+    let expected = &expected.frames[0][0];
+    // What a phone does: the picture turned, and a note how to turn it back.
+    for (turn, note) in [
+        ("counterclockwise", "rotate-90"),
+        ("rotate-180", "rotate-180"),
+        ("clockwise", "rotate-270"),
+        ("horizontal-flip", "flip-rotate-0"),
+    ] {
+        let lying = run(&format!(
+            "{upright} ! videoflip method={turn} ! taginject tags=\"image-orientation={note}\" \
+             ! {} ! mfroverlay ! fakesink name=sink",
+            recognize()
+        ));
+        let face = &lying.frames[0][0];
+        assert_eq!(label(face), "Barack Obama", "{note}");
+        let (a, b) = (face.rect, expected.rect);
+        let back = match note {
+            "rotate-90" => (400.0 - a.bottom(), a.x),
+            "rotate-180" => (400.0 - a.right(), 600.0 - a.bottom()),
+            "rotate-270" => (a.y, 600.0 - a.right()),
+            _ => (400.0 - a.right(), a.y),
+        };
+        // videoflip moves chroma by part of a pixel, which moves the box a little.
+        assert!(
+            (back.0 - b.x).abs() < 6.0 && (back.1 - b.y).abs() < 6.0,
+            "{note}: {a:?} {b:?}"
+        );
+        // Upright, the eye that is left in the image is higher up than the mouth, as before.
+        let eye = face.landmarks.unwrap().0[0];
+        let mouth = face.landmarks.unwrap().0[3];
+        let up = match note {
+            "rotate-90" => eye.x < mouth.x,
+            "rotate-180" => eye.y > mouth.y,
+            "rotate-270" => eye.x > mouth.x,
+            _ => eye.y < mouth.y,
+        };
+        assert!(up, "{note}");
+    }
+}
+
+#[test]
+fn names_survive_a_converter_and_a_scaler_on_the_way_to_the_overlay() {
+    let source = photo_as(
+        "obama2.jpg",
+        "format=I420,width=400,height=600,pixel-aspect-ratio=1/1",
+    );
+    let outcome = run(&format!(
+        "{source} ! {} ! videoconvert ! videoscale ! video/x-raw,format=RGB,width=200,height=300 \
+         ! mfroverlay ! fakesink name=sink",
+        recognize()
+    ));
+    assert_eq!(outcome.error, None);
+    let face = &outcome.frames[0][0];
+    assert_eq!(label(face), "Barack Obama");
+    assert!(face.rect.right() <= 200.0 && face.landmarks.is_some());
+}
+
+#[test]
+fn frames_of_any_size_pass_through_also_when_it_changes() {
+    let source = |w: u32, h: u32, format: &str| {
+        format!(
+            "videotestsrc num-buffers=2 ! video/x-raw,format={format},width={w},height={h} ! c. "
+        )
+    };
+    let outcome = run(&format!(
+        "concat name=c ! {} ! mfroverlay ! fakesink name=sink {}{}{}{}{}",
+        recognize(),
+        source(1, 1, "RGB"),
+        source(39, 500, "I420"),
+        source(640, 360, "NV12"),
+        source(1, 1, "YUY2"),
+        source(3, 2000, "GRAY8"),
+    ));
+    assert_eq!(outcome.error, None);
+    assert_eq!(outcome.frames.len(), 10);
+}
+
+#[test]
+fn a_buffer_smaller_than_its_caps_is_an_error_that_says_so() {
+    for element in ["mfrdetect", &recognize()] {
+        let outcome = run(&format!(
+            "fakesrc num-buffers=1 sizetype=fixed sizemax=100 filltype=zero format=time \
+             ! capssetter caps=\"video/x-raw,format=RGB,width=64,height=64,framerate=25/1\" \
+             ! {element} ! fakesink"
+        ));
+        let error = outcome.error.unwrap();
+        assert!(
+            error.contains("100 bytes") && error.contains("12288 bytes"),
+            "{error}"
+        );
+    }
+}
+
+/// Two hundred faces of 64 pixels and more, side by side.
+fn crowd() -> (tempfile::TempDir, String) {
+    let photo = image::open(photo("astronaut.png")).unwrap().to_rgb8();
+    let face = image::imageops::crop_imm(&photo, 130, 20, 190, 190).to_image();
+    let tile = image::imageops::resize(&face, 96, 96, image::imageops::FilterType::Triangle);
+    let mut crowd = image::RgbImage::new(96 * 20, 96 * 10);
+    for i in 0..200 {
+        image::imageops::replace(&mut crowd, &tile, i % 20 * 96, i / 20 * 96);
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("crowd.png");
+    crowd.save(&path).unwrap();
+    (folder, path.display().to_string())
+}
+
+#[test]
+fn two_hundred_faces_are_found_and_one_of_them_is_the_person() {
+    let (_folder, path) = crowd();
+    let outcome = run(&format!(
+        "filesrc location=\"{path}\" ! decodebin ! videoconvert ! {} ! mfroverlay \
+         ! fakesink name=sink",
+        recognize()
+    ));
+    assert_eq!(outcome.error, None);
+    let faces = &outcome.frames[0];
+    assert!(faces.len() >= 190, "{}", faces.len());
+    // Nobody is in a picture twice.
+    let named = faces
+        .iter()
+        .filter(|f| label(f) == "Eileen Collins")
+        .count();
+    assert_eq!(named, 1);
+    let mut ids: Vec<_> = faces.iter().map(|f| f.id).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    assert_eq!(ids.len(), faces.len());
+    assert!(ids[0] > 0);
+}
+
+#[test]
+fn only_the_largest_faces_and_only_those_in_the_region_on_request() {
+    let (_folder, path) = crowd();
+    let run = |properties: &str| {
+        let outcome = run(&format!(
+            "filesrc location=\"{path}\" ! decodebin ! videoconvert ! mfrdetect {properties} \
+             ! fakesink name=sink"
+        ));
+        assert_eq!(outcome.error, None);
+        outcome.frames.into_iter().next().unwrap()
+    };
+    assert_eq!(run("max-faces=7").len(), 7);
+    let faces = run("inference-region=\"0,0,192,192;96,0,192,192\"");
+    // Three tiles wide, two high; what overlaps is found once.
+    assert_eq!(faces.len(), 6);
+    assert!(
+        faces
+            .iter()
+            .all(|f| f.rect.right() < 300.0 && f.rect.bottom() < 200.0)
+    );
+    assert_eq!(run("min-face-size=200").len(), 0);
+    assert_eq!(run("onet-threshold=1.0").len(), 0);
+}
+
+#[test]
+fn buffers_that_a_tee_shares_are_analysed_and_drawn_on_in_one_branch_only() {
+    let source = photo_as(
+        "obama2.jpg",
+        "format=I420,width=400,height=600,pixel-aspect-ratio=1/1",
+    );
+    let outcome = run(&format!(
+        "{source} ! tee name=t t. ! queue ! {} ! mfroverlay ! fakesink name=sink \
+         t. ! queue ! mfrdetect ! fakesink",
+        recognize()
+    ));
+    assert_eq!(outcome.error, None);
+    assert_eq!(label(&outcome.frames[0][0]), "Barack Obama");
+}
+
+fn event(structure: &gst::StructureRef) -> Option<(String, String)> {
+    let faces = structure.get::<gst::ArrayRef>("faces").unwrap();
+    let face = faces.as_slice().first()?.get::<gst::Structure>().unwrap();
+    Some((
+        face.get("event").unwrap_or_default(),
+        face.get("label").unwrap(),
+    ))
+}
+
+#[test]
+fn messages_tell_of_changes_of_every_frame_or_of_nothing() {
+    let description = |post: &str| {
+        format!(
+            "filesrc location=\"{}\" ! decodebin ! videoconvert ! videoscale \
+             ! video/x-raw,width=300,height=400 ! imagefreeze num-buffers=5 \
+             ! {} post-messages={post} ! fakesink",
+            photo("obama2.jpg"),
+            recognize()
+        )
+    };
+    let events = |post: &str| -> Vec<_> {
+        let messages = run(&description(post)).messages;
+        for message in &messages {
+            assert!(message.get::<gst::ClockTime>("timestamp").is_ok());
+            assert!(message.get::<gst::ClockTime>("stream-time").is_ok());
+            assert!(message.get::<gst::ClockTime>("running-time").is_ok());
+        }
+        messages.iter().filter_map(|m| event(m)).collect()
+    };
+    let obama = |event: &str| (event.to_owned(), "Barack Obama".to_owned());
+    assert_eq!(events("changes"), [obama("identified"), obama("left")]);
+    assert_eq!(events("all"), vec![obama(""); 5]);
+    assert_eq!(events("none"), []);
+}
+
+#[test]
+fn a_gallery_that_is_replaced_is_read_anew_on_request() {
+    init();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("g.npz");
+    let all = Gallery::load(gallery()).unwrap();
+    let only = |name: &str| {
+        let i = (0..3)
+            .find(|&i| all.names()[all.labels()[i]] == name)
+            .unwrap();
+        let entry = Entry {
+            name: name.into(),
+            source: String::new(),
+            kind: Kind::Photo,
+            embedding: all.embeddings().row(i).to_owned(),
+        };
+        Gallery::train(vec![entry], all.contract().unwrap().clone()).unwrap()
+    };
+    only("Joe Biden").save(&path).unwrap();
+    let pipeline = gst::parse::launch(&format!(
+        "filesrc location=\"{}\" ! decodebin ! videoconvert ! videoscale \
+         ! video/x-raw,width=300,height=400 ! imagefreeze num-buffers=150 \
+         ! mfrdetect ! mfrrecognize name=r database=\"{}\" ! fakesink name=sink",
+        photo("obama2.jpg"),
+        path.display()
+    ))
+    .unwrap()
+    .downcast::<gst::Pipeline>()
+    .unwrap();
+    let element = pipeline.by_name("r").unwrap();
+    let (new, seen) = (only("Barack Obama"), Mutex::new(0));
+    element
+        .static_pad("sink")
+        .unwrap()
+        .add_probe(gst::PadProbeType::BUFFER, move |pad, _| {
+            let mut seen = seen.lock().unwrap();
+            *seen += 1;
+            if *seen == 10 {
+                new.save(&path).unwrap();
+                let element = pad.parent_element().unwrap();
+                element.emit_by_name::<()>("reload", &[]);
+            }
+            gst::PadProbeReturn::Ok
+        });
+    let outcome = run_pipeline(&pipeline);
+    assert_eq!(outcome.error, None);
+    assert_eq!(label(&outcome.frames[0][0]), "unknown");
+    assert_eq!(label(&outcome.frames.last().unwrap()[0]), "Barack Obama");
+}
+
+#[test]
+fn embeddings_leave_the_element_only_when_asked() {
+    for (property, expected) in [("", 0), ("attach-embedding=true", 512)] {
+        init();
+        let source = photo_as(
+            "obama2.jpg",
+            "format=RGB,width=300,height=400,pixel-aspect-ratio=1/1",
+        );
+        let pipeline = gst::parse::launch(&format!(
+            "{source} ! {} {property} ! fakesink name=sink",
+            recognize()
+        ))
+        .unwrap()
+        .downcast::<gst::Pipeline>()
+        .unwrap();
+        let found = Arc::new(Mutex::new(None));
+        let pad = pipeline
+            .by_name("sink")
+            .unwrap()
+            .static_pad("sink")
+            .unwrap();
+        let sent = Arc::clone(&found);
+        pad.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
+            let roi = info
+                .buffer()
+                .unwrap()
+                .meta::<gst_video::VideoRegionOfInterestMeta>()
+                .unwrap();
+            let length = roi.param("embedding").map_or(0, |s| {
+                s.get::<gst::ArrayRef>("data").unwrap().as_slice().len()
+            });
+            *sent.lock().unwrap() = Some(length);
+            gst::PadProbeReturn::Ok
+        });
+        run_pipeline(&pipeline);
+        assert_eq!(*found.lock().unwrap(), Some(expected));
+    }
+}
+
+#[test]
+fn elements_that_share_a_model_work_side_by_side() {
+    let source = photo_as(
+        "obama2.jpg",
+        "format=I420,width=300,height=400,pixel-aspect-ratio=1/1",
+    );
+    let branch = format!(
+        "mfrdetect model-instance-id=d ! mfrrecognize model-instance-id=f database=\"{}\"",
+        gallery().display()
+    );
+    let outcome = run(&format!(
+        "{source} ! tee name=t t. ! queue ! {branch} ! fakesink name=sink t. ! queue ! {branch} \
+         ! fakesink"
+    ));
+    assert_eq!(outcome.error, None);
+    assert_eq!(label(&outcome.frames[0][0]), "Barack Obama");
+}
+
+/// Runs one element on a test picture and gives the error.
+fn error_of(element: &str) -> String {
+    let outcome = run(&format!(
+        "videotestsrc num-buffers=1 ! video/x-raw,format=RGB,width=64,height=64 ! {element} ! fakesink"
+    ));
+    outcome
+        .error
+        .unwrap_or_else(|| panic!("no error from {element}"))
+}
+
+#[test]
+fn galleries_that_cannot_be_used_are_named_with_what_to_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, bytes: &[u8]| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, bytes).unwrap();
+        format!("mfrrecognize database=\"{}\"", path.display())
+    };
+    let good = std::fs::read(gallery()).unwrap();
+    for (element, name, reason) in [
+        ("mfrrecognize".to_owned(), "", "database is not set"),
+        (
+            "mfrrecognize database=/no/such.npz".to_owned(),
+            "/no/such.npz",
+            "No such file",
+        ),
+        (file("empty.npz", &[]), "empty.npz", "an empty file"),
+        (
+            file("random.npz", &[0x5a; 3000]),
+            "random.npz",
+            "no zip archive",
+        ),
+        (
+            file("cut.npz", &good[..good.len() / 2]),
+            "cut.npz",
+            "no zip archive",
+        ),
+        (
+            format!("mfrrecognize database=\"{}\"", folder.path().display()),
+            "",
+            "no file",
+        ),
+    ] {
+        let error = error_of(&element);
+        assert!(
+            error.contains(name) && error.contains(reason),
+            "{element}: {error}"
+        );
+    }
+}
+
+#[test]
+fn galleries_of_another_model_or_size_are_errors() {
+    let all = Gallery::load(gallery()).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let save = |name: &str, dim: usize, sha256: &str| {
+        let entry = Entry {
+            name: "Ana".into(),
+            source: String::new(),
+            kind: Kind::Photo,
+            embedding: ndarray::Array1::ones(dim),
+        };
+        let contract = Contract {
+            model_sha256: sha256.into(),
+            embedding_dim: dim,
+            ..all.contract().unwrap().clone()
+        };
+        let path = folder.path().join(name);
+        Gallery::train(vec![entry], contract)
+            .unwrap()
+            .save(&path)
+            .unwrap();
+        format!("mfrrecognize database=\"{}\"", path.display())
+    };
+    let own = &all.contract().unwrap().model_sha256;
+    let error = error_of(&save("small.npz", 128, own));
+    assert!(
+        error.contains("small.npz") && error.contains("128"),
+        "{error}"
+    );
+    let error = error_of(&save("other.npz", 512, &"0".repeat(64)));
+    assert!(
+        error.contains("other.npz") && error.contains("000000000000"),
+        "{error}"
+    );
+}
+
+#[test]
+fn models_that_cannot_be_used_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let models = common::models();
+    let whole = std::fs::read(models.join("facenet.onnx")).unwrap();
+    let write = |name: &str, bytes: &[u8]| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, bytes).unwrap();
+        path.display().to_string()
+    };
+    let another = models.join("onet.onnx").display().to_string();
+    let fixed = common::flatten_network(&[1, 160, 160, 3]);
+    for (model, reason) in [
+        ("/no/such.onnx".to_owned(), "No such file"),
+        (write("cut.onnx", &whole[..1_000_000]), "ONNX file"),
+        (write("empty.onnx", &[]), "ONNX file"),
+        (another, "is not FaceNet"),
+        (write("fixed.onnx", &fixed), "is not FaceNet"),
+    ] {
+        let element = format!(
+            "mfrrecognize database=\"{}\" model=\"{model}\"",
+            gallery().display()
+        );
+        let error = error_of(&element);
+        assert!(
+            error.contains(&model) && error.contains(reason),
+            "{model}: {error}"
+        );
+    }
+    // Of the detector: a folder without files, and one whose networks are mixed up.
+    let error = error_of("mfrdetect model-path=/no/such/folder");
+    assert!(error.contains("/no/such/folder/pnet.onnx"), "{error}");
+    let mixed = tempfile::tempdir().unwrap();
+    for (from, to) in [("rnet", "pnet"), ("pnet", "rnet"), ("onet", "onet")] {
+        let from = models.join(format!("{from}.onnx"));
+        std::fs::copy(from, mixed.path().join(format!("{to}.onnx"))).unwrap();
+    }
+    let error = error_of(&format!(
+        "mfrdetect model-path=\"{}\"",
+        mixed.path().display()
+    ));
+    assert!(error.contains("is not MTCNN's P-Net"), "{error}");
+}
+
+#[test]
+fn wrong_settings_are_errors_before_the_first_frame() {
+    let error = error_of("mfrdetect inference-region=1,2,3");
+    assert!(error.contains("x,y,w,h"), "{error}");
+    let error = error_of("mfrdetect device=gpu");
+    assert!(
+        error.contains("\"gpu\"") && error.contains("cpu, cuda"),
+        "{error}"
+    );
+    // In a build without CUDA the build is the reason, in one with it the missing GPU is.
+    let error = error_of("mfrdetect device=cuda:7");
+    assert!(error.contains("cuda:7"), "{error}");
+}
+
+#[test]
+fn properties_have_the_names_ranges_and_defaults_that_are_promised() {
+    init();
+    let expected = [
+        ("mfrdetect", "min-face-size", "40"),
+        ("mfrdetect", "pnet-threshold", "0.6"),
+        ("mfrdetect", "rnet-threshold", "0.7"),
+        ("mfrdetect", "onet-threshold", "0.7"),
+        ("mfrdetect", "scale-factor", "0.709"),
+        ("mfrdetect", "max-faces", "0"),
+        ("mfrdetect", "inference-region", "\"\""),
+        ("mfrdetect", "model-path", "NULL"),
+        ("mfrdetect", "device", "cpu"),
+        ("mfrdetect", "threads", "0"),
+        ("mfrdetect", "model-instance-id", "NULL"),
+        ("mfrrecognize", "database", "NULL"),
+        ("mfrrecognize", "model", "NULL"),
+        ("mfrrecognize", "threshold", "-1"),
+        ("mfrrecognize", "batch-size", "8"),
+        ("mfrrecognize", "device", "cpu"),
+        ("mfrrecognize", "threads", "0"),
+        ("mfrrecognize", "model-instance-id", "NULL"),
+        ("mfrrecognize", "post-messages", "changes"),
+        ("mfrrecognize", "attach-embedding", "false"),
+        ("mfroverlay", "show-identity", "true"),
+        ("mfroverlay", "show-mask", "true"),
+        ("mfroverlay", "show-landmarks", "true"),
+        ("mfroverlay", "line-width", "0"),
+        ("mfroverlay", "font-size", "0"),
+    ];
+    for (factory, property, default) in expected {
+        let element = gst::ElementFactory::make(factory).build().unwrap();
+        let pspec = element
+            .find_property(property)
+            .unwrap_or_else(|| panic!("{factory} has no {property}"));
+        assert!(pspec.blurb().is_some_and(|b| b.len() > 20), "{property}");
+        let value = element.property_value(property);
+        assert_eq!(value.serialize().unwrap(), default, "{factory} {property}");
+        let declared = pspec.default_value().serialize().unwrap();
+        assert_eq!(declared, default, "{factory} {property}");
+    }
+}
