@@ -9,6 +9,7 @@ pub mod detect;
 #[cfg(feature = "draw")]
 pub mod draw;
 pub mod embed;
+pub mod gallery;
 pub mod geometry;
 pub mod image;
 pub mod locate;
@@ -17,6 +18,7 @@ pub mod pipeline;
 pub mod plugin;
 pub mod resize;
 pub mod runtime;
+pub mod svm;
 
 #[cfg(feature = "plugin")]
 use plugin::register;

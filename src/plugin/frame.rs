@@ -1,6 +1,6 @@
 //! Video frames as images, and the caps that every element takes.
 
-use gst_video::{VideoFormat, VideoFrameExt, VideoColorRange, VideoFrameRef, VideoInfo};
+use gst_video::{VideoColorRange, VideoFormat, VideoFrameExt, VideoFrameRef, VideoInfo};
 
 use crate::image::{
     Colorimetry, ImageError, ImageInfo, ImageView, ImageViewMut, PixelFormat, Plane, PlaneMut,

@@ -6,9 +6,11 @@
 //! said once more, as JSON, in a `GstCustomMeta` called [`MIRROR`], which they keep.
 
 use gst_video::VideoRegionOfInterestMeta;
+use ndarray::Array2;
 use serde::{Deserialize, Serialize};
 
 use crate::detect;
+use crate::embed;
 use crate::geometry::{Landmarks, Point, Rect};
 
 /// Type of the regions of interest.
@@ -80,10 +82,9 @@ pub type FrameSize = (u32, u32);
 
 /// Makes the mirror known; once, when the plugin loads.
 pub(crate) fn register() {
-    if !gst::meta::CustomMeta::is_registered(MIRROR) {
-        // No tags: it depends on nothing that a converter or scaler changes, so they keep it.
-        gst::meta::CustomMeta::register(MIRROR, &[]);
-    }
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    // No tags: it depends on nothing that a converter or scaler changes, so they keep it.
+    ONCE.call_once(|| gst::meta::CustomMeta::register(MIRROR, &[]));
 }
 
 /// Adds a detected face.
@@ -127,6 +128,29 @@ pub fn set_identities(buffer: &mut gst::BufferRef, identities: &[Option<Identity
         {
             meta.add_param(identity_structure(identity));
         }
+    }
+}
+
+/// Writes embeddings onto the regions of interest: row i onto the face that [`faces`] gave as number
+/// `indices[i]`, as a param `embedding`.
+pub fn set_embeddings(buffer: &mut gst::BufferRef, indices: &[usize], embeddings: &Array2<f32>) {
+    let metas = buffer
+        .iter_meta_mut::<VideoRegionOfInterestMeta>()
+        .filter(|meta| meta.roi_type() == ROI_TYPE);
+    for (number, mut meta) in metas.enumerate() {
+        let Some(row) = indices.iter().position(|&i| i == number) else {
+            continue;
+        };
+        let embedding = embeddings.row(row);
+        meta.add_param(
+            gst::Structure::builder("embedding")
+                .field("type", "embedding")
+                .field("precision", PRECISION_FP32)
+                .field("dims", gst::Array::new([embedding.len() as i32]))
+                .field("data", gst::Array::new(embedding.iter().copied()))
+                .field("model_name", embed::NAME)
+                .build(),
+        );
     }
 }
 

@@ -4,14 +4,14 @@ mod frame;
 pub mod meta;
 mod mfrdetect;
 mod mfroverlay;
-//R mod mfrrecognize;
+mod mfrrecognize;
 mod models;
 
 use gst::glib;
 
 pub use mfrdetect::MfrDetect;
 pub use mfroverlay::MfrOverlay;
-//R pub use mfrrecognize::{MfrRecognize, PostMessages};
+pub use mfrrecognize::{MfrRecognize, PostMessages};
 
 /// What gst-inspect-1.0 shows.
 const AUTHOR: &str = "The gst-plugin-mfr authors";
@@ -27,6 +27,6 @@ pub(crate) fn register(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
     }
     meta::register();
     mfrdetect::register(plugin)?;
-    //R     mfrrecognize::register(plugin)?;
+    mfrrecognize::register(plugin)?;
     mfroverlay::register(plugin)
 }
