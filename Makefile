@@ -75,7 +75,7 @@ $(DEMO)/clip.mp4: examples/demo_clip.rs $(PHOTOS) | $(CLIP_MAKER)
 	$(CLIP_MAKER) $(DEMO)/photos $@
 
 demo: $(DEMO)/gallery.npz $(DEMO)/clip.mp4 $(RECOGNIZE) | onnxruntime
-	$(RECOGNIZE) $(DEMO)/clip.mp4 --database $(DEMO)/gallery.npz --output $(DEMO)/demo.mp4
+	$(RECOGNIZE) $(DEMO)/clip.mp4 --database $(DEMO)/gallery.npz --output $(DEMO)/demo.mp4 --min-face-size 80
 	@echo
 	@echo 'See $(DEMO)/demo.mp4'
 

@@ -14,6 +14,7 @@ import json
 import os
 import signal
 import sys
+import warnings
 from pathlib import Path
 
 # Run from the source tree, the plugin is where `make build` has left it.
@@ -41,9 +42,12 @@ def build(uri, arguments):
 
 def faces_of_message(structure):
     """The faces of an element message, each a Gst.Structure."""
-    # get_array needs no overrides for GstValueArray, which Debian has in a package of its own.
-    found, faces = structure.get_array("faces")
-    return [faces.get_nth(i) for i in range(faces.n_values)] if found else []
+    # get_array and get_nth, deprecated as they are, need no overrides for GstValueArray, which
+    # Debian has in a package of its own. Copies, for the faces end with the array.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        found, faces = structure.get_array("faces")
+        return [faces.get_nth(i).copy() for i in range(faces.n_values)] if found else []
 
 
 def print_events(structure):
@@ -145,7 +149,7 @@ def main():
     arguments = parser.parse_args()
     if arguments.input.startswith("/dev/video"):
         uri = f"v4l2://{arguments.input}"
-    elif Gst.Uri.is_valid(arguments.input):
+    elif "://" in arguments.input:
         uri = arguments.input
     else:
         uri = Path(arguments.input).resolve().as_uri()

@@ -188,7 +188,7 @@ fn uri(input: &str) -> Result<String, Error> {
     if input.starts_with("/dev/video") {
         return Ok(format!("v4l2://{input}"));
     }
-    if gst::Uri::is_valid(input) {
+    if input.contains("://") {
         return Ok(input.to_owned());
     }
     // GStreamer's own message for a missing file names a URI, with every space as %20.
@@ -258,7 +258,7 @@ fn play(pipeline: &gst::Pipeline) -> Result<(), Error> {
 
     // With an end of stream the muxer completes the file. Who presses Ctrl-C again means it.
     const SIGINT: i32 = 2;
-    let interrupted = glib::unix_signal_add(SIGINT, {
+    let interrupted = glib_unix::unix_signal_add(SIGINT, {
         let (pipeline, main_loop) = (pipeline.clone(), main_loop.clone());
         let mut times = 0;
         move || {
