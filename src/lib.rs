@@ -13,6 +13,7 @@ pub mod gallery;
 pub mod geometry;
 pub mod image;
 pub mod locate;
+pub mod orientation;
 pub mod pipeline;
 #[cfg(feature = "plugin")]
 pub mod plugin;

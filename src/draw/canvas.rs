@@ -7,6 +7,7 @@
 
 use crate::geometry::Rect;
 use crate::image::{Channel, ColorModel, Colorimetry, ImageViewMut};
+use crate::orientation::Orientation;
 
 /// Red, green, blue, 0…255.
 pub type Rgb = [u8; 3];
@@ -108,6 +109,8 @@ pub(super) struct Scratch {
     rows: [Vec<u8>; 2],
     /// Means over the pixels that share a chroma sample.
     shared: Vec<u8>,
+    /// Coverage of an area of an image that is not stored upright.
+    upright: Vec<u8>,
 }
 
 /// An image being drawn on.
@@ -120,12 +123,10 @@ pub(super) struct Canvas<'c, 'i> {
 impl<'c, 'i> Canvas<'c, 'i> {
     pub fn new(image: &'c mut ImageViewMut<'i>, scratch: &'c mut Scratch) -> Self {
         let extent = |v: usize| i64::try_from(v).unwrap_or(i64::MAX);
-        let frame = Area::new(
-            0,
-            0,
-            extent(image.info().width),
-            extent(image.info().height),
-        );
+        let (width, height) = image
+            .orientation()
+            .turn_size((image.info().width, image.info().height));
+        let frame = Area::new(0, 0, extent(width), extent(height));
         Self {
             image,
             scratch,
@@ -164,6 +165,64 @@ impl<'c, 'i> Canvas<'c, 'i> {
         if clip.is_empty() {
             return;
         }
+        let orientation = self.image.orientation();
+        if orientation == Orientation::UPRIGHT {
+            self.paint_stored(area, &clip, rgb, coverage);
+            return;
+        }
+        // Coverage as the viewer sees it first, then turned as the picture lies in memory.
+        let (width, height) = (clip.width() as usize, clip.height() as usize);
+        let mut upright = std::mem::take(&mut self.scratch.upright);
+        upright.resize(width * height, 0);
+        let (x, y) = ((clip.x0 - area.x0) as usize, (clip.y0 - area.y0) as usize);
+        for (i, row) in upright.chunks_exact_mut(width).enumerate() {
+            row.fill(0);
+            coverage(x, y + i, row);
+        }
+        let stored = self.stored_area(&clip);
+        self.paint_stored(&stored, &stored, rgb, |x, y, row| {
+            let (columns, rows) = orientation.turn_size((width, height));
+            let y = if orientation.flip_y { rows - 1 - y } else { y };
+            for (x, c) in (x..).zip(row) {
+                let x = if orientation.flip_x {
+                    columns - 1 - x
+                } else {
+                    x
+                };
+                let (x, y) = orientation.turn_size((x, y));
+                *c = upright[y * width + x];
+            }
+        });
+        self.scratch.upright = upright;
+    }
+
+    /// Where an area inside the upright image is stored.
+    fn stored_area(&self, area: &Area) -> Area {
+        let info = self.image.info();
+        let orientation = self.image.orientation();
+        let (x, y) = orientation.turn_size((area.x0, area.y0));
+        let (width, height) = orientation.turn_size((area.width(), area.height()));
+        let x = if orientation.flip_x {
+            info.width as i64 - x - width
+        } else {
+            x
+        };
+        let y = if orientation.flip_y {
+            info.height as i64 - y - height
+        } else {
+            y
+        };
+        Area::new(x, y, width, height)
+    }
+
+    /// `paint` on pixels as they are stored; `clip` is the part of `area` inside the image.
+    fn paint_stored(
+        &mut self,
+        area: &Area,
+        clip: &Area,
+        rgb: Rgb,
+        mut coverage: impl FnMut(usize, usize, &mut [u8]),
+    ) {
         let samples = self.samples(rgb);
         // Subsampled components start on even columns and rows.
         let (left, top) = (clip.x0 & !1, clip.y0 & !1);
@@ -260,7 +319,7 @@ impl<'c, 'i> Canvas<'c, 'i> {
     /// For formats whose components lie apart or are subsampled.
     fn blend_channels(&mut self, x: usize, y: usize, samples: [u8; 3]) {
         let info = *self.image.info();
-        let Scratch { rows, shared } = &mut *self.scratch;
+        let Scratch { rows, shared, .. } = &mut *self.scratch;
         let channels = || info.format.channels().iter().zip(samples);
         for (row, y) in rows.iter().zip(y..info.height) {
             if channels().any(|(c, _)| c.shift_x > 0 && c.shift_y == 0) {

@@ -434,3 +434,37 @@ fn a_painter_may_move_to_another_thread() {
     fn check<T: Send>() {}
     check::<Painter>();
 }
+
+#[test]
+fn what_is_drawn_on_a_lying_frame_is_that_of_an_upright_one_turned() {
+    use crate::orientation::Orientation;
+    let face = Annotation {
+        rect: Rect::new(20.0, 60.0, 50.0, 60.0),
+        name: "Ana",
+        state: IdentityState::Known,
+        similarity: Some(0.8),
+        ..Annotation::default()
+    };
+    let (width, height) = (120, 160);
+    let mut upright = Frame::new(PixelFormat::Gray8, width, height, 0);
+    upright.draw(&[face], &Style::default());
+    for orientation in [
+        Orientation::ROTATE_90,
+        Orientation::ROTATE_180,
+        Orientation::ROTATE_270,
+        Orientation::TRANSVERSE,
+    ] {
+        let (w, h) = orientation.turn_size((width, height));
+        let mut stored = Frame::new(PixelFormat::Gray8, w, h, 0);
+        let mut view = stored.view().oriented(orientation);
+        Painter::new().draw(&mut view, &[face], &Style::default());
+        for y in 0..height {
+            for x in 0..width {
+                let (a, b) = orientation.turn_size((x, y));
+                let a = if orientation.flip_x { w - 1 - a } else { a };
+                let b = if orientation.flip_y { h - 1 - b } else { b };
+                assert_eq!(stored.sample(0, a, b), upright.sample(0, x, y), "{x} {y}");
+            }
+        }
+    }
+}

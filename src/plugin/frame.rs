@@ -6,6 +6,7 @@ use crate::image::{
     Colorimetry, ImageError, ImageInfo, ImageView, ImageViewMut, PixelFormat, Plane, PlaneMut,
     YuvMatrix,
 };
+use crate::orientation::Orientation;
 
 /// Every format that the elements work on without a converter.
 const FORMATS: [(VideoFormat, PixelFormat); 17] = [
@@ -44,93 +45,138 @@ pub fn pad_templates() -> Vec<gst::PadTemplate> {
     .into()
 }
 
-/// Negotiated video: how its buffers are mapped, and what an image of it is.
-#[derive(Debug, Clone)]
-pub struct Video {
-    info: VideoInfo,
-    image: ImageInfo,
+/// The video that comes in: how its buffers are mapped, and how they are seen upright.
+#[derive(Debug, Default)]
+pub struct Input {
+    format: Option<(VideoInfo, ImageInfo)>,
+    orientation: Orientation,
 }
 
-impl Video {
-    pub fn new(info: &VideoInfo) -> Result<Self, gst::LoggableError> {
+impl Input {
+    /// New caps.
+    pub fn set_info(&mut self, info: &VideoInfo) -> Result<(), gst::LoggableError> {
         let image = image_info(info).ok_or_else(|| {
-            gst::loggable_error!(gst::CAT_RUST, "no support for {:?}", info.format())
+            gst::loggable_error!(gst::CAT_RUST, "no support for {}", info.format())
         })?;
-        Ok(Self {
-            info: info.clone(),
-            image,
-        })
+        self.format = Some((info.clone(), image));
+        Ok(())
     }
 
-    /// Width and height in pixels.
-    pub fn size(&self) -> (u32, u32) {
-        (self.info.width(), self.info.height())
+    /// Takes notice of the tag that says how the camera was held.
+    pub fn notice(&mut self, event: &gst::Event) {
+        match event.view() {
+            gst::EventView::StreamStart(_) => self.orientation = Orientation::UPRIGHT,
+            gst::EventView::Tag(tag) => {
+                if let Some(value) = tag.tag().get::<gst::tags::ImageOrientation>() {
+                    self.orientation = orientation(value.get());
+                }
+            }
+            _ => {}
+        }
     }
 
-    /// Maps a buffer for reading and works on it as an image.
+    fn format(&self) -> Result<&(VideoInfo, ImageInfo), gst::ErrorMessage> {
+        self.format.as_ref().ok_or_else(not_negotiated)
+    }
+
+    /// Width and height in pixels, as stored.
+    pub fn size(&self) -> Result<(u32, u32), gst::ErrorMessage> {
+        self.format().map(|(info, _)| (info.width(), info.height()))
+    }
+
+    /// How what is stored becomes upright, and its stored size.
+    pub fn turn(&self) -> Result<(Orientation, (f32, f32)), gst::ErrorMessage> {
+        let (width, height) = self.size()?;
+        Ok((self.orientation, (width as f32, height as f32)))
+    }
+
+    /// Maps a buffer for reading and works on it as an upright image.
     pub fn read<T>(
         &self,
         buffer: &gst::BufferRef,
         work: impl FnOnce(&ImageView) -> T,
     ) -> Result<T, gst::ErrorMessage> {
-        let frame = VideoFrameRef::from_buffer_ref_readable(buffer, &self.info)
-            .map_err(|_| self.too_small(buffer.size()))?;
+        let (info, image) = self.format()?;
+        let frame = VideoFrameRef::from_buffer_ref_readable(buffer, info)
+            .map_err(|_| too_small(info, buffer.size()))?;
         let planes: Vec<_> = frame
             .planes_data()
             .into_iter()
             .zip(frame.plane_stride())
-            .take(self.image.format.planes())
+            .take(image.format.planes())
             .map(|(data, &s)| Plane {
                 data,
                 stride: stride(s),
             })
             .collect();
-        let view = ImageView::new(self.image, &planes).map_err(|e| not_an_image(&e))?;
-        Ok(work(&view))
+        let view = ImageView::new(*image, &planes).map_err(|e| not_an_image(&e))?;
+        Ok(work(&view.oriented(self.orientation)))
     }
 
-    /// Maps a buffer for writing and works on it as an image. Pixels that another buffer shares
-    /// are copied first, by GStreamer.
+    /// Maps a buffer for writing and works on it as an upright image. Pixels that another buffer
+    /// shares are copied first, by GStreamer.
     pub fn write(
         &self,
         buffer: &mut gst::BufferRef,
         work: impl FnOnce(&mut ImageViewMut),
     ) -> Result<(), gst::ErrorMessage> {
+        let (info, image) = self.format()?;
         let size = buffer.size();
-        let mut frame = VideoFrameRef::from_buffer_ref_writable(buffer, &self.info)
-            .map_err(|_| self.too_small(size))?;
+        let mut frame = VideoFrameRef::from_buffer_ref_writable(buffer, info)
+            .map_err(|_| too_small(info, size))?;
         let strides: Vec<_> = frame.plane_stride().iter().map(|&s| stride(s)).collect();
         let planes = frame
             .planes_data_mut()
             .into_iter()
             .zip(strides)
-            .take(self.image.format.planes())
+            .take(image.format.planes())
             .map(|(data, stride)| PlaneMut { data, stride })
             .collect();
-        let mut view = ImageViewMut::new(self.image, planes).map_err(|e| not_an_image(&e))?;
-        work(&mut view);
+        let view = ImageViewMut::new(*image, planes).map_err(|e| not_an_image(&e))?;
+        work(&mut view.oriented(self.orientation));
         Ok(())
-    }
-
-    fn too_small(&self, size: usize) -> gst::ErrorMessage {
-        gst::error_msg!(
-            gst::StreamError::Format,
-            [
-                "a buffer of {size} bytes cannot be mapped as {} {}×{}, which needs {} bytes",
-                self.info.format(),
-                self.info.width(),
-                self.info.height(),
-                self.info.size()
-            ]
-        )
     }
 }
 
-/// A buffer came before caps, or while the element is stopped.
-pub fn not_negotiated() -> gst::ErrorMessage {
+fn too_small(info: &VideoInfo, size: usize) -> gst::ErrorMessage {
+    gst::error_msg!(
+        gst::StreamError::Format,
+        [
+            "a buffer of {size} bytes cannot be mapped as {} {}×{}, which needs {} bytes",
+            info.format(),
+            info.width(),
+            info.height(),
+            info.size()
+        ]
+    )
+}
+
+/// The value of the tag image-orientation: what is to be done to make the picture upright.
+fn orientation(tag: &str) -> Orientation {
+    match tag {
+        "rotate-90" => Orientation::ROTATE_90,
+        "rotate-180" => Orientation::ROTATE_180,
+        "rotate-270" => Orientation::ROTATE_270,
+        "flip-rotate-0" => Orientation::FLIP_HORIZONTAL,
+        "flip-rotate-90" => Orientation::TRANSVERSE,
+        "flip-rotate-180" => Orientation::FLIP_VERTICAL,
+        "flip-rotate-270" => Orientation::TRANSPOSE,
+        _ => Orientation::UPRIGHT,
+    }
+}
+
+fn not_negotiated() -> gst::ErrorMessage {
     gst::error_msg!(
         gst::CoreError::Negotiation,
-        ["a buffer came before its caps, or while the element was stopped"]
+        ["a buffer came before its caps"]
+    )
+}
+
+/// A buffer came while the element was stopped.
+pub fn not_started() -> gst::ErrorMessage {
+    gst::error_msg!(
+        gst::CoreError::StateChange,
+        ["a buffer came while the element was stopped"]
     )
 }
 

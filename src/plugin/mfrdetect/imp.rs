@@ -8,10 +8,11 @@ use gst_base::subclass::prelude::*;
 use gst_video::subclass::prelude::*;
 
 use crate::detect::{
-    self, DEFAULT_MIN_FACE_SIZE, DEFAULT_SCALE_FACTOR, DEFAULT_THRESHOLDS, Detector,
+    self, DEFAULT_MIN_FACE_SIZE, DEFAULT_SCALE_FACTOR, DEFAULT_THRESHOLDS, Detector, Face,
     MIN_FACE_SIZES, Params, SCALE_FACTORS, parse_regions,
 };
-use crate::plugin::frame::{self, Video, not_negotiated};
+use crate::geometry::Rect;
+use crate::plugin::frame::{self, Input};
 use crate::plugin::meta;
 use crate::plugin::models::{self, ModelSettings, lock};
 use crate::runtime::RuntimeError;
@@ -43,29 +44,44 @@ struct State {
 pub struct MfrDetect {
     settings: Mutex<Settings>,
     state: Mutex<Option<State>>,
-    video: Mutex<Option<Video>>,
+    input: Mutex<Input>,
 }
 
 impl MfrDetect {
     fn detect(&self, buffer: &mut gst::BufferRef) -> Result<(), gst::ErrorMessage> {
         let params = lock(&self.settings).params.clone();
+        let input = lock(&self.input);
+        let size = input.size()?;
+        let (orientation, stored) = input.turn()?;
         let mut state = lock(&self.state);
-        let (Some(state), Some(video)) = (state.as_mut(), &*lock(&self.video)) else {
-            return Err(not_negotiated());
-        };
-        let faces = video
+        let state = state.as_mut().ok_or_else(frame::not_started)?;
+        let params = upright(params, |r| orientation.rect_to_upright(r, stored));
+        let faces = input
             .read(buffer, |view| lock(&state.detector).detect(view, &params))?
             .map_err(|e| models::error_message(&e))?;
         gst::log!(CAT, imp = self, "{} faces", faces.len());
-        for face in &faces {
+        for face in faces {
             // Ids stay above 0 however long the stream runs.
             state.last_id = state.last_id.checked_add(1).unwrap_or(1);
-            meta::add_face(buffer, face, state.last_id, video.size());
+            let face = Face {
+                rect: orientation.rect_to_stored(face.rect, stored),
+                landmarks: orientation.landmarks_to_stored(&face.landmarks, stored),
+                ..face
+            };
+            meta::add_face(buffer, &face, state.last_id, size);
         }
-        let faces = meta::faces(buffer, video.size());
-        meta::update_mirror(buffer, &faces, video.size());
+        let faces = meta::faces(buffer, size);
+        meta::update_mirror(buffer, &faces, size);
         Ok(())
     }
+}
+
+/// Regions are set in pixels of the incoming frame, and looked at upright.
+fn upright(mut params: Params, turn: impl Fn(Rect) -> Rect) -> Params {
+    for region in &mut params.regions {
+        *region = turn(*region);
+    }
+    params
 }
 
 #[glib::object_subclass]
@@ -248,8 +264,13 @@ impl BaseTransformImpl for MfrDetect {
 
     fn stop(&self) -> Result<(), gst::ErrorMessage> {
         *lock(&self.state) = None;
-        *lock(&self.video) = None;
+        *lock(&self.input) = Input::default();
         Ok(())
+    }
+
+    fn sink_event(&self, event: gst::Event) -> bool {
+        lock(&self.input).notice(&event);
+        self.parent_sink_event(event)
     }
 
     // Not transform_frame_ip: metas cannot be added safely while a frame is mapped.
@@ -274,7 +295,6 @@ impl VideoFilterImpl for MfrDetect {
         _outcaps: &gst::Caps,
         _out_info: &gst_video::VideoInfo,
     ) -> Result<(), gst::LoggableError> {
-        *lock(&self.video) = Some(Video::new(in_info)?);
-        Ok(())
+        lock(&self.input).set_info(in_info)
     }
 }

@@ -10,7 +10,7 @@ use gst_video::subclass::prelude::*;
 use crate::draw::{
     Annotation, DEFAULT_FONT_SIZE, DEFAULT_LINE_WIDTH, IdentityState, Painter, Style,
 };
-use crate::plugin::frame::{self, Video, not_negotiated};
+use crate::plugin::frame::{self, Input};
 use crate::plugin::meta::{self, Face};
 use crate::plugin::models::lock;
 
@@ -30,24 +30,30 @@ const DEFAULT_SHOW_LANDMARKS: bool = true;
 pub struct MfrOverlay {
     style: Mutex<Style>,
     painter: Mutex<Option<Painter>>,
-    video: Mutex<Option<Video>>,
+    input: Mutex<Input>,
 }
 
 impl MfrOverlay {
     fn draw(&self, buffer: &mut gst::BufferRef) -> Result<(), gst::ErrorMessage> {
         let style = *lock(&self.style);
-        let mut painter = lock(&self.painter);
-        let (Some(painter), Some(video)) = (painter.as_mut(), &*lock(&self.video)) else {
-            return Err(not_negotiated());
-        };
-        let faces = meta::faces(buffer, video.size());
+        let input = lock(&self.input);
+        let mut faces = meta::faces(buffer, input.size()?);
         if faces.is_empty() {
             // Mapping for writing would copy a shared picture for nothing.
             return Ok(());
         }
         gst::log!(CAT, imp = self, "{} faces", faces.len());
+        let (orientation, stored) = input.turn()?;
+        for face in &mut faces {
+            face.rect = orientation.rect_to_upright(face.rect, stored);
+            face.landmarks = face
+                .landmarks
+                .map(|l| orientation.landmarks_to_upright(&l, stored));
+        }
         let annotations: Vec<_> = faces.iter().map(annotation).collect();
-        video.write(buffer, |image| painter.draw(image, &annotations, &style))
+        let mut painter = lock(&self.painter);
+        let painter = painter.as_mut().ok_or_else(frame::not_started)?;
+        input.write(buffer, |image| painter.draw(image, &annotations, &style))
     }
 }
 
@@ -185,8 +191,13 @@ impl BaseTransformImpl for MfrOverlay {
 
     fn stop(&self) -> Result<(), gst::ErrorMessage> {
         *lock(&self.painter) = None;
-        *lock(&self.video) = None;
+        *lock(&self.input) = Input::default();
         Ok(())
+    }
+
+    fn sink_event(&self, event: gst::Event) -> bool {
+        lock(&self.input).notice(&event);
+        self.parent_sink_event(event)
     }
 
     // Not transform_frame_ip: the metas are read before the frame is mapped.
@@ -211,7 +222,6 @@ impl VideoFilterImpl for MfrOverlay {
         _outcaps: &gst::Caps,
         _out_info: &gst_video::VideoInfo,
     ) -> Result<(), gst::LoggableError> {
-        *lock(&self.video) = Some(Video::new(in_info)?);
-        Ok(())
+        lock(&self.input).set_info(in_info)
     }
 }

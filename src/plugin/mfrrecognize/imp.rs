@@ -16,7 +16,7 @@ use super::database::{Database, Model};
 use super::presence::{Event, Presence};
 use crate::embed::{self, DEFAULT_BATCH_SIZE, Embedder};
 use crate::gallery::GalleryError;
-use crate::plugin::frame::{self, Video, not_negotiated};
+use crate::plugin::frame::{self, Input};
 use crate::plugin::meta::{self, Face, Identity};
 use crate::plugin::models::{self, ModelSettings, lock};
 
@@ -67,7 +67,7 @@ struct State {
 pub struct MfrRecognize {
     settings: Mutex<Settings>,
     state: Mutex<Option<State>>,
-    video: Mutex<Option<Video>>,
+    input: Mutex<Input>,
     reload: AtomicBool,
 }
 
@@ -76,11 +76,9 @@ impl MfrRecognize {
         let settings = lock(&self.settings).clone();
         let structures = {
             let mut state = lock(&self.state);
-            let (Some(state), Some(video)) = (state.as_mut(), &*lock(&self.video)) else {
-                return Err(not_negotiated());
-            };
+            let state = state.as_mut().ok_or_else(frame::not_started)?;
             self.follow_database(&mut state.database);
-            let faces = name_faces(state, video, &settings, buffer)?;
+            let faces = name_faces(state, &lock(&self.input), &settings, buffer)?;
             self.news(state, &settings, buffer, &faces)
         };
         // No lock is held: a synchronous handler may call back into the element.
@@ -159,19 +157,24 @@ impl MfrRecognize {
 /// Embeds the faces of a frame that have no identity yet, in one batch, and writes who they are.
 fn name_faces(
     state: &State,
-    video: &Video,
+    input: &Input,
     settings: &Settings,
     buffer: &mut gst::BufferRef,
 ) -> Result<Vec<Face>, gst::ErrorMessage> {
-    let mut faces = meta::faces(buffer, video.size());
+    let size = input.size()?;
+    let (orientation, stored) = input.turn()?;
+    let mut faces = meta::faces(buffer, size);
     let open: Vec<usize> = (0..faces.len())
         .filter(|&i| faces[i].identity.is_none() && faces[i].rect.area() > 0.0)
         .collect();
     if open.is_empty() {
         return Ok(faces);
     }
-    let rects: Vec<_> = open.iter().map(|&i| faces[i].rect).collect();
-    let embeddings = video
+    let rects: Vec<_> = open
+        .iter()
+        .map(|&i| orientation.rect_to_upright(faces[i].rect, stored))
+        .collect();
+    let embeddings = input
         .read(buffer, |view| lock(&state.embedder).embed(view, &rects))?
         .map_err(|e| models::error_message(&e))?;
     let mut identities = vec![None; faces.len()];
@@ -184,7 +187,7 @@ fn name_faces(
     if settings.attach_embedding {
         meta::set_embeddings(buffer, &open, &embeddings);
     }
-    meta::update_mirror(buffer, &faces, video.size());
+    meta::update_mirror(buffer, &faces, size);
     Ok(faces)
 }
 
@@ -429,11 +432,12 @@ impl BaseTransformImpl for MfrRecognize {
 
     fn stop(&self) -> Result<(), gst::ErrorMessage> {
         *lock(&self.state) = None;
-        *lock(&self.video) = None;
+        *lock(&self.input) = Input::default();
         Ok(())
     }
 
     fn sink_event(&self, event: gst::Event) -> bool {
+        lock(&self.input).notice(&event);
         if let gst::EventView::Eos(_) = event.view() {
             let left = lock(&self.state)
                 .as_mut()
@@ -474,7 +478,6 @@ impl VideoFilterImpl for MfrRecognize {
         _outcaps: &gst::Caps,
         _out_info: &gst_video::VideoInfo,
     ) -> Result<(), gst::LoggableError> {
-        *lock(&self.video) = Some(Video::new(in_info)?);
-        Ok(())
+        lock(&self.input).set_info(in_info)
     }
 }
