@@ -174,20 +174,19 @@ impl Resizer {
             columns.plan_columns(view, resize, channel);
             let bytes = columns.bytes(group);
             line.clear();
-            line.resize(bytes.len(), 0.0);
+            line.resize(bytes.len() + LANES, 0.0);
+            let part = first + i..first + i + alike;
             for y in 0..resize.height {
                 rows.blend_rows(y, plane, &bytes, line);
-                for (c, channel) in group.iter().enumerate() {
-                    let index = i + c;
-                    columns.blend_columns(
-                        line,
-                        bytes.start,
-                        channel,
-                        rows.spans[y].sum,
-                        black[index],
-                        &mut components[first + index][y * resize.width..][..resize.width],
-                    );
-                }
+                columns.blend_columns(
+                    line,
+                    bytes.start,
+                    group,
+                    rows.spans[y].sum,
+                    &black[i..],
+                    &mut components[part.clone()],
+                    y * resize.width,
+                );
             }
         }
     }
@@ -396,30 +395,69 @@ impl Axis {
         }
     }
 
-    /// One component of one output row from the blended rows.
+    /// One output row of the components of `channels` from the blended rows, written from `at` on.
+    #[allow(clippy::too_many_arguments)]
     fn blend_columns(
         &self,
         line: &[f32],
         line_start: usize,
-        channel: &Channel,
+        channels: &[Channel],
         row_sum: f32,
-        black: f32,
-        out: &mut [f32],
+        black: &[f32],
+        components: &mut [Vec<f32>],
+        at: usize,
     ) {
-        for (out, span) in out.iter_mut().zip(&self.spans) {
+        let Some(step) = channels.first().map(|c| c.step) else {
+            return;
+        };
+        let offset = channels.iter().map(|c| c.offset).min().unwrap_or(0);
+        for (x, span) in self.spans.iter().enumerate() {
             let weights = &self.weights[span.weights..][..span.count];
-            let mut sum = (1.0 - span.sum * row_sum) * black;
-            if let Some(start) =
-                (channel.offset + span.first * channel.step).checked_sub(line_start)
-                && let Some(samples) = line.get(start..)
-            {
-                for (w, sample) in weights.iter().zip(samples.iter().step_by(channel.step)) {
-                    sum += w * sample;
-                }
+            // A span of no weights may lie anywhere.
+            let start = (span.first * step + offset).saturating_sub(line_start);
+            let sums = match step {
+                1 => [
+                    contiguous(weights, &line[start.min(line.len())..]),
+                    0.0,
+                    0.0,
+                    0.0,
+                ],
+                _ => interleaved(weights, line, start, step),
+            };
+            let outside = 1.0 - span.sum * row_sum;
+            for ((channel, black), component) in channels.iter().zip(black).zip(&mut *components) {
+                component[at + x] = sums[channel.offset - offset] + outside * black;
             }
-            *out = sum;
         }
     }
+}
+
+/// Samples that lie next to one another, as those of RGB do: no format has components of one plane
+/// and width further apart.
+const LANES: usize = 4;
+
+/// The weighted sums of `LANES` neighbouring samples, every `step`; one vector operation a weight.
+#[inline(always)]
+fn interleaved(weights: &[f32], line: &[f32], start: usize, step: usize) -> [f32; LANES] {
+    let mut sums = [0.0; LANES];
+    for (k, w) in weights.iter().enumerate() {
+        let Some(samples) = line
+            .get(start + k * step..)
+            .and_then(|l| l.first_chunk::<LANES>())
+        else {
+            break;
+        };
+        for (sum, sample) in sums.iter_mut().zip(samples) {
+            *sum += w * sample;
+        }
+    }
+    sums
+}
+
+/// The weighted sum of samples in a row.
+#[inline(always)]
+fn contiguous(weights: &[f32], samples: &[f32]) -> f32 {
+    weights.iter().zip(samples).map(|(w, s)| w * s).sum()
 }
 
 #[cfg(test)]
