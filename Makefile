@@ -1,0 +1,98 @@
+# `make help` lists what there is.
+
+CARGO ?= cargo
+PYTHON ?= python3
+# What cargo builds follows CARGO_TARGET_DIR; what is fetched and the demo stay in target/ here.
+OUT := $(or $(CARGO_TARGET_DIR),target)/release
+DEMO := target/demo
+
+PREFIX ?= $(HOME)/.local
+# Where GStreamer looks for a user's own plugins.
+PLUGIN_DIR ?= $(HOME)/.local/share/gstreamer-1.0/plugins
+BIN_DIR = $(DESTDIR)$(PREFIX)/bin
+LIB_DIR = $(DESTDIR)$(PREFIX)/lib/gst-plugin-mfr
+DATA_DIR = $(DESTDIR)$(PREFIX)/share/gst-plugin-mfr
+
+ONNXRUNTIME_DIR := target/onnxruntime
+PHOTOS := $(addprefix $(DEMO)/photos/,obama.jpg obama2.jpg obama3.jpg biden.jpg astronaut.png)
+SOURCES := Cargo.toml Cargo.lock build.rs $(shell find src models -type f)
+PLUGIN := $(OUT)/libgstmfr.so
+PROGRAM := $(OUT)/mfr-enroll
+CLIP_MAKER := $(OUT)/examples/demo_clip
+RECOGNIZE := $(OUT)/examples/recognize
+
+.DELETE_ON_ERROR:
+.PHONY: help build test demo deps onnxruntime photos install uninstall clean
+
+help:
+	@echo 'make build        the plugin and mfr-enroll, in $(OUT)'
+	@echo 'make demo         photos -> gallery; clip -> $(DEMO)/demo.mp4 and a table of who was seen'
+	@echo 'make test         every test'
+	@echo 'make install      for this user: plugin to $(PLUGIN_DIR),'
+	@echo '                  the rest below PREFIX=$(PREFIX)'
+	@echo '                  for everybody: make build, then as root: make install PREFIX=/usr'
+	@echo '                  PLUGIN_DIR=$$(pkg-config --variable=pluginsdir gstreamer-1.0)'
+	@echo 'make uninstall    with the same PREFIX and PLUGIN_DIR: removes just that'
+	@echo 'make clean        removes what was built; what was fetched stays'
+	@echo
+	@echo 'Parts of the above: make deps (packages of the system), make onnxruntime, make photos'
+
+deps:
+	@scripts/deps.sh
+
+onnxruntime: | deps
+	@$(PYTHON) scripts/fetch.py onnxruntime
+
+photos: | deps
+	@$(PYTHON) scripts/fetch.py photos
+
+build: $(PLUGIN) | onnxruntime
+
+# One run of cargo for everything of the release profile, so that nothing is compiled twice.
+$(PLUGIN) $(PROGRAM) $(CLIP_MAKER) $(RECOGNIZE) &: $(SOURCES) $(wildcard examples/*.rs)
+	@scripts/deps.sh
+	$(CARGO) build --release --lib --bins --examples
+	@touch $(PLUGIN) $(PROGRAM) $(CLIP_MAKER) $(RECOGNIZE)
+
+test: | deps onnxruntime photos
+	$(CARGO) build --all-targets
+	$(CARGO) test
+
+$(PHOTOS) &:
+	@scripts/deps.sh
+	@$(PYTHON) scripts/fetch.py photos
+
+# Who is enrolled: a folder for each person.
+$(DEMO)/gallery.npz: $(PROGRAM) $(PHOTOS) Makefile | onnxruntime
+	@rm -rf $(DEMO)/people
+	@mkdir -p '$(DEMO)/people/Barack Obama' '$(DEMO)/people/Joe Biden'
+	@cp $(DEMO)/photos/obama.jpg $(DEMO)/photos/obama3.jpg '$(DEMO)/people/Barack Obama/'
+	@cp $(DEMO)/photos/biden.jpg '$(DEMO)/people/Joe Biden/'
+	$(PROGRAM) --dataset $(DEMO)/people --output $@
+
+# Depends on the script, not on the program: the clip does not change with the library.
+$(DEMO)/clip.mp4: examples/demo_clip.rs $(PHOTOS) | $(CLIP_MAKER)
+	$(CLIP_MAKER) $(DEMO)/photos $@
+
+demo: $(DEMO)/gallery.npz $(DEMO)/clip.mp4 $(RECOGNIZE) | onnxruntime
+	$(RECOGNIZE) $(DEMO)/clip.mp4 --database $(DEMO)/gallery.npz --output $(DEMO)/demo.mp4 --min-face-size 80
+	@echo
+	@echo 'See $(DEMO)/demo.mp4'
+
+install: $(PLUGIN) $(PROGRAM)
+	@ls $(ONNXRUNTIME_DIR)/libonnxruntime.so.* >/dev/null 2>&1 || $(MAKE) --no-print-directory onnxruntime
+	install -d '$(DESTDIR)$(PLUGIN_DIR)' '$(BIN_DIR)' '$(LIB_DIR)' '$(DATA_DIR)'
+	install -m 755 $(PLUGIN) '$(DESTDIR)$(PLUGIN_DIR)/'
+	install -m 755 $(PROGRAM) '$(BIN_DIR)/'
+	install -m 644 $(ONNXRUNTIME_DIR)/libonnxruntime.so.* '$(LIB_DIR)/'
+	install -m 644 models/facenet.onnx '$(DATA_DIR)/'
+
+uninstall:
+	rm -f '$(DESTDIR)$(PLUGIN_DIR)/libgstmfr.so' '$(BIN_DIR)/mfr-enroll'
+	rm -f '$(LIB_DIR)'/libonnxruntime.so.* '$(DATA_DIR)/facenet.onnx'
+	@rmdir '$(LIB_DIR)' '$(DATA_DIR)' 2>/dev/null || true
+
+clean:
+	$(CARGO) clean --release
+	$(CARGO) clean --profile dev
+	rm -f $(DEMO)/*.npz $(DEMO)/*.mp4

@@ -1,0 +1,20 @@
+#!/bin/sh
+# Names the people in a video file; writes a video with boxes and names.
+set -eu
+
+if [ $# -ne 3 ]; then
+    echo "Usage: $0 INPUT GALLERY.npz OUTPUT.mp4" >&2
+    exit 2
+fi
+
+# Run from the source tree, the plugin is where `make build` has left it.
+built=$(cd "$(dirname "$0")/.." && pwd)/target/release
+export GST_PLUGIN_PATH="${GST_PLUGIN_PATH:-$built}"
+
+exec gst-launch-1.0 -e \
+    filesrc location="$1" ! decodebin ! videoconvert \
+    ! queue ! mfrdetect \
+    ! queue ! mfrrecognize database="$2" \
+    ! queue ! mfroverlay \
+    ! videoconvert ! video/x-raw,format=I420 ! x264enc speed-preset=veryfast \
+    ! queue ! mp4mux ! filesink location="$3"

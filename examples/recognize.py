@@ -1,0 +1,176 @@
+#!/usr/bin/env python3
+"""An application with the elements in a pipeline of its own, in Python.
+
+    examples/recognize.py video.mp4 --database gallery.npz
+
+Prints who comes and goes (from the messages of mfrrecognize on the bus) and at the end who was
+seen in how many frames (from the metadata of every buffer). Needs PyGObject; on Debian: apt install
+python3-gi gir1.2-gstreamer-1.0 gir1.2-gst-plugins-base-1.0.
+"""
+
+import argparse
+import collections
+import json
+import os
+import signal
+import sys
+import warnings
+from pathlib import Path
+
+# Run from the source tree, the plugin is where `make build` has left it.
+BUILT = Path(__file__).resolve().parent.parent / "target" / "release"
+if "GST_PLUGIN_PATH" not in os.environ and (BUILT / "libgstmfr.so").exists():
+    os.environ["GST_PLUGIN_PATH"] = str(BUILT)
+
+import gi  # noqa: E402
+
+gi.require_version("Gst", "1.0")
+gi.require_version("GstVideo", "1.0")
+from gi.repository import GLib, Gst, GstVideo  # noqa: E402
+
+
+def build(uri, arguments):
+    """Makes the pipeline; paths are set as properties, so that they need no quoting."""
+    pipeline = Gst.parse_launch(
+        "uridecodebin name=source ! videoconvert ! queue ! mfrdetect name=detect "
+        "! queue ! mfrrecognize name=recognize ! fakesink sync=false")
+    pipeline.get_by_name("source").set_property("uri", uri)
+    pipeline.get_by_name("detect").set_property("min-face-size", arguments.min_face_size)
+    pipeline.get_by_name("recognize").set_property("database", arguments.database)
+    return pipeline
+
+
+def faces_of_message(structure):
+    """The faces of an element message, each a Gst.Structure."""
+    # get_array and get_nth, deprecated as they are, need no overrides for GstValueArray, which
+    # Debian has in a package of its own. Copies, for the faces end with the array.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        found, faces = structure.get_array("faces")
+        return [faces.get_nth(i).copy() for i in range(faces.n_values)] if found else []
+
+
+def print_events(structure):
+    """One line for each face that a message of mfrrecognize is about."""
+    found, time = structure.get_uint64("stream-time")
+    when = f"{time / Gst.SECOND:7.2f} s" if found else "      ? s"
+    for face in faces_of_message(structure):
+        event, label = face.get_string("event"), face.get_string("label")
+        known = face.get_int("label_id").value >= 0
+        line = f"{when}  {label if known else 'somebody unknown'} {event}"
+        if event in ("identified", "changed"):
+            line += f" (similarity {face.get_double('similarity').value:.2f})"
+        print(line, flush=True)
+
+
+def faces_of_buffer(buffer):
+    """The faces of a buffer as a list of dicts; coordinates are 0…1 of the frame.
+
+    MfrFacesMeta holds everything as JSON, and outlives converters and scalers.
+    """
+    meta = buffer.get_custom_meta("MfrFacesMeta")
+    if meta is None:
+        return []
+    return json.loads(meta.get_structure().get_string("json"))["faces"]
+
+
+def identity_of_roi(buffer, face_id):
+    """The same from the region of interest: (x, y, w, h) in pixels and the name, or None."""
+    roi = GstVideo.buffer_get_video_region_of_interest_meta_id(buffer, face_id)
+    if roi is None:
+        return None
+    identity = roi.get_param("identity")
+    label = identity.get_string("label") if identity else None
+    return (roi.x, roi.y, roi.w, roi.h), label
+
+
+class Seen:
+    """Counts the frames of each person."""
+
+    def __init__(self):
+        self.frames = collections.Counter()
+        self.similarity = collections.Counter()
+
+    def probe(self, _pad, info):
+        """Called for every buffer behind mfrrecognize, in a thread of the pipeline."""
+        buffer = info.get_buffer()
+        for face in faces_of_buffer(buffer):
+            identity = face.get("identity")
+            if identity is None:
+                continue
+            roi = identity_of_roi(buffer, face["id"])
+            assert roi is None or roi[1] == identity["label"], (roi, identity)
+            self.frames[identity["label"]] += 1
+            self.similarity[identity["label"]] += identity["similarity"]
+        return Gst.PadProbeReturn.OK
+
+    def print(self):
+        width = max([len("name"), *map(len, self.frames)])
+        print(f"\n{'name':{width}}  frames  similarity")
+        for name, frames in sorted(self.frames.items()):
+            print(f"{name:{width}}  {frames:6}  {self.similarity[name] / frames:10.2f}")
+
+
+def play(pipeline):
+    """Runs until the end, an error or Ctrl-C; returns the error, if there was one."""
+    loop = GLib.MainLoop()
+    failure = []
+
+    def on_message(_bus, message):
+        if message.type == Gst.MessageType.EOS:
+            loop.quit()
+        elif message.type == Gst.MessageType.ERROR:
+            error, debug = message.parse_error()
+            failure.append(f"{message.src.get_name()}: {error.message}\n{debug or ''}".strip())
+            loop.quit()
+        elif message.type == Gst.MessageType.ELEMENT:
+            structure = message.get_structure()
+            if structure.get_name() == "mfrrecognize":
+                print_events(structure)
+
+    bus = pipeline.get_bus()
+    bus.add_signal_watch()
+    bus.connect("message", on_message)
+    GLib.unix_signal_add(GLib.PRIORITY_DEFAULT, signal.SIGINT,
+                         lambda: pipeline.send_event(Gst.Event.new_eos()) or loop.quit() or True)
+    pipeline.set_state(Gst.State.PLAYING)
+    loop.run()
+    pipeline.set_state(Gst.State.NULL)
+    return failure[0] if failure else None
+
+
+def main():
+    parser = argparse.ArgumentParser(description="Say who comes and goes in a video.")
+    parser.add_argument("input", help="a file, a URI (rtsp://…) or a camera (/dev/video0)")
+    parser.add_argument("--database", required=True, metavar="FILE.npz",
+                        help="the gallery that mfr-enroll has made")
+    parser.add_argument("--min-face-size", type=int, default=40, metavar="N",
+                        help="shortest side of the smallest face looked for, in pixels [40]")
+    arguments = parser.parse_args()
+    if arguments.input.startswith("/dev/video"):
+        uri = f"v4l2://{arguments.input}"
+    elif "://" in arguments.input:
+        uri = arguments.input
+    else:
+        uri = Path(arguments.input).resolve().as_uri()
+
+    Gst.init(None)
+    try:
+        pipeline = build(uri, arguments)
+    except GLib.Error as error:
+        print(f"recognize.py: {error.message}\nRun `make build`, or set GST_PLUGIN_PATH to the "
+              "folder of libgstmfr.so.", file=sys.stderr)
+        return 1
+    seen = Seen()
+    source = pipeline.get_by_name("recognize").get_static_pad("src")
+    source.add_probe(Gst.PadProbeType.BUFFER, seen.probe)
+    failure = play(pipeline)
+    seen.print()
+    if failure:
+        print(f"recognize.py: {failure}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

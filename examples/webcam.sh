@@ -1,0 +1,20 @@
+#!/bin/sh
+# Names the people in front of a camera, in a window.
+set -eu
+
+if [ $# -lt 1 ] || [ $# -gt 2 ]; then
+    echo "Usage: $0 GALLERY.npz [DEVICE, /dev/video0 unless given]" >&2
+    exit 2
+fi
+
+# Run from the source tree, the plugin is where `make build` has left it.
+built=$(cd "$(dirname "$0")/.." && pwd)/target/release
+export GST_PLUGIN_PATH="${GST_PLUGIN_PATH:-$built}"
+
+# The leaky queue drops frames that come faster than they are worked on: the picture is never late.
+exec gst-launch-1.0 \
+    v4l2src device="${2:-/dev/video0}" ! decodebin ! videoconvert \
+    ! queue leaky=downstream max-size-buffers=1 ! mfrdetect \
+    ! queue max-size-buffers=1 ! mfrrecognize database="$1" \
+    ! queue max-size-buffers=1 ! mfroverlay \
+    ! videoconvert ! autovideosink sync=false

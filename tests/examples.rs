@@ -1,0 +1,301 @@
+//! Runs the programs and scripts of `examples/` as their users do: in processes of their own, with
+//! the plugin as a file that GStreamer has to find.
+#![cfg(feature = "plugin")]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::LazyLock;
+
+use gst::prelude::*;
+use gstmfr::detect::Params;
+use gstmfr::embed::PREPROCESSING;
+use gstmfr::gallery::{Contract, Entry, FORMAT, Gallery, Kind};
+use gstmfr::image::ImageView;
+use gstmfr::pipeline::Pipeline;
+use gstmfr::runtime::SessionOptions;
+
+/// Frames of the clip.
+const FRAMES: u32 = 30;
+
+/// Names with spaces and other letters than ASCII must reach the screen.
+const PERSON: &str = "Barack Ōbama";
+
+/// What the examples work on, made once. The clip shows a person in a photo that the gallery has
+/// not been made from; the paths contain spaces.
+struct Stage {
+    folder: tempfile::TempDir,
+}
+
+static STAGE: LazyLock<Stage> = LazyLock::new(Stage::build);
+
+fn source_tree() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+impl Stage {
+    fn build() -> Self {
+        gst::init().unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let stage = Self { folder };
+        std::fs::create_dir(stage.path("plugins")).unwrap();
+        std::fs::copy(plugin(), stage.path("plugins").join("libgstmfr.so")).unwrap();
+        enrol(&["obama.jpg", "obama3.jpg"], &stage.gallery());
+        film(&photo("obama2.jpg"), &stage.clip());
+        stage
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn gallery(&self) -> PathBuf {
+        self.path("the gallery.npz")
+    }
+
+    fn clip(&self) -> PathBuf {
+        self.path("the clip.mp4")
+    }
+
+    fn run(&self, program: impl AsRef<Path>, arguments: &[&Path]) -> Output {
+        Command::new(program.as_ref())
+            .args(arguments)
+            .env("GST_PLUGIN_PATH", self.path("plugins"))
+            .env("GST_REGISTRY", self.path("registry"))
+            .env("PYTHONIOENCODING", "utf-8")
+            .stdin(std::process::Stdio::null())
+            .output()
+            .unwrap_or_else(|e| panic!("{}: {e}", program.as_ref().display()))
+    }
+}
+
+/// The library as cargo has just built it for this test.
+fn plugin() -> PathBuf {
+    let deps = std::env::current_exe().unwrap();
+    deps.parent().unwrap().join("libgstmfr.so")
+}
+
+fn photo(name: &str) -> PathBuf {
+    let folder = match std::env::var_os("MFR_DEMO_PHOTOS") {
+        Some(folder) => PathBuf::from(folder),
+        None => source_tree().join("target/demo/photos"),
+    };
+    let path = folder.join(name);
+    assert!(
+        path.is_file(),
+        "{} is missing: run `make photos`",
+        path.display()
+    );
+    path
+}
+
+fn enrol(photos: &[&str], gallery: &Path) {
+    let mut pipeline = Pipeline::new(None, &SessionOptions::default()).unwrap();
+    let mut entries = Vec::new();
+    for name in photos {
+        let photo = image::open(photo(name)).unwrap().into_rgb8();
+        let (width, height) = (photo.width() as usize, photo.height() as usize);
+        let view = ImageView::rgb(photo.as_raw(), width, height).unwrap();
+        let (_, embeddings) = pipeline.faces(&view, &Params::default()).unwrap();
+        entries.push(Entry {
+            name: PERSON.into(),
+            source: (*name).into(),
+            kind: Kind::Photo,
+            // The surest face comes first.
+            embedding: embeddings.row(0).to_owned(),
+        });
+    }
+    let contract = Contract {
+        format: FORMAT.into(),
+        model_sha256: pipeline.embedder.model_sha256().into(),
+        embedding_dim: pipeline.embedder.dim(),
+        preprocessing: PREPROCESSING.into(),
+        detector: "mtcnn".into(),
+        created: "2026-01-01T00:00:00Z".into(),
+        tool_version: "test".into(),
+    };
+    Gallery::train(entries, contract)
+        .unwrap()
+        .save(gallery)
+        .unwrap();
+}
+
+/// A clip that shows a photo for [`FRAMES`] frames; the face in it is about 150 pixels wide.
+fn film(photo: &Path, clip: &Path) {
+    run_pipeline(
+        &format!(
+            "filesrc name=from ! jpegdec ! videoconvert ! videoscale \
+             ! video/x-raw,format=I420,width=334,height=640,pixel-aspect-ratio=1/1 \
+             ! imagefreeze num-buffers={FRAMES} ! video/x-raw,framerate=25/1 \
+             ! x264enc speed-preset=ultrafast ! mp4mux ! filesink name=to"
+        ),
+        &[("from", photo), ("to", clip)],
+    );
+}
+
+/// Runs a pipeline to its end; `locations` are set on the elements of these names.
+fn run_pipeline(description: &str, locations: &[(&str, &Path)]) {
+    let pipeline = gst::parse::launch(description).unwrap();
+    let pipeline = pipeline.downcast::<gst::Pipeline>().unwrap();
+    for (name, path) in locations {
+        let element = pipeline.by_name(name).unwrap();
+        element.set_property("location", path.to_str().unwrap());
+    }
+    pipeline.set_state(gst::State::Playing).unwrap();
+    let end = [gst::MessageType::Eos, gst::MessageType::Error];
+    let message = pipeline
+        .bus()
+        .unwrap()
+        .timed_pop_filtered(gst::ClockTime::from_seconds(60), &end)
+        .expect("the pipeline neither ended nor failed");
+    pipeline.set_state(gst::State::Null).unwrap();
+    if let gst::MessageView::Error(error) = message.view() {
+        panic!("{} {:?}", error.error(), error.debug());
+    }
+}
+
+fn text(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
+}
+
+/// Writes every decoded frame into a file of its own and counts the files.
+fn count_frames(video: &Path) -> u32 {
+    let folder = tempfile::tempdir().unwrap();
+    run_pipeline(
+        "filesrc name=from ! decodebin ! multifilesink name=to",
+        &[("from", video), ("to", &folder.path().join("%05d"))],
+    );
+    std::fs::read_dir(folder.path()).unwrap().count() as u32
+}
+
+fn example(name: &str) -> PathBuf {
+    source_tree().join("examples").join(name)
+}
+
+/// The Rust application as `cargo test` builds it along with the tests; None where only this test
+/// has been built.
+fn application() -> Option<PathBuf> {
+    let path = plugin().parent()?.parent()?.join("examples/recognize");
+    if !path.is_file() {
+        eprintln!("SKIPPED: {} has not been built", path.display());
+        return None;
+    }
+    Some(path)
+}
+
+/// Whether a Python with PyGObject and GStreamer is the one that the script's first line finds.
+fn has_pygobject(python: &str) -> bool {
+    let check =
+        "import gi; gi.require_version('GstVideo', '1.0'); from gi.repository import GstVideo";
+    let output = Command::new(python).args(["-c", check]).output();
+    output.is_ok_and(|o| o.status.success())
+}
+
+/// The system's Python has Debian's PyGObject, whichever comes first in PATH.
+fn python() -> Option<&'static str> {
+    let python = ["python3", "/usr/bin/python3"]
+        .into_iter()
+        .find(|p| has_pygobject(p));
+    if python.is_none() {
+        eprintln!(
+            "SKIPPED: no python3 has PyGObject (apt install python3-gi gir1.2-gst-plugins-base-1.0)"
+        );
+    }
+    python
+}
+
+/// What both applications print about the clip.
+fn assert_tells_of_the_person(output: &Output) {
+    let text = text(output);
+    assert!(output.status.success(), "{text}");
+    let lines: Vec<_> = text.lines().collect();
+    let event = |event: &str| {
+        let wanted = format!("{PERSON} {event}");
+        lines.iter().filter(|l| l.contains(&wanted)).count()
+    };
+    assert_eq!((event("identified"), event("left")), (1, 1), "{text}");
+    // The table counts her or him in every frame and nobody else.
+    let row = lines.iter().find(|l| l.starts_with(PERSON));
+    let row = row.unwrap_or_else(|| panic!("no table: {text}"));
+    let frames: u32 = row[PERSON.len()..]
+        .split_whitespace()
+        .next()
+        .and_then(|n| n.parse().ok())
+        .unwrap();
+    assert_eq!(frames, FRAMES, "{text}");
+    assert!(!text.contains("unknown"), "{text}");
+}
+
+#[test]
+fn file_sh_writes_a_video_of_the_same_length() {
+    let out = STAGE.path("named by file.mp4");
+    let output = STAGE.run(example("file.sh"), &[&STAGE.clip(), &STAGE.gallery(), &out]);
+    assert!(output.status.success(), "{}", text(&output));
+    assert_eq!(count_frames(&out), FRAMES);
+}
+
+#[test]
+fn the_rust_application_tells_who_is_there_and_writes_the_video() {
+    let Some(application) = application() else {
+        return;
+    };
+    let out = STAGE.path("named by the application.mp4");
+    let output = STAGE.run(
+        application,
+        &[
+            &STAGE.clip(),
+            "--database".as_ref(),
+            &STAGE.gallery(),
+            "--output".as_ref(),
+            &out,
+        ],
+    );
+    assert_tells_of_the_person(&output);
+    assert_eq!(count_frames(&out), FRAMES);
+}
+
+#[test]
+fn the_python_application_tells_who_is_there() {
+    let Some(python) = python() else {
+        return;
+    };
+    let output = STAGE.run(
+        python,
+        &[
+            &example("recognize.py"),
+            &STAGE.clip(),
+            "--database".as_ref(),
+            &STAGE.gallery(),
+        ],
+    );
+    assert_tells_of_the_person(&output);
+}
+
+#[test]
+fn a_missing_gallery_is_named_by_every_example() {
+    let nowhere = STAGE.path("nowhere.npz");
+    let clip = STAGE.clip();
+    let arguments: [&Path; 3] = [&clip, "--database".as_ref(), &nowhere];
+    let mut outputs = vec![STAGE.run(
+        example("file.sh"),
+        &[&STAGE.clip(), &nowhere, &STAGE.path("never.mp4")],
+    )];
+    outputs.extend(application().map(|application| STAGE.run(application, &arguments)));
+    outputs.extend(python().map(|python| {
+        let script = example("recognize.py");
+        let all: Vec<&Path> = std::iter::once(script.as_path()).chain(arguments).collect();
+        STAGE.run(python, &all)
+    }));
+    for output in outputs {
+        assert!(!output.status.success(), "{}", text(&output));
+        assert!(text(&output).contains("nowhere.npz"), "{}", text(&output));
+    }
+}
+
+#[test]
+fn scripts_without_arguments_print_their_usage() {
+    for name in ["file.sh", "webcam.sh", "rtsp.sh"] {
+        let output = Command::new(example(name)).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{name}");
+        assert!(text(&output).starts_with("Usage: "), "{name}");
+    }
+}
