@@ -141,13 +141,13 @@ impl Input {
 fn too_small(info: &VideoInfo, size: usize) -> gst::ErrorMessage {
     gst::error_msg!(
         gst::StreamError::Format,
-        [
+        (
             "a buffer of {size} bytes cannot be mapped as {} {}×{}, which needs {} bytes",
             info.format(),
             info.width(),
             info.height(),
             info.size()
-        ]
+        )
     )
 }
 
@@ -168,7 +168,7 @@ fn orientation(tag: &str) -> Orientation {
 fn not_negotiated() -> gst::ErrorMessage {
     gst::error_msg!(
         gst::CoreError::Negotiation,
-        ["a buffer came before its caps"]
+        ("a buffer came before its caps")
     )
 }
 
@@ -176,12 +176,12 @@ fn not_negotiated() -> gst::ErrorMessage {
 pub fn not_started() -> gst::ErrorMessage {
     gst::error_msg!(
         gst::CoreError::StateChange,
-        ["a buffer came while the element was stopped"]
+        ("a buffer came while the element was stopped")
     )
 }
 
 fn not_an_image(error: &ImageError) -> gst::ErrorMessage {
-    gst::error_msg!(gst::StreamError::Format, ["{error}"])
+    gst::error_msg!(gst::StreamError::Format, ("{error}"))
 }
 
 fn image_info(info: &VideoInfo) -> Option<ImageInfo> {

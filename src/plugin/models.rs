@@ -137,10 +137,10 @@ pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 pub fn error_message(error: &RuntimeError) -> gst::ErrorMessage {
     let text = error.to_string();
     match error {
-        e if e.is_missing_file() => gst::error_msg!(gst::ResourceError::NotFound, ["{text}"]),
-        RuntimeError::Device { .. } => gst::error_msg!(gst::LibraryError::Settings, ["{text}"]),
-        RuntimeError::Run { .. } => gst::error_msg!(gst::StreamError::Failed, ["{text}"]),
-        _ => gst::error_msg!(gst::LibraryError::Init, ["{text}"]),
+        e if e.is_missing_file() => gst::error_msg!(gst::ResourceError::NotFound, ("{text}")),
+        RuntimeError::Device { .. } => gst::error_msg!(gst::LibraryError::Settings, ("{text}")),
+        RuntimeError::Run { .. } => gst::error_msg!(gst::StreamError::Failed, ("{text}")),
+        _ => gst::error_msg!(gst::LibraryError::Init, ("{text}")),
     }
 }
 

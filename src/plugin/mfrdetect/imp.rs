@@ -174,7 +174,7 @@ impl ObjectImpl for MfrDetect {
                         gst::element_imp_warning!(
                             self,
                             gst::LibraryError::Settings,
-                            ["inference-region is not used: {error}"]
+                            ("inference-region is not used: {error}")
                         );
                     }
                 }
@@ -245,7 +245,7 @@ impl BaseTransformImpl for MfrDetect {
     fn start(&self) -> Result<(), gst::ErrorMessage> {
         let settings = lock(&self.settings).clone();
         parse_regions(&settings.inference_region)
-            .map_err(|e| gst::error_msg!(gst::LibraryError::Settings, ["inference-region: {e}"]))?;
+            .map_err(|e| gst::error_msg!(gst::LibraryError::Settings, ("inference-region: {e}")))?;
         let detector = models::get(&settings.model, |model, options| match &model.path {
             None => Detector::built_in(options),
             Some(folder) => Detector::from_folder(folder, options),

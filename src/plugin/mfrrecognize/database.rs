@@ -111,6 +111,8 @@ impl Database {
 
 fn load(path: &Path, model: &Model) -> Loaded {
     let gallery = Gallery::load(path)?;
-    gallery.check_model(&model.sha256, model.dim)?;
+    gallery
+        .check_model(&model.sha256, model.dim)
+        .map_err(|e| e.at(path))?;
     Ok(gallery)
 }

@@ -96,7 +96,7 @@ impl MfrRecognize {
             Some(Err(error)) => gst::element_imp_warning!(
                 self,
                 gst::ResourceError::Read,
-                ["the gallery before stays in use: {error}"]
+                ("the gallery before stays in use: {error}")
             ),
         }
     }
@@ -234,9 +234,9 @@ fn face_structure(face: &Face, event: Option<Event>) -> gst::Structure {
 fn gallery_error(error: &GalleryError) -> gst::ErrorMessage {
     let text = error.to_string();
     if error.is_missing_file() {
-        gst::error_msg!(gst::ResourceError::NotFound, ["{text}"])
+        gst::error_msg!(gst::ResourceError::NotFound, ("{text}"))
     } else {
-        gst::error_msg!(gst::ResourceError::Read, ["{text}"])
+        gst::error_msg!(gst::ResourceError::Read, ("{text}"))
     }
 }
 
@@ -385,17 +385,17 @@ impl BaseTransformImpl for MfrRecognize {
         let path = settings.database.ok_or_else(|| {
             gst::error_msg!(
                 gst::LibraryError::Settings,
-                ["the property database is not set: name the gallery file that mfr-enroll has written"]
+                ("the property database is not set: name the gallery file that mfr-enroll has written")
             )
         })?;
         // Before the model: a mistyped path is told at once.
         if let Err(error) = std::fs::File::open(&path) {
             return Err(gst::error_msg!(
                 gst::ResourceError::NotFound,
-                [
+                (
                     "gallery {}: {error}; make one with mfr-enroll",
                     path.display()
-                ]
+                )
             ));
         }
         let embedder = models::get(&settings.model, |model, options| {
