@@ -3,6 +3,7 @@
 
 mod boxes;
 mod pyramid;
+mod region;
 
 use std::fmt;
 use std::path::Path;
@@ -13,6 +14,7 @@ use crate::resize::{Border, Filter, Layout, Resize, Resizer};
 use crate::runtime::{RuntimeError, Session, SessionOptions, Signature};
 use boxes::{Candidate, Overlap, suppress};
 use pyramid::{Pyramid, levels};
+pub use region::{RegionError, parse_regions};
 
 /// What the metadata and the gallery call this detector.
 pub const NAME: &str = "mtcnn";
