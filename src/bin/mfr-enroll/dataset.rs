@@ -87,7 +87,9 @@ impl Dataset {
     pub fn open(root: &Path) -> Result<Self> {
         let entries = folder(root).with_context(|| format!("dataset {}", root.display()))?;
         let split = root.join("train");
-        let is_split = entries.iter().any(|e| e.file_name() == Some("train".as_ref()))
+        let is_split = entries
+            .iter()
+            .any(|e| e.file_name() == Some("train".as_ref()))
             && folder(&split).is_ok_and(|inside| inside.iter().any(|e| e.is_dir()));
         let dataset = if is_split {
             let val = root.join("val");
@@ -246,7 +248,10 @@ impl Walk {
                     None => self.ignored += 1,
                 },
                 Err(error) if path.is_symlink() => {
-                    self.fail(&path, &format!("a symbolic link that leads nowhere: {error}"));
+                    self.fail(
+                        &path,
+                        &format!("a symbolic link that leads nowhere: {error}"),
+                    );
                 }
                 Err(error) => self.fail(&path, &error.to_string()),
             }

@@ -83,7 +83,10 @@ impl Finder {
         Ok(faces
             .into_iter()
             .map(|face| {
-                let corner = back(Point { x: face.rect.x, y: face.rect.y });
+                let corner = back(Point {
+                    x: face.rect.x,
+                    y: face.rect.y,
+                });
                 Face {
                     rect: Rect::new(
                         corner.x,

@@ -4,12 +4,15 @@ mod batch;
 mod cli;
 mod commands;
 mod dataset;
+mod enrol;
 mod finder;
 mod npz;
 mod options;
 mod output;
+mod people;
 mod photo;
 mod quality;
+mod trial;
 mod workers;
 
 use std::io;

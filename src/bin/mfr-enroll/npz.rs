@@ -105,7 +105,12 @@ fn header(kind: &str, shape: &[usize]) -> Vec<u8> {
     }
     text.push('\n');
     // Our shapes have four numbers at most: far below the 65,535 of version 1.0.
-    [b"\x93NUMPY\x01\x00", &(length as u16).to_le_bytes()[..], text.as_bytes()].concat()
+    [
+        b"\x93NUMPY\x01\x00",
+        &(length as u16).to_le_bytes()[..],
+        text.as_bytes(),
+    ]
+    .concat()
 }
 
 /// Writes a file whole or not at all: beside it first, then renamed. Readable by its owner alone,
@@ -189,7 +194,8 @@ mod tests {
     #[test]
     fn arrays_can_be_read_back() {
         let mut npz = Npz::new(Cursor::new(Vec::new()));
-        npz.add("numbers", &ndarray::arr2(&[[1.5f32, -2.0]])).unwrap();
+        npz.add("numbers", &ndarray::arr2(&[[1.5f32, -2.0]]))
+            .unwrap();
         let blocks: [&[u8]; 2] = [&[1, 2], &[3, 4]];
         npz.add_bytes("bytes", &[2, 2], blocks.into_iter()).unwrap();
         npz.add_texts("none", &[""; 0]).unwrap();

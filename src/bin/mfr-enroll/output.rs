@@ -53,9 +53,9 @@ pub fn progress(what: &'static str, count: usize) -> ProgressBar {
         ProgressDrawTarget::hidden()
     };
     let bar = ProgressBar::with_draw_target(Some(count as u64), target);
-    if let Ok(style) = ProgressStyle::with_template(
-        "{msg} [{bar:30}] {pos}/{len}, {per_sec} photos, {eta} left",
-    ) {
+    if let Ok(style) =
+        ProgressStyle::with_template("{msg} [{bar:30}] {pos}/{len}, {per_sec} photos, {eta} left")
+    {
         bar.set_style(style.progress_chars("=> "));
     }
     bar.set_message(what);

@@ -271,7 +271,11 @@ mod tests {
         // 16×16, cyan 100 % and nothing else, as Pillow writes it (Adobe's inverted CMYK).
         let (width, height, rgb) = pixels(include_bytes!("testdata/cyan-cmyk.jpg"));
         assert_eq!((width, height), (16, 16));
-        assert!(rgb[0] < 10 && rgb[1] > 245 && rgb[2] > 245, "{:?}", &rgb[..3]);
+        assert!(
+            rgb[0] < 10 && rgb[1] > 245 && rgb[2] > 245,
+            "{:?}",
+            &rgb[..3]
+        );
     }
 
     #[test]

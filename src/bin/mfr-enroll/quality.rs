@@ -79,7 +79,9 @@ impl Measures {
         let at = |x: usize, y: usize| blocks[y * BLOCKS + x];
         let laplacian: Vec<f32> = (1..BLOCKS - 1)
             .flat_map(|y| (1..BLOCKS - 1).map(move |x| (x, y)))
-            .map(|(x, y)| at(x - 1, y) + at(x + 1, y) + at(x, y - 1) + at(x, y + 1) - 4.0 * at(x, y))
+            .map(|(x, y)| {
+                at(x - 1, y) + at(x + 1, y) + at(x, y - 1) + at(x, y + 1) - 4.0 * at(x, y)
+            })
             .collect();
         let (luma, contrast) = mean_and_variance(&blocks);
         let (_, detail) = mean_and_variance(&laplacian);
@@ -122,13 +124,16 @@ pub fn check(face: &Face, crop: &[u8]) -> Result<(), Refusal> {
         let detail = format!("the face is {side:.0} pixels wide, {MIN_SIDE} are needed");
         Err((Reason::TooSmall, detail))
     } else if luma < MIN_LUMA {
-        let detail = format!("the face has a brightness of {luma:.0}, {MIN_LUMA} to {MAX_LUMA} is usable");
+        let detail =
+            format!("the face has a brightness of {luma:.0}, {MIN_LUMA} to {MAX_LUMA} is usable");
         Err((Reason::TooDark, detail))
     } else if luma > MAX_LUMA {
-        let detail = format!("the face has a brightness of {luma:.0}, {MIN_LUMA} to {MAX_LUMA} is usable");
+        let detail =
+            format!("the face has a brightness of {luma:.0}, {MIN_LUMA} to {MAX_LUMA} is usable");
         Err((Reason::TooBright, detail))
     } else if sharpness < MIN_SHARPNESS {
-        let detail = format!("the face has a sharpness of {sharpness:.3}, {MIN_SHARPNESS} is needed");
+        let detail =
+            format!("the face has a sharpness of {sharpness:.3}, {MIN_SHARPNESS} is needed");
         Err((Reason::Blurred, detail))
     } else {
         Ok(())
@@ -152,7 +157,10 @@ pub fn most_prominent(faces: &[Face], width: usize, height: usize) -> Option<usi
 /// The face that a photo is about; refuses photos without one and photos of several people.
 pub fn dominant(faces: &[Face], width: usize, height: usize) -> Result<Face, Refusal> {
     let Some(best) = most_prominent(faces, width, height) else {
-        return Err((Reason::NoFace, format!("no face in {width}×{height} pixels")));
+        return Err((
+            Reason::NoFace,
+            format!("no face in {width}×{height} pixels"),
+        ));
     };
     let threshold = prominence(&faces[best], width, height) / DOMINANCE;
     let rivals = faces

@@ -108,9 +108,21 @@ mod tests {
     #[test]
     fn an_error_anywhere_ends_everything() {
         let items = [0; 1000];
-        let fails_to_start = in_order(&items, 3, || bail!("no state"), |(), _| Ok(()), |_, ()| Ok(()));
+        let fails_to_start = in_order(
+            &items,
+            3,
+            || bail!("no state"),
+            |(), _| Ok(()),
+            |_, ()| Ok(()),
+        );
         assert_eq!(fails_to_start.unwrap_err().to_string(), "no state");
-        let fails_to_work = in_order(&items, 3, || Ok(()), |(), _| bail!("no work"), |_, ()| Ok(()));
+        let fails_to_work = in_order(
+            &items,
+            3,
+            || Ok(()),
+            |(), _| bail!("no work"),
+            |_, ()| Ok(()),
+        );
         assert_eq!(fails_to_work.unwrap_err().to_string(), "no work");
         let refuses = in_order(&items, 3, || Ok(()), |(), _| Ok(()), |_, ()| bail!("full"));
         assert_eq!(refuses.unwrap_err().to_string(), "full");
@@ -118,6 +130,13 @@ mod tests {
 
     #[test]
     fn nothing_to_do_is_done() {
-        in_order(&[0; 0], 4, || Ok(()), |(), _| Ok(()), |_, ()| bail!("what?")).unwrap();
+        in_order(
+            &[0; 0],
+            4,
+            || Ok(()),
+            |(), _| Ok(()),
+            |_, ()| bail!("what?"),
+        )
+        .unwrap();
     }
 }
