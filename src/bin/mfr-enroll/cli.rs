@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use clap::{Args, Parser, Subcommand};
 
 use gstmfr::detect::{
@@ -30,7 +30,7 @@ struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
     #[command(flatten)]
-    build: Option<BuildArgs>,
+    build: BuildArgs,
 }
 
 #[derive(Debug, Subcommand)]
@@ -50,11 +50,12 @@ enum Command {
 #[derive(Debug, Args)]
 struct BuildArgs {
     /// Folder with a folder of photos for each person, or with such folders in train/ and val/
-    #[arg(long, value_name = "DIR")]
-    dataset: PathBuf,
+    // Optional for the parser alone: they are not asked for where another command is given.
+    #[arg(long, value_name = "DIR", required = true)]
+    dataset: Option<PathBuf>,
     /// The gallery to write
-    #[arg(long, value_name = "FILE.npz")]
-    output: PathBuf,
+    #[arg(long, value_name = "FILE.npz", required = true)]
+    output: Option<PathBuf>,
     /// Photos of the same people, laid out alike, on which the gallery is tried [default: val/ of
     /// the dataset, if it has train/]
     #[arg(long, value_name = "DIR")]
@@ -177,47 +178,47 @@ struct Regions(Vec<Rect>);
 /// Reads the arguments. What clap refuses ends the program here, with status 2.
 pub fn command() -> Result<options::Command> {
     let cli = Cli::parse();
-    Ok(match (cli.command, cli.build) {
-        (Some(Command::Build(args)), _) | (None, Some(args)) => {
-            options::Command::Build(build(args)?)
-        }
-        (Some(Command::List(args)), _) => options::Command::List(options::List {
+    Ok(match cli.command.unwrap_or(Command::Build(cli.build)) {
+        Command::Build(args) => options::Command::Build(build(args)?),
+        Command::List(args) => options::Command::List(options::List {
             database: args.database,
             json: args.json,
         }),
-        (Some(Command::Identify(args)), _) => options::Command::Identify(options::Identify {
+        Command::Identify(args) => options::Command::Identify(options::Identify {
             inputs: args.inputs,
             database: args.database,
             json: args.json,
             vision: vision(args.vision, MinFace::Pixels(DEFAULT_MIN_FACE_SIZE)),
         }),
-        (Some(Command::Embed(args)), _) => options::Command::Embed(options::Embed {
+        Command::Embed(args) => options::Command::Embed(options::Embed {
             inputs: args.inputs,
             output: args.output,
             vision: vision(args.vision, MinFace::Relative),
         }),
-        (Some(Command::Evaluate(args)), _) => options::Command::Evaluate(options::Evaluate {
+        Command::Evaluate(args) => options::Command::Evaluate(options::Evaluate {
             database: args.database,
             probes: args.probes,
             unknown: args.unknown,
             json: args.json,
             vision: vision(args.vision, MinFace::Relative),
         }),
-        (None, None) => usage("a command, or --dataset and --output, is required"),
     })
 }
 
 fn build(args: BuildArgs) -> Result<options::Build> {
+    let (Some(dataset), Some(output)) = (args.dataset, args.output) else {
+        bail!("--dataset and --output are required");
+    };
     if let Some(faces) = &args.faces_output {
         ensure!(
-            *faces != args.output,
+            *faces != output,
             "--output and --faces-output both name {}; give them different names",
             faces.display()
         );
     }
     Ok(options::Build {
-        dataset: args.dataset,
-        output: args.output,
+        dataset,
+        output,
         val: args.val,
         faces_output: args.faces_output,
         strict: args.strict,
@@ -249,13 +250,6 @@ fn vision(args: VisionArgs, min_face: MinFace) -> Vision {
         },
         jobs: if args.jobs > 0 { args.jobs } else { cores() },
     }
-}
-
-fn usage(message: &str) -> ! {
-    use clap::CommandFactory;
-    Cli::command()
-        .error(clap::error::ErrorKind::MissingRequiredArgument, message)
-        .exit()
 }
 
 /// Reads a number and checks that `is_valid` accepts it.
@@ -314,7 +308,7 @@ mod tests {
     fn flags_alone_build() {
         let cli = Cli::parse_from(["mfr-enroll", "--dataset", "d", "--output", "o.npz"]);
         assert!(cli.command.is_none());
-        assert_eq!(cli.build.unwrap().dataset, PathBuf::from("d"));
+        assert_eq!(cli.build.dataset, Some(PathBuf::from("d")));
         let cli = Cli::parse_from(["mfr-enroll", "build", "--dataset", "d", "--output", "o.npz"]);
         assert!(matches!(cli.command, Some(Command::Build(_))));
     }

@@ -45,15 +45,21 @@ pub struct Rejected {
 /// A reason and what was found, for a file that the caller knows.
 pub type Refusal = (Reason, String);
 
-/// A face with a shorter side of fewer pixels says too little about a person.
-const MIN_SIDE: f32 = 32.0;
+// The limits are where recognition breaks down, measured on 182 photos of LFW against the class
+// means of 150 people; bare, rank-1 is .995. The 3,515 photos of LFW, CelebA and RMFRD at hand are
+// within the limits of light and focus, save two blurred ones.
 
-/// Mean luma of the face, 0…255, outside of which too little of it is left.
-const MIN_LUMA: f32 = 25.0;
-const MAX_LUMA: f32 = 235.0;
+/// Shorter side of the smallest face in pixels: crops of 24 pixels a face give .995, of 18 .91, of
+/// 15 .75.
+const MIN_SIDE: f32 = 24.0;
 
-/// Least [`Measures::sharpness`].
-const MIN_SHARPNESS: f32 = 0.01;
+/// Mean luma of the face, 0…255. Darkened to 19: .978, to 13: .45. Overexposed to 212: .93, to
+/// 235: .70.
+const MIN_LUMA: f32 = 20.0;
+const MAX_LUMA: f32 = 225.0;
+
+/// Least [`Measures::sharpness`]. Blurred to .066: .989, to .034: .90, to .020: .50.
+const MIN_SHARPNESS: f32 = 0.04;
 
 /// The face's part of a crop that is 1.32 faces wide.
 const FACE_SIDE: usize = 120;
@@ -140,8 +146,8 @@ pub fn check(face: &Face, crop: &[u8]) -> Result<(), Refusal> {
     }
 }
 
-/// How many times as prominent as the next face the one that a photo is kept for must be.
-/// Measured on the 750 gallery photos of LFW, see [`dominant`].
+/// How many times as prominent as the next face the one that a photo is kept for must be: half the
+/// area in the same place cannot be taken for the main thing.
 const DOMINANCE: f32 = 2.0;
 
 /// The index of the most prominent face in a photo of this size: the largest, where a face at the
@@ -154,25 +160,16 @@ pub fn most_prominent(faces: &[Face], width: usize, height: usize) -> Option<usi
     })
 }
 
-/// The face that a photo is about; refuses photos without one and photos of several people.
-pub fn dominant(faces: &[Face], width: usize, height: usize) -> Result<Face, Refusal> {
-    let Some(best) = most_prominent(faces, width, height) else {
-        return Err((
-            Reason::NoFace,
-            format!("no face in {width}×{height} pixels"),
-        ));
-    };
-    let threshold = prominence(&faces[best], width, height) / DOMINANCE;
-    let rivals = faces
+/// The faces that a photo may be about, most prominent first: one where it is clear.
+pub fn prominent(faces: &[Face], width: usize, height: usize) -> Vec<Face> {
+    let mut rated: Vec<(f32, Face)> = faces
         .iter()
-        .enumerate()
-        .filter(|&(i, face)| i != best && prominence(face, width, height) > threshold)
-        .count();
-    if rivals > 0 {
-        let detail = format!("{} faces of about the same size", rivals + 1);
-        return Err((Reason::SeveralFaces, detail));
-    }
-    Ok(faces[best])
+        .map(|face| (prominence(face, width, height), *face))
+        .collect();
+    rated.sort_by(|(a, _), (b, _)| b.total_cmp(a));
+    let least = rated.first().map_or(0.0, |(best, _)| best / DOMINANCE);
+    rated.retain(|&(prominence, _)| prominence >= least);
+    rated.into_iter().map(|(_, face)| face).collect()
 }
 
 /// Area of the face, in full in the middle of the photo and falling to nothing beyond its corners.
@@ -210,16 +207,15 @@ mod tests {
     fn a_large_face_in_the_middle_dominates_small_ones_at_the_edge() {
         let main = face(75.0, 75.0, 100.0);
         let faces = [face(0.0, 0.0, 80.0), main, face(200.0, 10.0, 40.0)];
-        assert_eq!(dominant(&faces, 250, 250).unwrap(), main);
+        assert_eq!(prominent(&faces, 250, 250), [main]);
+        assert_eq!(most_prominent(&faces, 250, 250), Some(1));
     }
 
     #[test]
     fn two_faces_side_by_side_are_several() {
         let faces = [face(20.0, 75.0, 100.0), face(130.0, 75.0, 95.0)];
-        let (reason, detail) = dominant(&faces, 250, 250).unwrap_err();
-        assert_eq!(reason, Reason::SeveralFaces);
-        assert_eq!(detail, "2 faces of about the same size");
-        assert_eq!(dominant(&[], 250, 250).unwrap_err().0, Reason::NoFace);
+        assert_eq!(prominent(&faces, 250, 250).len(), 2);
+        assert_eq!(prominent(&[], 250, 250), []);
     }
 
     #[test]

@@ -60,11 +60,10 @@ pub fn run(options: &Build) -> Result<ExitCode> {
     };
     let mut embedder = options.vision.embedder()?;
     let keep_crops = options.faces_output.is_some();
-    let mut enrolled = enrol(&train, &mut embedder, &options.vision, keep_crops)?;
-    if enrolled.used.is_empty() {
+    let enrolled = enrol(&train, &mut embedder, &options.vision, keep_crops)?;
+    if enrolled.learned.is_empty() {
         bail!("{}", nothing_usable(options, &enrolled));
     }
-    let crops = std::mem::take(&mut enrolled.crops);
     let people = learn(&train, &enrolled, &embedder)?;
     people.save(&options.output)?;
 
@@ -76,8 +75,10 @@ pub fn run(options: &Build) -> Result<ExitCode> {
         None => (None, Vec::new()),
     };
     if let Some(path) = &options.faces_output {
-        let used = enrolled.used.iter().map(|&i| person_of(&train, i));
-        let learned = Faces::new(used.zip(&crops));
+        let learned = Faces::new(enrolled.learned.iter().filter_map(|l| {
+            let crop = l.crop.as_ref()?;
+            Some((person_of(&train, l.item), crop))
+        }));
         let tried = val.as_ref().map_or_else(Faces::default, |val| {
             Faces::new(tried.iter().filter_map(|t| {
                 let crop = t.crop.as_ref()?;
@@ -130,25 +131,25 @@ fn nothing_usable(options: &Build, enrolled: &Enrolled) -> String {
 fn learn(collection: &Collection, enrolled: &Enrolled, embedder: &Embedder) -> Result<People> {
     let mut names: Vec<String> = Vec::new();
     let mut labels = Vec::new();
-    for &index in &enrolled.used {
+    for learned in &enrolled.learned {
         // The photos of a person follow one another.
-        let name = person_of(collection, index);
+        let name = person_of(collection, learned.item);
         if names.last().map(String::as_str) != Some(name) {
             names.push(name.to_owned());
         }
         labels.push(names.len() - 1);
     }
     let sources = enrolled
-        .used
+        .learned
         .iter()
-        .map(|&index| collection.items[index].name.clone())
+        .map(|learned| collection.items[learned.item].name.clone())
         .collect();
     People::learn(
         Learned {
             names,
             labels,
             sources,
-            embeddings: enrolled.embeddings.clone(),
+            embeddings: enrolled.embeddings(),
         },
         Some(embedder),
     )
@@ -221,13 +222,13 @@ fn report<'a>(
         }
     };
     (0..train.items.len()).for_each(|item| count(item, 0));
-    enrolled.used.iter().for_each(|&item| count(item, 1));
+    enrolled.learned.iter().for_each(|l| count(l.item, 1));
     Report {
         output: shown(&options.output),
         people: persons.into_values().collect(),
         photos: PhotosReport {
             found: train.items.len() + train.rejected.len(),
-            used: enrolled.used.len(),
+            used: enrolled.learned.len(),
             ignored: train.ignored,
         },
         threshold: people.threshold(),
