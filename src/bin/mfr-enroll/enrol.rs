@@ -21,7 +21,8 @@ const SAME_PHOTO: f32 = 0.9999;
 
 /// Where several people are in a photo, the one who is as similar as this to the person's other
 /// photos, and by so much more than anybody else, is the person. On LFW the cosine of two photos of
-/// one person is .7 on average, that of two people below .5 in 99.9 %.
+/// one person is .69 on average, that of two people below .41 in 99 % and .53 in 99.9 %. Settles 23
+/// of the 24 photos of several people there.
 const OWN_FACE: f32 = 0.5;
 const OWN_FACE_LEAD: f32 = 0.2;
 

@@ -1,0 +1,73 @@
+//! What several tests need.
+
+#![allow(dead_code, reason = "each test program uses a part of this")]
+
+use std::path::{Path, PathBuf};
+
+/// Folder of the photos that `make photos` fetches: no photo of a person is part of this project.
+pub fn demo_photos() -> PathBuf {
+    let folder = match std::env::var_os("MFR_DEMO_PHOTOS") {
+        Some(folder) => PathBuf::from(folder),
+        None => Path::new(env!("CARGO_MANIFEST_DIR")).join("target/demo/photos"),
+    };
+    assert!(
+        folder.join("obama.jpg").is_file() && folder.join("astronaut.png").is_file(),
+        "no demo photos in {}: run `make photos` (or scripts/fetch.py photos), or set MFR_DEMO_PHOTOS",
+        folder.display()
+    );
+    folder
+}
+
+/// Folder of the models that are part of this project.
+pub fn models() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("models")
+}
+
+/// A network that only flattens its input, as an ONNX file: right or wrong in nothing but its shape.
+/// A dimension below 0 is open.
+pub fn flatten_network(input: &[i64]) -> Vec<u8> {
+    let output = [-1, -1];
+    let node = [field(1, b"x"), field(2, b"y"), field(4, b"Flatten")].concat();
+    let graph = [
+        field(1, &node),
+        field(2, b"g"),
+        field(11, &value(b"x", input)),
+        field(12, &value(b"y", &output)),
+    ]
+    .concat();
+    // IR version 8; opset 17 of the default domain.
+    [vec![0x08, 8], field(7, &graph), field(8, &[0x10, 17])].concat()
+}
+
+/// A ValueInfoProto: a float32 tensor of these dimensions.
+fn value(name: &[u8], dims: &[i64]) -> Vec<u8> {
+    let dims: Vec<u8> = dims
+        .iter()
+        .flat_map(|&dim| match dim {
+            ..0 => field(1, &field(2, b"n")),
+            _ => field(1, &[vec![0x08], varint(dim as u64)].concat()),
+        })
+        .collect();
+    let tensor = [vec![0x08, 1], field(2, &dims)].concat();
+    [field(1, name), field(2, &field(1, &tensor))].concat()
+}
+
+/// A protobuf field of bytes.
+fn field(number: u64, bytes: &[u8]) -> Vec<u8> {
+    [
+        varint(number << 3 | 2),
+        varint(bytes.len() as u64),
+        bytes.to_vec(),
+    ]
+    .concat()
+}
+
+fn varint(mut value: u64) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    while value >= 0x80 {
+        bytes.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    bytes.push(value as u8);
+    bytes
+}
