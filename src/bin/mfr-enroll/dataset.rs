@@ -132,10 +132,12 @@ impl Collection {
             if is_ignored(name) {
                 continue;
             }
-            let Some(person) = name.to_str() else {
-                let detail = "the folder's name is not UTF-8; rename it";
-                collection.reject(root, &path, detail);
-                continue;
+            let person = match person_name(name) {
+                Ok(person) => person,
+                Err(detail) => {
+                    collection.reject(root, &path, detail);
+                    continue;
+                }
             };
             let index = collection.people.len();
             let mut walk = Walk::default();
@@ -163,9 +165,12 @@ impl Collection {
                 self.ignored += 1;
                 continue;
             };
-            let Some(person) = path.file_stem().and_then(OsStr::to_str) else {
-                self.reject(root, path, "the file's name is not UTF-8; rename it");
-                continue;
+            let person = match person_name(path.file_stem().unwrap_or_default()) {
+                Ok(person) => person,
+                Err(detail) => {
+                    self.reject(root, path, detail);
+                    continue;
+                }
             };
             // ana.jpg and ana.png are the same person; sorted, they follow one another.
             if self.people.last().map(String::as_str) != Some(person) {
@@ -188,9 +193,31 @@ impl Collection {
     }
 }
 
-/// The photos that the user names: files as they are, folders with all that is in them. Returns
-/// them and what could not be listed.
-pub fn photos(inputs: &[PathBuf]) -> Result<(Vec<Source>, Vec<(PathBuf, String)>)> {
+/// What strangers are called; nobody else can be.
+const UNKNOWN: &str = "unknown";
+
+/// The person that a folder or file is called after, or why it cannot be.
+fn person_name(name: &OsStr) -> Result<&str, &'static str> {
+    match name.to_str() {
+        Some(UNKNOWN) => Err("\"unknown\" is what strangers are called; rename it"),
+        Some(name) => Ok(name),
+        None => Err("the name is not UTF-8; rename it"),
+    }
+}
+
+/// Photos that the user names.
+#[derive(Debug, Default)]
+pub struct Listed {
+    pub sources: Vec<Source>,
+    /// What could not be listed, and why.
+    pub failed: Vec<Failed>,
+}
+
+/// A path and what is wrong with it.
+pub type Failed = (PathBuf, String);
+
+/// The photos that the user names: files as they are, folders with all that is in them.
+pub fn photos(inputs: &[PathBuf]) -> Result<Listed> {
     let mut walk = Walk::default();
     for input in inputs {
         if input.is_dir() {
@@ -205,14 +232,17 @@ pub fn photos(inputs: &[PathBuf]) -> Result<(Vec<Source>, Vec<(PathBuf, String)>
                 .push(Source::of(input).unwrap_or_else(|| Source::Photo(input.clone())));
         }
     }
-    Ok((walk.found, walk.failed))
+    Ok(Listed {
+        sources: walk.found,
+        failed: walk.failed,
+    })
 }
 
 /// A walk through a folder and those below it.
 #[derive(Debug, Default)]
 struct Walk {
     found: Vec<Source>,
-    failed: Vec<(PathBuf, String)>,
+    failed: Vec<Failed>,
     ignored: usize,
 }
 
@@ -404,8 +434,8 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_is_no_text_is_rejected_and_the_others_go_on() {
-        let root = files(&["Ana/1.jpg"]);
+    fn a_name_that_cannot_be_used_is_rejected_and_the_others_go_on() {
+        let root = files(&["Ana/1.jpg", "unknown/1.jpg"]);
         let odd = root.path().join(OsStr::from_bytes(b"J\xf6rg"));
         fs::create_dir(&odd).unwrap();
         fs::write(odd.join("1.jpg"), "").unwrap();
@@ -413,6 +443,8 @@ mod tests {
         assert_eq!(names(&dataset.train), [("Ana", "Ana/1.jpg")]);
         assert_eq!(dataset.train.rejected[0].path, "J\u{fffd}rg");
         assert!(dataset.train.rejected[0].detail.contains("not UTF-8"));
+        assert_eq!(dataset.train.rejected[1].path, "unknown");
+        assert_eq!(dataset.train.rejected.len(), 2);
     }
 
     #[test]

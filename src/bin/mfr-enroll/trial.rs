@@ -1,14 +1,13 @@
 //! How well a gallery knows photos whose people are known.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
 use anyhow::Result;
 use gstmfr::embed::{Embedder, crop_rgb8};
 use serde::Serialize;
 
 use crate::batch::Batch;
-use crate::dataset::{Collection, Source};
+use crate::dataset::{Collection, Failed, Source};
 use crate::finder::Finder;
 use crate::options::Vision;
 use crate::output;
@@ -245,7 +244,7 @@ pub fn not_enrolled<'a>(probes: &'a Collection, people: &People) -> Vec<&'a str>
 }
 
 /// Says what could not be listed.
-pub fn warn_of(failed: &[(PathBuf, String)]) {
+pub fn warn_of(failed: &[Failed]) {
     for (path, detail) in failed {
         output::warning(&format!("{}: {detail}; left out", path.display()));
     }

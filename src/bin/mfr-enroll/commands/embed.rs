@@ -8,7 +8,7 @@ use gstmfr::embed::crop_rgb8;
 use ndarray::{Array1, Array2};
 
 use crate::batch::Batch;
-use crate::dataset::{self, Source};
+use crate::dataset::{self, Listed, Source};
 use crate::finder::Finder;
 use crate::npz;
 use crate::options::{Embed, shown};
@@ -22,7 +22,7 @@ type Outcome = Result<Option<(Face, Vec<u8>)>, String>;
 pub fn run(options: &Embed) -> Result<ExitCode> {
     npz::check_writable(&options.output)?;
     let mut embedder = options.vision.embedder()?;
-    let (sources, failed) = dataset::photos(&options.inputs)?;
+    let Listed { sources, failed } = dataset::photos(&options.inputs)?;
     let mut failures = failed.len();
     for (path, detail) in &failed {
         output::error(&format!("{}: {detail}", path.display()));

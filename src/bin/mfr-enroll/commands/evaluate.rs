@@ -25,9 +25,9 @@ pub fn run(options: &Evaluate) -> Result<ExitCode> {
     }
     let strangers = match &options.unknown {
         Some(folder) => {
-            let (sources, failed) = dataset::photos(std::slice::from_ref(folder))?;
-            trial::warn_of(&failed);
-            Some(sources)
+            let listed = dataset::photos(std::slice::from_ref(folder))?;
+            trial::warn_of(&listed.failed);
+            Some(listed.sources)
         }
         None => None,
     };

@@ -7,7 +7,7 @@ use gstmfr::detect::Face;
 use gstmfr::embed::{Embedder, crop_rgb8};
 use serde::Serialize;
 
-use crate::dataset::{self, Source};
+use crate::dataset::{self, Listed, Source};
 use crate::finder::Finder;
 use crate::options::{Identify, shown};
 use crate::output::{self, Output, plain};
@@ -59,7 +59,7 @@ pub fn run(options: &Identify) -> Result<ExitCode> {
         }
         None => None,
     };
-    let (sources, failed) = dataset::photos(&options.inputs)?;
+    let Listed { sources, failed } = dataset::photos(&options.inputs)?;
     let mut failures = failed.len();
     for (path, detail) in &failed {
         output::error(&format!("{}: {detail}", path.display()));
