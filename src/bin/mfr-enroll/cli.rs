@@ -133,7 +133,7 @@ struct EvaluateArgs {
 #[command(next_help_heading = "Detection and embedding")]
 struct VisionArgs {
     /// Shortest side of the smallest face looked for, in pixels of the photo [default: 40 in
-    /// identify, as mfrdetect; else 20 or a hundredth of the photo's longer side]
+    /// identify, as mfrdetect; else 20 or a fiftieth of the photo's longer side]
     #[arg(long, value_name = "PIXELS", value_parser = min_face_size)]
     min_face_size: Option<u32>,
     /// Least probability of MTCNN's first stage

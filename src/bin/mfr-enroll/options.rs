@@ -67,9 +67,9 @@ pub struct Evaluate {
 pub enum MinFace {
     /// Pixels, whatever the size of the photo.
     Pixels(u32),
-    /// The larger of [`ENROLMENT_MIN_FACE`] and a hundredth of the photo's longer side: the person
-    /// that a photo is kept for is larger than that, and a photo of 12 megapixels takes a tenth of
-    /// the time.
+    /// The larger of [`ENROLMENT_MIN_FACE`] and a fiftieth of the photo's longer side: the person
+    /// that a photo is kept for is larger than that, and large photos cost a tenth of the time and
+    /// memory.
     Relative,
 }
 
@@ -78,7 +78,7 @@ pub enum MinFace {
 pub const ENROLMENT_MIN_FACE: u32 = 20;
 
 /// Part of the photo's longer side below which [`MinFace::Relative`] does not look.
-const RELATIVE_MIN_FACE: f32 = 0.01;
+const RELATIVE_MIN_FACE: f32 = 0.02;
 
 impl MinFace {
     /// Pixels for a photo of this size.
