@@ -72,6 +72,45 @@ struct Several {
     crops: Vec<Vec<u8>>,
 }
 
+/// Photos sorted by what is to become of them.
+#[derive(Debug, Default)]
+struct Sorted {
+    /// Files with their crops, if those are to be kept.
+    used: Vec<(usize, Option<Vec<u8>>)>,
+    several: Vec<Several>,
+    refused: Vec<(usize, Refusal)>,
+    seen: HashMap<[u8; 32], usize>,
+}
+
+impl Sorted {
+    /// Files a photo, and returns the crop of the one face of one that is used.
+    fn add(
+        &mut self,
+        collection: &Collection,
+        item: usize,
+        outcome: Result<Usable, Refusal>,
+        keep_crops: bool,
+    ) -> Option<Vec<u8>> {
+        let fresh = outcome.and_then(|usable| match self.seen.entry(usable.sha256) {
+            Entry::Occupied(first) => Err(same_file(collection, *first.get(), item)),
+            Entry::Vacant(place) => {
+                place.insert(item);
+                Ok(usable.crops)
+            }
+        });
+        match fresh {
+            Ok(mut crops) if crops.len() == 1 => {
+                let crop = crops.pop()?;
+                self.used.push((item, keep_crops.then(|| crop.clone())));
+                return Some(crop);
+            }
+            Ok(crops) => self.several.push(Several { item, crops }),
+            Err(refusal) => self.refused.push((item, refusal)),
+        }
+        None
+    }
+}
+
 /// Embeds every usable photo. The result does not depend on the number of workers.
 pub fn enrol(
     collection: &Collection,
@@ -82,10 +121,7 @@ pub fn enrol(
     let items = &collection.items;
     let bar = output::progress("enrolling", items.len());
     let mut batch = Batch::new(embedder);
-    let mut seen = HashMap::new();
-    let mut refused: Vec<(usize, Refusal)> = Vec::new();
-    let mut used: Vec<(usize, Option<Vec<u8>>)> = Vec::new();
-    let mut several = Vec::new();
+    let mut sorted = Sorted::default();
     workers::in_order(
         items,
         vision.jobs,
@@ -93,41 +129,28 @@ pub fn enrol(
         usable_faces,
         |index, outcome| {
             bar.inc(1);
-            let fresh = outcome.and_then(|usable| match seen.entry(usable.sha256) {
-                Entry::Occupied(first) => Err(same_file(collection, *first.get(), index)),
-                Entry::Vacant(place) => {
-                    place.insert(index);
-                    Ok(usable.crops)
-                }
-            });
-            match fresh {
-                Ok(crops) if crops.len() > 1 => several.push(Several { item: index, crops }),
-                Ok(crops) => {
-                    for crop in crops {
-                        used.push((index, keep_crops.then(|| crop.clone())));
-                        batch.push(crop)?;
-                    }
-                }
-                Err(refusal) => refused.push((index, refusal)),
+            match sorted.add(collection, index, outcome, keep_crops) {
+                Some(crop) => Ok(batch.push(crop)?),
+                None => Ok(()),
             }
-            Ok(())
         },
     )?;
     bar.finish_and_clear();
-    let mut learned: Vec<Learned> = batch
-        .finish()?
+    let embeddings = batch.finish()?;
+    let mut learned: Vec<Learned> = embeddings
         .rows()
         .into_iter()
-        .zip(used)
+        .zip(sorted.used)
         .map(|(embedding, (item, crop))| Learned {
             item,
             embedding: embedding.to_owned(),
             crop,
         })
         .collect();
+    let mut refused = sorted.refused;
     resolve(
         items,
-        several,
+        sorted.several,
         embedder,
         keep_crops,
         &mut learned,

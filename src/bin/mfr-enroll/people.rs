@@ -1,7 +1,11 @@
-//! STAND-IN until the gallery lands.
+//! The gallery as the commands see it.
+//!
+//! A stand-in until `gstmfr::gallery` is there: class means, cosines, and a JSON file beside the
+//! `.npz`. The public names of this file are all that the commands use.
+
 use std::path::Path;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, ensure};
 use gstmfr::embed::Embedder;
 use ndarray::{Array2, ArrayView2, Axis};
 use serde::Serialize;
@@ -34,7 +38,18 @@ pub struct Learned {
 pub struct People {
     learned: Learned,
     means: Array2<f32>,
+    model: String,
 }
+
+/// Model, names, labels, sources, dimension, embeddings.
+type Stored = (
+    String,
+    Vec<String>,
+    Vec<usize>,
+    Vec<String>,
+    usize,
+    Vec<f32>,
+);
 
 impl Answer {
     pub fn is_known(&self) -> bool {
@@ -43,7 +58,12 @@ impl Answer {
 }
 
 impl People {
-    pub fn learn(learned: Learned, _embedder: Option<&Embedder>) -> Result<Self> {
+    /// A gallery of these faces, made with this network.
+    pub fn learn(learned: Learned, embedder: &Embedder) -> Result<Self> {
+        Ok(Self::new(learned, embedder.model_sha256()))
+    }
+
+    fn new(learned: Learned, model: &str) -> Self {
         let mut means = Array2::zeros((learned.names.len(), learned.embeddings.ncols()));
         for (row, &label) in learned.embeddings.rows().into_iter().zip(&learned.labels) {
             let mut mean = means.row_mut(label);
@@ -53,36 +73,49 @@ impl People {
             let n = row.dot(&row).sqrt().max(1e-9);
             row /= n;
         }
-        Ok(Self { learned, means })
+        Self {
+            learned,
+            means,
+            model: model.to_owned(),
+        }
     }
 
-    pub fn open(path: &Path, _embedder: Option<&Embedder>) -> Result<Self> {
+    /// Reads a gallery; one that is to be used with a network must have been made with it.
+    pub fn open(path: &Path, embedder: Option<&Embedder>) -> Result<Self> {
+        let people = Self::read(path).with_context(|| format!("gallery {}", path.display()))?;
+        if let Some(embedder) = embedder {
+            ensure!(
+                people.model == embedder.model_sha256(),
+                "gallery {} was made with another model: expected {}, found {}",
+                path.display(),
+                embedder.model_sha256(),
+                people.model
+            );
+        }
+        Ok(people)
+    }
+
+    fn read(path: &Path) -> Result<Self> {
         let text = std::fs::read_to_string(path.with_extension("json"))?;
-        let (names, labels, sources, dim, values): (
-            Vec<String>,
-            Vec<usize>,
-            Vec<String>,
-            usize,
-            Vec<f32>,
-        ) = serde_json::from_str(&text)?;
-        let embeddings = Array2::from_shape_vec((values.len() / dim, dim), values)?;
+        let (model, names, labels, sources, dim, values): Stored = serde_json::from_str(&text)?;
+        let embeddings = Array2::from_shape_vec((values.len() / dim.max(1), dim), values)?;
         let learned = Learned {
             names,
             labels,
             sources,
             embeddings,
         };
-        Self::learn(learned, None)
+        Ok(Self::new(learned, &model))
     }
 
     pub fn save(&self, path: &Path) -> Result<()> {
         let l = &self.learned;
         npz::write_file(path, |n| n.add("embeddings", &l.embeddings))?;
-        let v: Vec<f32> = l.embeddings.iter().copied().collect();
-        std::fs::write(
-            path.with_extension("json"),
-            serde_json::to_string(&(&l.names, &l.labels, &l.sources, l.embeddings.ncols(), v))?,
-        )?;
+        let values: Vec<f32> = l.embeddings.iter().copied().collect();
+        let dim = l.embeddings.ncols();
+        let stored = (&self.model, &l.names, &l.labels, &l.sources, dim, values);
+        let text = serde_json::to_string(&stored)?;
+        std::fs::write(path.with_extension("json"), text)?;
         Ok(())
     }
 
@@ -127,9 +160,4 @@ impl People {
             })
             .collect()
     }
-}
-
-#[allow(dead_code)]
-fn nothing() -> Result<()> {
-    bail!("")
 }

@@ -151,7 +151,7 @@ fn learn(collection: &Collection, enrolled: &Enrolled, embedder: &Embedder) -> R
             sources,
             embeddings: enrolled.embeddings(),
         },
-        Some(embedder),
+        embedder,
     )
 }
 
