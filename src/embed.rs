@@ -15,7 +15,7 @@ use crate::runtime::{RuntimeError, Session, SessionOptions, Signature};
 
 /// What the metadata calls this network.
 pub const NAME: &str = "facenet";
-/// David Sandberg's training of 2018-04-08 on VGGFace2.
+/// David Sandberg's training of 2018-04-08 on CASIA-WebFace.
 pub const VERSION: &str = "20180408-102900";
 /// The file looked for where no other is named.
 pub const MODEL_FILE: &str = "facenet.onnx";

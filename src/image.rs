@@ -7,6 +7,8 @@
 
 use thiserror::Error;
 
+use crate::orientation::Orientation;
+
 /// Pixel layouts, named as GStreamer names them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum PixelFormat {
@@ -409,6 +411,7 @@ pub struct Plane<'a> {
 pub struct ImageView<'a> {
     info: ImageInfo,
     planes: [Plane<'a>; 3],
+    orientation: Orientation,
 }
 
 impl<'a> ImageView<'a> {
@@ -418,7 +421,17 @@ impl<'a> ImageView<'a> {
         info.check(&sizes)?;
         let mut own = [Plane::default(); 3];
         own[..planes.len()].copy_from_slice(planes);
-        Ok(Self { info, planes: own })
+        Ok(Self {
+            info,
+            planes: own,
+            orientation: Orientation::UPRIGHT,
+        })
+    }
+
+    /// The same pixels, seen upright.
+    pub fn oriented(mut self, orientation: Orientation) -> Self {
+        self.orientation = orientation;
+        self
     }
 
     /// Tightly packed RGB, 3·width·height bytes: what an image decoder gives.
@@ -433,16 +446,28 @@ impl<'a> ImageView<'a> {
         Self::new(info, &[Plane { data, stride }])
     }
 
+    /// Size and format as stored.
     pub fn info(&self) -> &ImageInfo {
         &self.info
     }
 
-    pub fn width(&self) -> usize {
-        self.info.width
+    pub fn orientation(&self) -> Orientation {
+        self.orientation
     }
 
+    /// Width of the upright image.
+    pub fn width(&self) -> usize {
+        self.upright_size().0
+    }
+
+    /// Height of the upright image.
     pub fn height(&self) -> usize {
-        self.info.height
+        self.upright_size().1
+    }
+
+    fn upright_size(&self) -> (usize, usize) {
+        self.orientation
+            .turn_size((self.info.width, self.info.height))
     }
 
     pub fn plane(&self, index: usize) -> Plane<'a> {
@@ -462,6 +487,7 @@ pub struct PlaneMut<'a> {
 pub struct ImageViewMut<'a> {
     info: ImageInfo,
     planes: [PlaneMut<'a>; 3],
+    orientation: Orientation,
 }
 
 impl<'a> ImageViewMut<'a> {
@@ -473,9 +499,24 @@ impl<'a> ImageViewMut<'a> {
         for (to, from) in own.iter_mut().zip(planes) {
             *to = from;
         }
-        Ok(Self { info, planes: own })
+        Ok(Self {
+            info,
+            planes: own,
+            orientation: Orientation::UPRIGHT,
+        })
     }
 
+    /// The same pixels, drawn on as they are seen upright.
+    pub fn oriented(mut self, orientation: Orientation) -> Self {
+        self.orientation = orientation;
+        self
+    }
+
+    pub fn orientation(&self) -> Orientation {
+        self.orientation
+    }
+
+    /// Size and format as stored.
     pub fn info(&self) -> &ImageInfo {
         &self.info
     }
@@ -488,6 +529,7 @@ impl<'a> ImageViewMut<'a> {
                 data: &*self.planes[i].data,
                 stride: self.planes[i].stride,
             }),
+            orientation: self.orientation,
         }
     }
 

@@ -1,19 +1,20 @@
 //! Arithmetic on candidate boxes, as the widely used ports of MTCNN do it.
 //!
 //! Boxes count pixels from 1 and include both ends, a habit of the MATLAB original that the
-//! weights have learned; hence the `+ 1` and `− 1` below.
+//! weights have learned; hence the `+ 1` and `− 1` below. Corners are f64 as in those ports: where
+//! they are cut to whole pixels, the rounding of f32 would move one box in ten by a pixel.
 
 use crate::geometry::{Landmarks, Point, Rect};
 
 /// Size of P-Net's receptive field, and its stride, in pixels of a pyramid level.
-pub const CELL: f32 = 12.0;
-const STRIDE: f32 = 2.0;
+pub const CELL: f64 = 12.0;
+const STRIDE: f64 = 2.0;
 
 /// A box that may be a face.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Candidate {
     /// left, top, right, bottom
-    pub corners: [f32; 4],
+    pub corners: [f64; 4],
     pub score: f32,
     /// What the network would move the corners by, in parts of width and height.
     pub offsets: [f32; 4],
@@ -30,8 +31,8 @@ pub enum Overlap {
 
 impl Candidate {
     /// The window of P-Net at this place of its output, in pixels of the image.
-    pub fn from_cell(x: usize, y: usize, scale: f32, score: f32, offsets: [f32; 4]) -> Self {
-        let place = |v: usize, end: f32| ((STRIDE * v as f32 + end) / scale).trunc();
+    pub fn from_cell(x: usize, y: usize, scale: f64, score: f32, offsets: [f32; 4]) -> Self {
+        let place = |v: usize, end: f64| ((STRIDE * v as f64 + end) / scale).trunc();
         Self {
             corners: [place(x, 1.0), place(y, 1.0), place(x, CELL), place(y, CELL)],
             score,
@@ -45,15 +46,15 @@ impl Candidate {
             && self.offsets.iter().all(|v| v.is_finite())
     }
 
-    fn width(&self) -> f32 {
+    fn width(&self) -> f64 {
         self.corners[2] - self.corners[0] + 1.0
     }
 
-    fn height(&self) -> f32 {
+    fn height(&self) -> f64 {
         self.corners[3] - self.corners[1] + 1.0
     }
 
-    fn overlap(&self, other: &Self, kind: Overlap) -> f32 {
+    fn overlap(&self, other: &Self, kind: Overlap) -> f64 {
         let [a, b] = [self.corners, other.corners];
         let width = (a[2].min(b[2]) - a[0].max(b[0]) + 1.0).max(0.0);
         let height = (a[3].min(b[3]) - a[1].max(b[1]) + 1.0).max(0.0);
@@ -72,7 +73,14 @@ impl Candidate {
         let extra = if inclusive { 0.0 } else { 1.0 };
         let (width, height) = (self.width() - extra, self.height() - extra);
         for (i, (corner, offset)) in self.corners.iter_mut().zip(self.offsets).enumerate() {
-            *corner += offset * if i % 2 == 0 { width } else { height };
+            *corner += f64::from(offset) * if i % 2 == 0 { width } else { height };
+        }
+        self
+    }
+
+    pub fn translate(mut self, dx: f64, dy: f64) -> Self {
+        for (corner, by) in self.corners.iter_mut().zip([dx, dy, dx, dy]) {
+            *corner += by;
         }
         self
     }
@@ -83,7 +91,7 @@ impl Candidate {
         let (width, height) = (x2 - x1, y2 - y1);
         let side = width.max(height);
         let (x, y) = (x1 + (width - side) / 2.0, y1 + (height - side) / 2.0);
-        self.corners = [x, y, x + side, y + side].map(f32::trunc);
+        self.corners = [x, y, x + side, y + side].map(f64::trunc);
         self
     }
 
@@ -91,23 +99,23 @@ impl Candidate {
     pub fn crop(&self) -> Rect {
         let [x1, y1, x2, y2] = self.corners;
         Rect::new(
-            x1 - 1.0,
-            y1 - 1.0,
-            (x2 - x1 + 1.0).max(1.0),
-            (y2 - y1 + 1.0).max(1.0),
+            (x1 - 1.0) as f32,
+            (y1 - 1.0) as f32,
+            (x2 - x1 + 1.0).max(1.0) as f32,
+            (y2 - y1 + 1.0).max(1.0) as f32,
         )
     }
 
     pub fn rect(&self) -> Rect {
         let [x1, y1, x2, y2] = self.corners;
-        Rect::from_corners(x1, y1, x2, y2)
+        Rect::from_corners(x1 as f32, y1 as f32, x2 as f32, y2 as f32)
     }
 
     /// Landmarks from O-Net's ten numbers: five x, five y, in parts of the box.
     pub fn landmarks(&self, points: &[f32]) -> Landmarks {
         Landmarks(std::array::from_fn(|i| Point {
-            x: self.corners[0] + self.width() * points[i] - 1.0,
-            y: self.corners[1] + self.height() * points[i + 5] - 1.0,
+            x: (self.corners[0] + self.width() * f64::from(points[i]) - 1.0) as f32,
+            y: (self.corners[1] + self.height() * f64::from(points[i + 5]) - 1.0) as f32,
         }))
     }
 }
@@ -116,7 +124,7 @@ impl Candidate {
 /// score stays. What remains is sorted by score, highest first; equal scores keep their order.
 pub fn suppress<T>(
     mut items: Vec<T>,
-    limit: f32,
+    limit: f64,
     kind: Overlap,
     candidate: impl Fn(&T) -> &Candidate,
 ) -> Vec<T> {
@@ -138,7 +146,7 @@ pub fn suppress<T>(
 mod tests {
     use super::*;
 
-    fn candidate(corners: [f32; 4], score: f32) -> Candidate {
+    fn candidate(corners: [f64; 4], score: f32) -> Candidate {
         Candidate {
             corners,
             score,
@@ -158,8 +166,15 @@ mod tests {
         let mut c = candidate([10.0, 20.0, 19.0, 39.0], 1.0);
         c.offsets = [0.1, -0.1, 0.2, 0.0];
         // 10 × 20 pixels with both ends, 9 × 19 without.
-        assert_eq!(c.refine(true).corners, [11.0, 18.0, 21.0, 39.0]);
-        assert_eq!(c.refine(false).corners, [10.9, 18.1, 20.8, 39.0]);
+        for (inclusive, expected) in [
+            (true, [11.0, 18.0, 21.0, 39.0]),
+            (false, [10.9, 18.1, 20.8, 39.0]),
+        ] {
+            for (found, expected) in c.refine(inclusive).corners.iter().zip(expected) {
+                // Offsets are f32.
+                assert!((found - expected).abs() < 1e-6);
+            }
+        }
     }
 
     #[test]

@@ -32,8 +32,8 @@ pub const SCALE_FACTORS: std::ops::RangeInclusive<f32> = 0.1..=0.95;
 
 /// Overlaps at which boxes count as one face (reference ports): within a level, between levels
 /// and after R-Net, after O-Net.
-const NMS_LEVEL: f32 = 0.5;
-const NMS: f32 = 0.7;
+const NMS_LEVEL: f64 = 0.5;
+const NMS: f64 = 0.7;
 
 /// Candidates of one level that are looked at, best first. Real scenes stay far below; the limit
 /// keeps a threshold of 0 from taking minutes.
@@ -228,12 +228,9 @@ impl Detector {
             candidates.extend(
                 suppress(found, NMS_LEVEL, Overlap::Union, |c| c)
                     .into_iter()
-                    .map(|mut c| {
-                        c.corners[0] += region.x;
-                        c.corners[1] += region.y;
-                        c.corners[2] += region.x;
-                        c.corners[3] += region.y;
-                        c
+                    .map(|c| {
+                        let [x, y] = [region.x, region.y].map(f64::from);
+                        c.translate(x, y)
                     }),
             );
         }

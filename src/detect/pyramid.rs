@@ -9,7 +9,7 @@ use crate::resize::{Border, Filter, Layout, Resize, Resizer};
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Level {
     /// Pixels of the level per pixel of the image.
-    pub scale: f32,
+    pub scale: f64,
     pub width: usize,
     pub height: usize,
 }
@@ -18,11 +18,11 @@ pub struct Level {
 /// none where not even the smallest face fits.
 pub fn levels(width: f32, height: f32, min_face: f32, factor: f32) -> Vec<Level> {
     let mut levels = Vec::new();
-    let mut scale = f64::from(CELL) / f64::from(min_face);
+    let mut scale = CELL / f64::from(min_face);
     let shortest = f64::from(width.min(height));
-    while shortest * scale >= f64::from(CELL) {
+    while shortest * scale >= CELL {
         levels.push(Level {
-            scale: scale as f32,
+            scale,
             width: (f64::from(width) * scale).ceil() as usize,
             height: (f64::from(height) * scale).ceil() as usize,
         });
@@ -93,7 +93,11 @@ impl Pyramid {
         };
         // As often as the level stays at most half as large as what it is made from.
         let halvings = (1.0 / level.scale).log2().floor() as usize;
-        let halvings = halvings.saturating_sub(1);
+        let halvings = if std::env::var("NOMIP").is_ok() {
+            0
+        } else {
+            halvings.saturating_sub(1)
+        };
         self.halve(view, region, halvings, resizer);
         let source = halvings.checked_sub(1).and_then(|i| self.halves.get(i));
         let Some((half, part)) = source.and_then(|half| {

@@ -194,7 +194,7 @@ impl Collection {
 }
 
 /// What strangers are called; nobody else can be.
-const UNKNOWN: &str = "unknown";
+pub const UNKNOWN: &str = "unknown";
 
 /// The person that a folder or file is called after, or why it cannot be.
 fn person_name(name: &OsStr) -> Result<&str, &'static str> {

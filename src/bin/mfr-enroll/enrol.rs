@@ -5,7 +5,7 @@ use std::collections::hash_map::Entry;
 
 use anyhow::Result;
 use gstmfr::embed::{Embedder, crop_rgb8};
-use ndarray::{Array1, Array2, ArrayView1};
+use ndarray::{Array1, ArrayView1};
 
 use crate::batch::Batch;
 use crate::dataset::{Collection, Item};
@@ -44,18 +44,6 @@ pub struct Learned {
 pub struct Enrolled {
     pub learned: Vec<Learned>,
     pub rejected: Vec<Rejected>,
-}
-
-impl Enrolled {
-    /// `[learned, dim]`
-    pub fn embeddings(&self) -> Array2<f32> {
-        let dim = self.learned.first().map_or(0, |l| l.embedding.len());
-        let mut all = Array2::zeros((self.learned.len(), dim));
-        for (mut row, learned) in all.rows_mut().into_iter().zip(&self.learned) {
-            row.assign(&learned.embedding);
-        }
-        all
-    }
 }
 
 /// The faces of a photo that it may be about, each good enough to learn from.

@@ -1,163 +1,146 @@
-//! The gallery as the commands see it.
-//!
-//! A stand-in until `gstmfr::gallery` is there: class means, cosines, and a JSON file beside the
-//! `.npz`. The public names of this file are all that the commands use.
+//! The gallery with names instead of numbers, and what goes into a new one.
 
 use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context, Result, ensure};
-use gstmfr::embed::Embedder;
-use ndarray::{Array2, ArrayView2, Axis};
+use gstmfr::detect;
+use gstmfr::embed::{Embedder, PREPROCESSING};
+use gstmfr::gallery::{Contract, FORMAT, Gallery, GalleryError, Identification};
+use ndarray::ArrayView2;
 use serde::Serialize;
 
-use crate::npz;
+use crate::dataset::UNKNOWN;
 
+/// A person a face may belong to.
 #[derive(Debug, Clone, Serialize)]
 pub struct Candidate {
     pub label: String,
     pub similarity: f32,
 }
 
+/// Who a face is.
 #[derive(Debug, Clone)]
 pub struct Answer {
-    pub label: String,
+    /// `None` for a stranger.
+    pub name: Option<String>,
+    /// Of the person named, or of the first candidate.
     pub similarity: f32,
+    /// Probability that the answer is right.
     pub confidence: f32,
+    /// Best first; also of a stranger.
     pub candidates: Vec<Candidate>,
 }
 
-#[derive(Debug)]
-pub struct Learned {
-    pub names: Vec<String>,
-    pub labels: Vec<usize>,
-    pub sources: Vec<String>,
-    pub embeddings: Array2<f32>,
-}
-
-#[derive(Debug)]
-pub struct People {
-    learned: Learned,
-    means: Array2<f32>,
-    model: String,
-}
-
-/// Model, names, labels, sources, dimension, embeddings.
-type Stored = (
-    String,
-    Vec<String>,
-    Vec<usize>,
-    Vec<String>,
-    usize,
-    Vec<f32>,
-);
-
 impl Answer {
-    pub fn is_known(&self) -> bool {
-        self.label != "unknown"
+    fn of(gallery: &Gallery, found: &Identification) -> Self {
+        let name = |label: usize| gallery.names()[label].clone();
+        Self {
+            name: found.label.map(name),
+            similarity: found.similarity,
+            confidence: found.confidence,
+            candidates: found
+                .candidates
+                .iter()
+                .map(|candidate| Candidate {
+                    label: name(candidate.label),
+                    similarity: candidate.similarity,
+                })
+                .collect(),
+        }
+    }
+
+    /// The name, or the word for strangers.
+    pub fn label(&self) -> &str {
+        self.name.as_deref().unwrap_or(UNKNOWN)
     }
 }
 
-impl People {
-    /// A gallery of these faces, made with this network.
-    pub fn learn(learned: Learned, embedder: &Embedder) -> Result<Self> {
-        Ok(Self::new(learned, embedder.model_sha256()))
-    }
+/// Reads a gallery that is to be used with this network.
+pub fn open(path: &Path, embedder: &Embedder) -> Result<Gallery, GalleryError> {
+    let gallery = Gallery::load(path)?;
+    gallery
+        .check_model(embedder.model_sha256(), embedder.dim())
+        .map_err(|error| error.at(path))?;
+    Ok(gallery)
+}
 
-    fn new(learned: Learned, model: &str) -> Self {
-        let mut means = Array2::zeros((learned.names.len(), learned.embeddings.ncols()));
-        for (row, &label) in learned.embeddings.rows().into_iter().zip(&learned.labels) {
-            let mut mean = means.row_mut(label);
-            mean += &row;
-        }
-        for mut row in means.axis_iter_mut(Axis(0)) {
-            let n = row.dot(&row).sqrt().max(1e-9);
-            row /= n;
-        }
-        Self {
-            learned,
-            means,
-            model: model.to_owned(),
-        }
-    }
+/// Who the faces of one photo are; nobody is in it twice.
+pub fn in_one_photo(gallery: &Gallery, embeddings: ArrayView2<f32>) -> Vec<Answer> {
+    let found = gallery.identify_frame(embeddings, None);
+    found.iter().map(|f| Answer::of(gallery, f)).collect()
+}
 
-    /// Reads a gallery; one that is to be used with a network must have been made with it.
-    pub fn open(path: &Path, embedder: Option<&Embedder>) -> Result<Self> {
-        let people = Self::read(path).with_context(|| format!("gallery {}", path.display()))?;
-        if let Some(embedder) = embedder {
-            ensure!(
-                people.model == embedder.model_sha256(),
-                "gallery {} was made with another model: expected {}, found {}",
-                path.display(),
-                embedder.model_sha256(),
-                people.model
-            );
-        }
-        Ok(people)
-    }
+/// Who faces are of which each comes from a photo of its own.
+pub fn each_by_itself(gallery: &Gallery, embeddings: ArrayView2<f32>) -> Vec<Answer> {
+    embeddings
+        .rows()
+        .into_iter()
+        .map(|row| Answer::of(gallery, &gallery.identify(row, None)))
+        .collect()
+}
 
-    fn read(path: &Path) -> Result<Self> {
-        let text = std::fs::read_to_string(path.with_extension("json"))?;
-        let (model, names, labels, sources, dim, values): Stored = serde_json::from_str(&text)?;
-        let embeddings = Array2::from_shape_vec((values.len() / dim.max(1), dim), values)?;
-        let learned = Learned {
-            names,
-            labels,
-            sources,
-            embeddings,
-        };
-        Ok(Self::new(learned, &model))
+/// What the embeddings of this run are made with.
+pub fn contract(embedder: &Embedder) -> Contract {
+    Contract {
+        format: FORMAT.to_owned(),
+        model_sha256: embedder.model_sha256().to_owned(),
+        embedding_dim: embedder.dim(),
+        preprocessing: PREPROCESSING.to_owned(),
+        detector: detect::NAME.to_owned(),
+        created: rfc3339(now()),
+        tool_version: concat!("mfr-enroll ", env!("CARGO_PKG_VERSION")).to_owned(),
     }
+}
 
-    pub fn save(&self, path: &Path) -> Result<()> {
-        let l = &self.learned;
-        npz::write_file(path, |n| n.add("embeddings", &l.embeddings))?;
-        let values: Vec<f32> = l.embeddings.iter().copied().collect();
-        let dim = l.embeddings.ncols();
-        let stored = (&self.model, &l.names, &l.labels, &l.sources, dim, values);
-        let text = serde_json::to_string(&stored)?;
-        std::fs::write(path.with_extension("json"), text)?;
-        Ok(())
+/// Since 1970. Where builds are to be repeatable, SOURCE_DATE_EPOCH says what time it is.
+fn now() -> Duration {
+    let given = std::env::var("SOURCE_DATE_EPOCH")
+        .ok()
+        .and_then(|seconds| seconds.parse().ok());
+    match given {
+        Some(seconds) => Duration::from_secs(seconds),
+        None => SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default(),
     }
+}
 
-    pub fn threshold(&self) -> f32 {
-        0.5
-    }
+/// Date and time in UTC.
+fn rfc3339(since_1970: Duration) -> String {
+    let seconds = since_1970.as_secs();
+    let (days, second) = (seconds / 86_400, seconds % 86_400);
+    let (year, month, day) = date(days);
+    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+}
 
-    pub fn photos(&self) -> Vec<(String, usize)> {
-        let count = |i| self.learned.labels.iter().filter(|&&l| l == i).count();
-        (0..self.learned.names.len())
-            .map(|i| (self.learned.names[i].clone(), count(i)))
-            .collect()
-    }
+/// Year, month and day of the Gregorian calendar, so many days after 1970-01-01. Years begin in
+/// March here, so that the day that leap years add is the last (Howard Hinnant, "chrono-compatible
+/// low-level date algorithms").
+fn date(days: u64) -> (u64, u64, u64) {
+    // 719,468 days from 0000-03-01 to 1970-01-01; 146,097 in 400 years.
+    let days = days + 719_468;
+    let (era, day) = (days / 146_097, days % 146_097);
+    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let day = day - (153 * month + 2) / 5 + 1;
+    let month = if month < 10 { month + 3 } else { month - 9 };
+    (era * 400 + year + u64::from(month <= 2), month, day)
+}
 
-    pub fn identify(&self, embeddings: ArrayView2<f32>) -> Vec<Answer> {
-        embeddings
-            .rows()
-            .into_iter()
-            .map(|row| {
-                let scores = self.means.dot(&row);
-                let mut order: Vec<usize> = (0..scores.len()).collect();
-                order.sort_by(|&a, &b| scores[b].total_cmp(&scores[a]));
-                let candidates: Vec<_> = order
-                    .iter()
-                    .take(5)
-                    .map(|&i| Candidate {
-                        label: self.learned.names[i].clone(),
-                        similarity: scores[i],
-                    })
-                    .collect();
-                let best = candidates[0].clone();
-                Answer {
-                    label: if best.similarity >= 0.5 {
-                        best.label
-                    } else {
-                        "unknown".into()
-                    },
-                    similarity: best.similarity,
-                    confidence: best.similarity,
-                    candidates,
-                }
-            })
-            .collect()
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_are_those_of_the_calendar() {
+        let written = |seconds| rfc3339(Duration::from_secs(seconds));
+        assert_eq!(written(0), "1970-01-01T00:00:00Z");
+        // date -u -d @…
+        assert_eq!(written(951_782_399), "2000-02-28T23:59:59Z");
+        assert_eq!(written(951_782_400), "2000-02-29T00:00:00Z");
+        assert_eq!(written(4_107_542_400), "2100-03-01T00:00:00Z");
+        assert_eq!(written(1_700_000_000), "2023-11-14T22:13:20Z");
     }
 }

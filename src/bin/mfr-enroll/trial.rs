@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use anyhow::Result;
 use gstmfr::embed::{Embedder, crop_rgb8};
+use gstmfr::gallery::Gallery;
 use serde::Serialize;
 
 use crate::batch::Batch;
@@ -11,7 +12,7 @@ use crate::dataset::{Collection, Failed, Source};
 use crate::finder::Finder;
 use crate::options::Vision;
 use crate::output;
-use crate::people::{Answer, People};
+use crate::people::{self, Answer};
 use crate::photo::Photo;
 use crate::quality::most_prominent;
 use crate::workers;
@@ -35,7 +36,7 @@ pub struct Tried {
 /// standard error and left out.
 pub fn recognise(
     sources: &[&Source],
-    people: &People,
+    gallery: &Gallery,
     embedder: &mut Embedder,
     vision: &Vision,
     keep_crops: bool,
@@ -73,7 +74,10 @@ pub fn recognise(
     )?;
     bar.finish_and_clear();
     let embeddings = batch.finish()?;
-    for (index, answer) in embedded.into_iter().zip(people.identify(embeddings.view())) {
+    for (index, answer) in embedded
+        .into_iter()
+        .zip(people::each_by_itself(gallery, embeddings.view()))
+    {
         tried[index].answer = Some(answer);
     }
     Ok(tried)
@@ -146,14 +150,14 @@ impl Figures {
             right: 0,
             wrong: 0,
             unknown: 0,
-            strangers_named: strangers.map(|s| s.iter().filter(|a| a.is_known()).count()),
+            strangers_named: strangers.map(|s| s.iter().filter(|a| a.name.is_some()).count()),
         };
         for &(name, answer) in known {
             let Some(answer) = answer else { continue };
-            match (answer.is_known(), answer.label == name) {
-                (false, _) => at_threshold.unknown += 1,
-                (true, true) => at_threshold.right += 1,
-                (true, false) => at_threshold.wrong += 1,
+            match &answer.name {
+                None => at_threshold.unknown += 1,
+                Some(named) if named == name => at_threshold.right += 1,
+                Some(_) => at_threshold.wrong += 1,
             }
             match first(answer) {
                 Some(label) if label == name => rights.push(answer.similarity),
@@ -198,24 +202,28 @@ fn threshold_at(strangers: &[&Answer], rate: f64) -> Option<f32> {
 pub fn figures(
     probes: &Collection,
     strangers: Option<&[Source]>,
-    people: &People,
+    gallery: &Gallery,
     embedder: &mut Embedder,
     vision: &Vision,
 ) -> Result<Figures> {
     let sources: Vec<&Source> = probes.items.iter().map(|item| &item.source).collect();
-    let tried = recognise(&sources, people, embedder, vision, false)?;
+    let tried = recognise(&sources, gallery, embedder, vision, false)?;
     let known = with_names(probes, &tried);
     let strangers = match strangers {
         Some(sources) => {
             let sources: Vec<&Source> = sources.iter().collect();
-            Some(recognise(&sources, people, embedder, vision, false)?)
+            Some(recognise(&sources, gallery, embedder, vision, false)?)
         }
         None => None,
     };
     let answers: Option<Vec<&Answer>> = strangers
         .as_ref()
         .map(|tried| tried.iter().filter_map(|t| t.answer.as_ref()).collect());
-    Ok(Figures::of(&known, answers.as_deref(), people.threshold()))
+    Ok(Figures::of(
+        &known,
+        answers.as_deref(),
+        gallery.thresholds()[0],
+    ))
 }
 
 /// The true name and the answer of every photo of a collection that was tried.
@@ -233,13 +241,12 @@ pub fn with_names<'a>(
 }
 
 /// People with probes who are not in the gallery: nothing can be right about them.
-pub fn not_enrolled<'a>(probes: &'a Collection, people: &People) -> Vec<&'a str> {
-    let enrolled = people.photos();
+pub fn not_enrolled<'a>(probes: &'a Collection, gallery: &Gallery) -> Vec<&'a str> {
     probes
         .people
         .iter()
         .map(String::as_str)
-        .filter(|name| !enrolled.iter().any(|(known, _)| known == name))
+        .filter(|name| !gallery.names().iter().any(|known| known == name))
         .collect()
 }
 
@@ -257,7 +264,7 @@ mod tests {
 
     fn answer(label: &str, similarity: f32) -> Answer {
         Answer {
-            label: if similarity >= 0.5 { label } else { "unknown" }.to_owned(),
+            name: (similarity >= 0.5).then(|| label.to_owned()),
             similarity,
             confidence: similarity,
             candidates: vec![Candidate {

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use gstmfr::embed::{Embedder, INPUT_SIZE};
+use gstmfr::gallery::{Entry, Gallery, GalleryError, Kind, NpzWriter};
 use serde::Serialize;
 
 use super::evaluate::{say as say_figures, warn_of_unenrolled};
@@ -14,7 +15,7 @@ use crate::enrol::{Enrolled, enrol};
 use crate::npz;
 use crate::options::{Build, shown};
 use crate::output::{self, Output, counted, plain};
-use crate::people::{Learned, People};
+use crate::people;
 use crate::quality::Rejected;
 use crate::trial::{self, Figures, Tried};
 
@@ -64,12 +65,12 @@ pub fn run(options: &Build) -> Result<ExitCode> {
     if enrolled.learned.is_empty() {
         bail!("{}", nothing_usable(options, &enrolled));
     }
-    let people = learn(&train, &enrolled, &embedder)?;
-    people.save(&options.output)?;
+    let gallery = learn(&train, &enrolled, &embedder)?;
+    gallery.save(&options.output)?;
 
     let (figures, tried) = match &val {
         Some(val) => {
-            let (figures, tried) = try_out(options, val, &people, &mut embedder)?;
+            let (figures, tried) = try_out(options, val, &gallery, &mut embedder)?;
             (Some(figures), tried)
         }
         None => (None, Vec::new()),
@@ -91,7 +92,7 @@ pub fn run(options: &Build) -> Result<ExitCode> {
         })?;
     }
 
-    let report = report(options, &train, &enrolled, &people, figures, start);
+    let report = report(options, &train, &enrolled, &gallery, figures, start);
     let mut out = Output::stdout();
     if options.json {
         out.line(serde_json::to_string(&report)?)?;
@@ -128,45 +129,36 @@ fn nothing_usable(options: &Build, enrolled: &Enrolled) -> String {
 }
 
 /// The gallery of those of whom a photo is left.
-fn learn(collection: &Collection, enrolled: &Enrolled, embedder: &Embedder) -> Result<People> {
-    let mut names: Vec<String> = Vec::new();
-    let mut labels = Vec::new();
-    for learned in &enrolled.learned {
-        // The photos of a person follow one another.
-        let name = person_of(collection, learned.item);
-        if names.last().map(String::as_str) != Some(name) {
-            names.push(name.to_owned());
-        }
-        labels.push(names.len() - 1);
-    }
-    let sources = enrolled
+fn learn(
+    collection: &Collection,
+    enrolled: &Enrolled,
+    embedder: &Embedder,
+) -> Result<Gallery, GalleryError> {
+    let entries = enrolled
         .learned
         .iter()
-        .map(|learned| collection.items[learned.item].name.clone())
+        .map(|learned| Entry {
+            name: person_of(collection, learned.item).to_owned(),
+            source: collection.items[learned.item].name.clone(),
+            kind: Kind::Photo,
+            embedding: learned.embedding.clone(),
+        })
         .collect();
-    People::learn(
-        Learned {
-            names,
-            labels,
-            sources,
-            embeddings: enrolled.embeddings(),
-        },
-        embedder,
-    )
+    Gallery::train(entries, people::contract(embedder))
 }
 
 fn try_out(
     options: &Build,
     val: &Collection,
-    people: &People,
+    gallery: &Gallery,
     embedder: &mut Embedder,
 ) -> Result<(Figures, Vec<Tried>)> {
-    warn_of_unenrolled(val, people);
+    warn_of_unenrolled(val, gallery);
     let sources: Vec<_> = val.items.iter().map(|item| &item.source).collect();
     let keep_crops = options.faces_output.is_some();
-    let tried = trial::recognise(&sources, people, embedder, &options.vision, keep_crops)?;
+    let tried = trial::recognise(&sources, gallery, embedder, &options.vision, keep_crops)?;
     let known = trial::with_names(val, &tried);
-    let figures = Figures::of(&known, None, people.threshold());
+    let figures = Figures::of(&known, None, gallery.thresholds()[0]);
     Ok((figures, tried))
 }
 
@@ -185,12 +177,12 @@ impl<'a> Faces<'a> {
 
     fn write<W: std::io::Write + std::io::Seek>(
         &self,
-        npz: &mut npz::Npz<W>,
+        npz: &mut NpzWriter<W>,
         [crops, names]: [&str; 2],
-    ) -> Result<()> {
+    ) -> std::io::Result<()> {
         let shape = [self.crops.len(), INPUT_SIZE, INPUT_SIZE, 3];
-        npz.add_bytes(crops, &shape, self.crops.iter().copied())?;
-        npz.add_texts(names, &self.names)
+        npz.bytes(crops, &shape, self.crops.iter().copied())?;
+        npz.texts(names, &self.names)
     }
 }
 
@@ -198,7 +190,7 @@ fn report<'a>(
     options: &Build,
     train: &'a Collection,
     enrolled: &'a Enrolled,
-    people: &People,
+    gallery: &Gallery,
     val: Option<Figures>,
     start: Instant,
 ) -> Report<'a> {
@@ -231,7 +223,7 @@ fn report<'a>(
             used: enrolled.learned.len(),
             ignored: train.ignored,
         },
-        threshold: people.threshold(),
+        threshold: gallery.thresholds()[0],
         rejected: &enrolled.rejected,
         val,
         seconds: start.elapsed().as_secs_f64(),

@@ -100,9 +100,9 @@ fn write(
     }
     let names: Vec<_> = sources.iter().map(|s| shown(s.path())).collect();
     npz::write_file(&options.output, |npz| {
-        npz.add("embeddings", &rows)?;
-        npz.add_texts("sources", &names)?;
-        npz.add::<f32, _, _>("boxes", &boxes)?;
-        npz.add::<f32, _, _>("confidences", &confidences)
+        npz.numbers("embeddings", &rows)?;
+        npz.texts("sources", &names)?;
+        npz.numbers::<f32, _>("boxes", &boxes)?;
+        npz.numbers::<f32, _>("confidences", &confidences)
     })
 }

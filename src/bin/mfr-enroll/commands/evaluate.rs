@@ -3,16 +3,17 @@
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, ensure};
+use gstmfr::gallery::Gallery;
 
 use crate::dataset::{self, Collection};
 use crate::options::Evaluate;
 use crate::output::{self, Output, counted, plain};
-use crate::people::People;
+use crate::people;
 use crate::trial::{self, Figures};
 
 pub fn run(options: &Evaluate) -> Result<ExitCode> {
     let mut embedder = options.vision.embedder()?;
-    let people = People::open(&options.database, Some(&embedder))?;
+    let gallery = people::open(&options.database, &embedder)?;
     let probes = Collection::open(&options.probes, &options.probes).context("probes")?;
     ensure!(
         !probes.items.is_empty(),
@@ -31,11 +32,11 @@ pub fn run(options: &Evaluate) -> Result<ExitCode> {
         }
         None => None,
     };
-    warn_of_unenrolled(&probes, &people);
+    warn_of_unenrolled(&probes, &gallery);
     let figures = trial::figures(
         &probes,
         strangers.as_deref(),
-        &people,
+        &gallery,
         &mut embedder,
         &options.vision,
     )?;
@@ -50,8 +51,8 @@ pub fn run(options: &Evaluate) -> Result<ExitCode> {
 }
 
 /// Names the people with probes whom the gallery does not know.
-pub fn warn_of_unenrolled(probes: &Collection, people: &People) {
-    let missing = trial::not_enrolled(probes, people);
+pub fn warn_of_unenrolled(probes: &Collection, gallery: &Gallery) {
+    let missing = trial::not_enrolled(probes, gallery);
     if !missing.is_empty() {
         let names: Vec<_> = missing.iter().map(|name| plain(name)).collect();
         output::warning(&format!(

@@ -5,13 +5,14 @@ use std::process::ExitCode;
 use anyhow::{Result, ensure};
 use gstmfr::detect::Face;
 use gstmfr::embed::{Embedder, crop_rgb8};
+use gstmfr::gallery::Gallery;
 use serde::Serialize;
 
 use crate::dataset::{self, Listed, Source};
 use crate::finder::Finder;
 use crate::options::{Identify, shown};
 use crate::output::{self, Output, plain};
-use crate::people::{Answer, Candidate, People};
+use crate::people::{self, Answer, Candidate};
 use crate::photo::Photo;
 use crate::workers;
 
@@ -55,7 +56,7 @@ pub fn run(options: &Identify) -> Result<ExitCode> {
     let mut known = match &options.database {
         Some(database) => {
             let embedder = options.vision.embedder()?;
-            Some((People::open(database, Some(&embedder))?, embedder))
+            Some((people::open(database, &embedder)?, embedder))
         }
         None => None,
     };
@@ -125,16 +126,16 @@ fn look(finder: &mut Finder, source: &Source, crops: bool) -> Result<Result<Seen
 
 fn face_lines(
     faces: Vec<(Face, Option<Vec<u8>>)>,
-    known: Option<&mut (People, Embedder)>,
+    known: Option<&mut (Gallery, Embedder)>,
 ) -> Result<Vec<FaceLine>> {
     let crops: Vec<&[u8]> = faces
         .iter()
         .filter_map(|(_, crop)| crop.as_deref())
         .collect();
     let mut identities = match known {
-        Some((people, embedder)) => {
+        Some((gallery, embedder)) => {
             let embeddings = embedder.embed_crops(&crops)?;
-            people.identify(embeddings.view())
+            people::in_one_photo(gallery, embeddings.view())
         }
         None => Vec::new(),
     }
@@ -155,7 +156,7 @@ fn face_lines(
 
 fn identity(answer: Answer) -> Identity {
     Identity {
-        label: answer.label,
+        label: answer.label().to_owned(),
         similarity: answer.similarity,
         confidence_identity: answer.confidence,
         candidates: answer.candidates,

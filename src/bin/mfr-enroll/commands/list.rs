@@ -3,23 +3,22 @@
 use std::process::ExitCode;
 
 use anyhow::Result;
+use gstmfr::gallery::Gallery;
 
 use crate::options::List;
 use crate::output::{Output, counted, plain};
-use crate::people::People;
 
 pub fn run(options: &List) -> Result<ExitCode> {
-    let people = People::open(&options.database, None)?;
+    let gallery = Gallery::load(&options.database)?;
+    let photos: Vec<_> = gallery.people().collect();
     let mut out = Output::stdout();
     if options.json {
-        let list: Vec<_> = people
-            .photos()
-            .into_iter()
+        let list: Vec<_> = photos
+            .iter()
             .map(|(name, photos)| serde_json::json!({"name": name, "photos": photos}))
             .collect();
         out.line(serde_json::json!({ "people": list }))?;
     } else {
-        let photos = people.photos();
         for (name, count) in &photos {
             out.line(format_args!("{count:6}  {}", plain(name)))?;
         }

@@ -1,0 +1,244 @@
+//! One label: name, similarity and mask state on a plate.
+
+use std::fmt::Write;
+use std::sync::Arc;
+
+use super::canvas::{Area, Canvas, Rgb};
+use super::style::{DARK, MASK_PLATE, Style, text_color};
+use super::text::{TextMask, Typesetter};
+use super::{Annotation, IdentityState};
+
+/// Written for a face that was tried and is nobody of the gallery, unless it has another name.
+pub const UNKNOWN_TEXT: &str = "unknown";
+/// Written for a face that wears a mask.
+pub const MASK_TEXT: &str = "mask";
+/// Written for a face that wears none.
+pub const NO_MASK_TEXT: &str = "no mask";
+
+/// Longer names are shortened, in ems: about 24 letters.
+const MAX_NAME_EMS: u32 = 13;
+/// Rather than to make a name shorter than this, mask state and similarity are left out.
+const MIN_NAME_EMS: u32 = 5;
+/// Opacity of the dark rim that sets plates and lines off against any background.
+pub(super) const RIM_OPACITY: u8 = 180;
+/// Thickness of that rim round a plate in pixels.
+const RIM: i64 = 1;
+
+/// The texts of one label and their measures in pixels.
+pub(super) struct Label {
+    name: Option<Arc<TextMask>>,
+    similarity: Option<Arc<TextMask>>,
+    mask: Option<Arc<TextMask>>,
+    height: i64,
+    /// Between the edge of a plate and its text.
+    pad: i64,
+    /// Between name and similarity.
+    gap: i64,
+}
+
+impl Label {
+    /// Sets the texts of a face, in at most `room` pixels; `None` where there is nothing to say or
+    /// no room to say it. `digits` is scratch.
+    pub fn new(
+        face: &Annotation<'_>,
+        style: &Style,
+        size: u32,
+        room: i64,
+        texts: &mut Typesetter,
+        digits: &mut String,
+    ) -> Option<Self> {
+        let pad = i64::from(size.div_ceil(3));
+        let mut label = Self {
+            name: None,
+            similarity: None,
+            mask: None,
+            height: i64::from(Typesetter::line_height(size)),
+            pad,
+            gap: pad,
+        };
+        let mut word = |text: &str| texts.set(text, size, size * MAX_NAME_EMS);
+        let name = match face.state {
+            _ if !style.show_identity => "",
+            IdentityState::Unknown if face.name.is_empty() => UNKNOWN_TEXT,
+            _ => face.name,
+        };
+        if !name.is_empty() {
+            label.name = Some(word(name));
+        }
+        let similarity = face.similarity.filter(|s| s.is_finite());
+        if let Some(similarity) = similarity.filter(|_| style.show_identity) {
+            digits.clear();
+            // Writing to a string cannot fail.
+            let _ = write!(digits, "{:.2}", similarity.clamp(0.0, 1.0));
+            label.similarity = Some(word(digits));
+        }
+        if let Some(masked) = face.masked.filter(|_| style.show_mask) {
+            label.mask = Some(word(if masked { MASK_TEXT } else { NO_MASK_TEXT }));
+        }
+        label.fit(name, size, room - 2 * RIM, texts);
+        (label.width() > 0 && label.width() <= room - 2 * RIM).then_some(label)
+    }
+
+    /// Leaves out and shortens until the label is at most `room` pixels wide.
+    fn fit(&mut self, name: &str, size: u32, room: i64, texts: &mut Typesetter) {
+        let shortest = i64::from(size * MIN_NAME_EMS).min(width(&self.name));
+        let excess = |label: &Self| label.width() - width(&label.name) + shortest - room;
+        if self.identity_width() > 0 && excess(self) > 0 {
+            self.mask = None;
+        }
+        if self.name.is_some() && excess(self) > 0 {
+            self.similarity = None;
+        }
+        if self.name.is_some() && self.width() > room {
+            let left = room - (self.width() - width(&self.name));
+            // Nothing but "…" says nothing.
+            let enough = left >= i64::from(size);
+            let limit = u32::try_from(left).ok().filter(|_| enough);
+            self.name = limit.map(|limit| texts.set(name, size, limit));
+        }
+    }
+
+    /// Pixels of the coloured part of the plate; 0 without name and similarity.
+    fn identity_width(&self) -> i64 {
+        match (width(&self.name), width(&self.similarity)) {
+            (0, 0) => 0,
+            (0, one) | (one, 0) => one + 2 * self.pad,
+            (name, similarity) => name + self.gap + similarity + 2 * self.pad,
+        }
+    }
+
+    /// Pixels of the dark part of the plate; 0 without mask state.
+    fn mask_width(&self) -> i64 {
+        match width(&self.mask) {
+            0 => 0,
+            mask => mask + 2 * self.pad,
+        }
+    }
+
+    fn width(&self) -> i64 {
+        self.identity_width() + self.mask_width()
+    }
+
+    /// The name alone, or `None` where it is alone already.
+    pub fn shortened(self) -> Option<Self> {
+        let longer = self.mask.is_some() || self.similarity.is_some();
+        (longer && self.name.is_some()).then_some(Self {
+            similarity: None,
+            mask: None,
+            ..self
+        })
+    }
+
+    /// Width and height in pixels, with the rim.
+    pub fn size(&self) -> (i64, i64) {
+        (self.width() + 2 * RIM, self.height + 2 * RIM)
+    }
+
+    /// Draws the label; `place` has its [`size`](Self::size).
+    pub fn draw(&self, canvas: &mut Canvas<'_, '_>, place: &Area, color: Rgb) {
+        let plate = place.grown(-RIM);
+        let identity = Area {
+            x1: plate.x0 + self.identity_width(),
+            ..plate
+        };
+        let mask = Area {
+            x0: identity.x1,
+            ..plate
+        };
+        let radius = (self.height as f32 / 6.0).max(2.0);
+        draw_rim(canvas, place, radius + RIM as f32);
+        fill_rounded(canvas, &identity, &plate, radius, color, 255);
+        fill_rounded(canvas, &mask, &plate, radius, MASK_PLATE, 255);
+
+        let mut x = plate.x0 + self.pad;
+        for text in [&self.name, &self.similarity].into_iter().flatten() {
+            draw_text(canvas, text, x, plate.y0, text_color(color));
+            x += text.width as i64 + self.gap;
+        }
+        if let Some(text) = &self.mask {
+            draw_text(
+                canvas,
+                text,
+                mask.x0 + self.pad,
+                plate.y0,
+                text_color(MASK_PLATE),
+            );
+        }
+    }
+}
+
+fn width(text: &Option<Arc<TextMask>>) -> i64 {
+    text.as_ref().map_or(0, |t| t.width as i64)
+}
+
+fn draw_text(canvas: &mut Canvas<'_, '_>, text: &TextMask, x: i64, y: i64, color: Rgb) {
+    let area = Area::new(x, y, text.width as i64, text.height as i64);
+    canvas.paint(&area, color, |x, y, row| text.row(x, y, row));
+}
+
+/// The dark rim: a band as wide as the corners are round, of which the plate hides the inner part.
+fn draw_rim(canvas: &mut Canvas<'_, '_>, place: &Area, radius: f32) {
+    let band = radius.ceil() as i64;
+    // Where the bands of a low plate would meet.
+    let (upper, lower) = (
+        (place.y0 + band).min(place.y1),
+        (place.y1 - band).max(place.y0 + band).min(place.y1),
+    );
+    let top = Area {
+        y1: upper,
+        ..*place
+    };
+    let bottom = Area {
+        y0: lower,
+        ..*place
+    };
+    let left = Area {
+        y0: upper,
+        y1: lower,
+        x1: (place.x0 + band).min(place.x1),
+        ..*place
+    };
+    let right = Area {
+        x0: (place.x1 - band).max(left.x1),
+        x1: place.x1,
+        ..left
+    };
+    for part in [top, bottom, left, right] {
+        fill_rounded(canvas, &part, place, radius, DARK, RIM_OPACITY);
+    }
+}
+
+/// Fills `part` of a plate whose corners are rounded.
+fn fill_rounded(
+    canvas: &mut Canvas<'_, '_>,
+    part: &Area,
+    plate: &Area,
+    radius: f32,
+    color: Rgb,
+    opacity: u8,
+) {
+    let (width, height) = (plate.width(), plate.height());
+    let (left, top) = (part.x0 - plate.x0, part.y0 - plate.y0);
+    let reach = radius.ceil() as i64;
+    // How far a pixel's centre lies beyond the centres of the corner circles.
+    let beyond = |v: i64, length: i64| {
+        let v = v as f32 + 0.5;
+        (radius - v).max(v - (length as f32 - radius)).max(0.0)
+    };
+    canvas.paint(part, color, |x, y, row| {
+        row.fill(opacity);
+        let dy = beyond(top + y as i64, height);
+        if dy == 0.0 {
+            return;
+        }
+        let columns = left + x as i64..;
+        for (x, c) in columns.zip(row) {
+            if (reach..width - reach).contains(&x) {
+                continue;
+            }
+            let dx = beyond(x, width);
+            let inside = (radius - (dx * dx + dy * dy).sqrt() + 0.5).clamp(0.0, 1.0);
+            *c = (inside * f32::from(opacity)).round() as u8;
+        }
+    });
+}

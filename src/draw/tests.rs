@@ -1,0 +1,470 @@
+//! Drawing on whole frames, in every format.
+
+use super::*;
+use crate::image::{ColorModel, Colorimetry, ImageInfo, PixelFormat, PlaneMut};
+
+/// An owned frame whose rows are followed by padding.
+#[derive(Clone)]
+struct Frame {
+    info: ImageInfo,
+    planes: Vec<(Vec<u8>, usize)>,
+}
+
+/// What padding bytes hold.
+const PADDING: u8 = 0xa5;
+const PADDING_BYTES: usize = 5;
+
+impl Frame {
+    /// All samples, alpha too, are `value`.
+    fn new(format: PixelFormat, width: usize, height: usize, value: u8) -> Self {
+        let info = ImageInfo {
+            width,
+            height,
+            format,
+            colorimetry: Colorimetry::default(),
+        };
+        let plane = |plane| {
+            let row = format.row_bytes(plane, width);
+            let mut line = vec![value; row];
+            line.resize(row + PADDING_BYTES, PADDING);
+            (line.repeat(format.rows(plane, height)), line.len())
+        };
+        let planes = (0..format.planes()).map(plane).collect();
+        Self { info, planes }
+    }
+
+    fn view(&mut self) -> ImageViewMut<'_> {
+        let planes = self.planes.iter_mut();
+        let planes = planes.map(|(data, stride)| PlaneMut {
+            data,
+            stride: *stride,
+        });
+        ImageViewMut::new(self.info, planes.collect()).unwrap()
+    }
+
+    fn draw(&mut self, faces: &[Annotation<'_>], style: &Style) {
+        Painter::new().draw(&mut self.view(), faces, style);
+    }
+
+    /// Sample (x, y) of component `component`, in samples of that component.
+    fn sample(&self, component: usize, x: usize, y: usize) -> u8 {
+        let c = self.info.format.channels()[component];
+        let (data, stride) = &self.planes[c.plane];
+        data[y * stride + c.offset + x * c.step]
+    }
+
+    fn alpha(&self, x: usize, y: usize) -> Option<u8> {
+        let c = self.info.format.alpha()?;
+        let (data, stride) = &self.planes[c.plane];
+        Some(data[y * stride + c.offset + x * c.step])
+    }
+
+    /// Pixels whose samples of full resolution differ.
+    fn changed(&self, other: &Self) -> Vec<(usize, usize)> {
+        let components: &[usize] = match self.info.format.color_model() {
+            ColorModel::Rgb => &[0, 1, 2],
+            _ => &[0],
+        };
+        let mut found = Vec::new();
+        for y in 0..self.info.height {
+            for x in 0..self.info.width {
+                let differs = |&c: &usize| self.sample(c, x, y) != other.sample(c, x, y);
+                if components.iter().any(differs) {
+                    found.push((x, y));
+                }
+            }
+        }
+        found
+    }
+
+    fn padding_is_untouched(&self) -> bool {
+        self.planes.iter().all(|(data, stride)| {
+            let mut rows = data.chunks(*stride);
+            rows.all(|row| row[stride - PADDING_BYTES..].iter().all(|&b| b == PADDING))
+        })
+    }
+}
+
+const FACE: Rect = Rect::new(30.0, 40.0, 61.0, 67.0);
+
+fn annotation(rect: Rect) -> Annotation<'static> {
+    let point = |x: f32, y: f32| Point {
+        x: rect.x + rect.width * x,
+        y: rect.y + rect.height * y,
+    };
+    Annotation {
+        rect,
+        landmarks: Some(Landmarks([
+            point(0.3, 0.4),
+            point(0.7, 0.4),
+            point(0.5, 0.6),
+            point(0.35, 0.8),
+            point(0.65, 0.8),
+        ])),
+        state: IdentityState::Known,
+        name: "Ana Müller",
+        similarity: Some(0.83),
+        masked: Some(true),
+    }
+}
+
+/// Draws on a mid-grey frame: the same colour in RGB and in limited-range YUV (126 = 16 + 219/2).
+fn drawn(format: PixelFormat, width: usize, height: usize) -> Frame {
+    let grey = match format.color_model() {
+        ColorModel::Yuv => Colorimetry::default().from_rgb([128; 3])[0],
+        _ => 128,
+    };
+    let mut frame = Frame::new(format, width, height, 128);
+    if format.color_model() == ColorModel::Yuv {
+        let luma = format.channels()[0];
+        let (data, stride) = &mut frame.planes[luma.plane];
+        for row in data.chunks_mut(*stride) {
+            let row = &mut row[luma.offset..];
+            let samples = row.iter_mut().step_by(luma.step).take(width);
+            samples.for_each(|s| *s = grey);
+        }
+    }
+    frame.draw(&[annotation(FACE)], &Style::default());
+    frame
+}
+
+#[test]
+fn rgb_formats_get_the_same_pixels_in_whatever_order() {
+    let reference = drawn(PixelFormat::Rgb, 161, 121);
+    for format in PixelFormat::ALL {
+        let same_model = format.color_model() == ColorModel::Rgb;
+        // On half transparent pixels a translucent rim weighs more: compared below.
+        if same_model && format.alpha().is_none() {
+            assert!(drawn(format, 161, 121).changed(&reference).is_empty());
+        }
+    }
+}
+
+#[test]
+fn luma_is_the_luma_of_the_rgb_drawing() {
+    let reference = drawn(PixelFormat::Rgb, 161, 121);
+    for format in PixelFormat::ALL {
+        let colorimetry = Colorimetry {
+            full_range: format.color_model() == ColorModel::Gray,
+            ..Colorimetry::default()
+        };
+        if format.color_model() == ColorModel::Rgb {
+            continue;
+        }
+        let frame = drawn(format, 161, 121);
+        for y in 0..121 {
+            for x in 0..161 {
+                let rgb = std::array::from_fn(|c| reference.sample(c, x, y));
+                let expected = colorimetry.from_rgb(rgb)[0];
+                // Three layers, each rounded by half a step in each of the two drawings.
+                let found = frame.sample(0, x, y);
+                assert!(found.abs_diff(expected) <= 3, "{format:?} ({x}, {y})");
+            }
+        }
+    }
+}
+
+#[test]
+fn chroma_is_the_mean_of_the_rgb_drawing_under_it() {
+    let reference = drawn(PixelFormat::Rgb, 161, 121);
+    for format in PixelFormat::ALL {
+        if format.color_model() != ColorModel::Yuv {
+            continue;
+        }
+        let frame = drawn(format, 161, 121);
+        for component in [1, 2] {
+            let c = format.channels()[component];
+            let (mut sum, mut count) = (0.0, 0.0);
+            for y in 0..c.height(121) {
+                for x in 0..c.width(161) {
+                    let xs = x << c.shift_x..((x + 1) << c.shift_x).min(161);
+                    let ys = y << c.shift_y..((y + 1) << c.shift_y).min(121);
+                    let pixels: Vec<f32> = ys
+                        .flat_map(|y| xs.clone().map(move |x| (x, y)))
+                        .map(|(x, y)| std::array::from_fn(|c| reference.sample(c, x, y)))
+                        .map(|rgb| f32::from(Colorimetry::default().from_rgb(rgb)[component]))
+                        .collect();
+                    let mean = pixels.iter().sum::<f32>() / pixels.len() as f32;
+                    let error = (f32::from(frame.sample(component, x, y)) - mean).abs();
+                    let flat = pixels.iter().all(|p| *p == pixels[0]);
+                    // Where the pixels under a sample are equal, rounding alone is left.
+                    assert!(!flat || error <= 3.0, "{format:?} ({x}, {y}) {error}");
+                    if mean != 128.0 {
+                        sum += error;
+                        count += 1.0;
+                    }
+                }
+            }
+            // At edges layer upon layer is not the mean of the layered pixels, but near it.
+            assert!(sum / count < 4.0, "{format:?} {}", sum / count);
+        }
+    }
+}
+
+#[test]
+fn drawn_pixels_of_formats_with_alpha_become_opaque() {
+    for format in PixelFormat::ALL {
+        let mut frame = Frame::new(format, 160, 120, 0);
+        frame.draw(&[annotation(FACE)], &Style::default());
+        // On the line and off everything.
+        assert!(
+            [None, Some(255)].contains(&frame.alpha(30, 70)),
+            "{format:?}"
+        );
+        assert!([None, Some(0)].contains(&frame.alpha(0, 119)), "{format:?}");
+    }
+}
+
+#[test]
+fn only_a_band_along_the_edge_is_touched_by_a_box() {
+    let style = Style {
+        show_landmarks: false,
+        show_identity: false,
+        show_mask: false,
+        ..Style::default()
+    };
+    for format in PixelFormat::ALL {
+        let before = Frame::new(format, 160, 120, 100);
+        let mut after = before.clone();
+        after.draw(&[annotation(FACE)], &style);
+        let changed = after.changed(&before);
+        assert!(!changed.is_empty());
+        for (x, y) in changed {
+            let (x, y) = (x as f32 + 0.5, y as f32 + 0.5);
+            // A line of one pixel and a rim of one on both sides.
+            let outside = FACE.x - x > 2.0
+                || x - FACE.right() > 2.0
+                || FACE.y - y > 2.0
+                || y - FACE.bottom() > 2.0;
+            let within = (x - FACE.x).min(FACE.right() - x) > 3.0
+                && (y - FACE.y).min(FACE.bottom() - y) > 3.0;
+            assert!(!outside && !within, "{format:?} ({x}, {y})");
+        }
+    }
+}
+
+#[test]
+fn the_line_has_the_colour_of_the_state() {
+    let style = Style::default();
+    for state in [
+        IdentityState::Pending,
+        IdentityState::Unknown,
+        IdentityState::Known,
+    ] {
+        let mut frame = Frame::new(PixelFormat::Bgr, 160, 120, 0);
+        let face = Annotation {
+            state,
+            ..annotation(FACE)
+        };
+        frame.draw(&[face], &style);
+        let found: [u8; 3] = std::array::from_fn(|c| frame.sample(c, 30, 70));
+        assert_eq!(found, style.color(state));
+    }
+}
+
+#[test]
+fn padding_between_rows_stays_as_it_was_at_any_odd_size() {
+    for format in PixelFormat::ALL {
+        for (width, height) in [(1, 1), (2, 1), (1, 7), (3, 3), (17, 15), (161, 33)] {
+            let mut frame = Frame::new(format, width, height, 60);
+            let (w, h) = (width as f32, height as f32);
+            let faces = [
+                annotation(Rect::new(0.0, 0.0, w, h)),
+                annotation(Rect::new(-3.0, -2.0, w, h)),
+                annotation(Rect::new(w / 2.0, h / 2.0, 9.0, 9.0)),
+            ];
+            frame.draw(&faces, &Style::default());
+            assert!(frame.padding_is_untouched(), "{format:?} {width}×{height}");
+            // The box of the first face runs through the first pixel.
+            assert_ne!(frame.sample(0, 0, 0), 60, "{format:?} {width}×{height}");
+        }
+    }
+}
+
+#[test]
+fn the_unused_luma_of_an_odd_row_of_yuy2_stays_as_it_was() {
+    let mut frame = Frame::new(PixelFormat::Yuy2, 3, 1, 60);
+    frame.draw(
+        &[annotation(Rect::new(0.0, 0.0, 3.0, 1.0))],
+        &Style::default(),
+    );
+    // Y0 U Y1 V, Y2 U — V.
+    assert_eq!(frame.planes[0].0[6], 60);
+    assert_ne!(frame.planes[0].0[4], 60);
+}
+
+#[test]
+fn rectangles_that_are_not_real_leave_the_frame_alone() {
+    let before = Frame::new(PixelFormat::I420, 64, 48, 90);
+    let values = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, f32::MIN, -1e30];
+    for bad in values {
+        let mut after = before.clone();
+        let faces = [
+            Rect::new(bad, 1.0, 10.0, 10.0),
+            Rect::new(1.0, bad, 10.0, 10.0),
+            Rect::new(1.0, 1.0, bad, 10.0),
+            Rect::new(1.0, 1.0, 10.0, bad),
+        ]
+        .map(annotation);
+        after.draw(&faces, &Style::default());
+        assert!(after.changed(&before).is_empty(), "{bad}");
+    }
+}
+
+#[test]
+fn huge_rectangles_landmarks_and_styles_are_clipped_first() {
+    let mut frame = Frame::new(PixelFormat::Nv21, 64, 48, 90);
+    let style = Style {
+        line_width: u32::MAX,
+        font_size: u32::MAX,
+        ..Style::default()
+    };
+    for huge in [1e5, 1e9, 1e30, f32::MAX / 4.0] {
+        let mut face = annotation(Rect::new(-huge, -huge, huge * 2.0, huge * 2.0));
+        face.landmarks = Some(Landmarks(
+            [f32::NAN, huge, -huge, f32::INFINITY, 1.0].map(|x| Point { x, y: 20.0 }),
+        ));
+        frame.draw(&[face], &style);
+        frame.draw(&[face], &Style::default());
+    }
+    assert!(frame.padding_is_untouched());
+}
+
+#[test]
+fn a_frame_drawn_by_a_painter_with_a_past_looks_the_same() {
+    let faces = [annotation(FACE), annotation(FACE.translated(40.0, 20.0))];
+    let mut painter = Painter::new();
+    let mut frames = [(); 3].map(|()| Frame::new(PixelFormat::I420, 320, 240, 90));
+    for frame in &mut frames {
+        painter.draw(&mut frame.view(), &faces, &Style::default());
+        // Something else in between.
+        let mut other = Frame::new(PixelFormat::Argb, 99, 77, 9);
+        painter.draw(&mut other.view(), &faces[..1], &Style::default());
+    }
+    assert!(frames[0].changed(&frames[1]).is_empty());
+    assert!(frames[0].changed(&frames[2]).is_empty());
+}
+
+/// Pixels that the labels of a face change.
+fn label_pixels(face: &Annotation<'_>, style: &Style) -> usize {
+    let mut with = Frame::new(PixelFormat::Rgb, 320, 240, 90);
+    let mut without = with.clone();
+    with.draw(&[*face], style);
+    let bare = Style {
+        show_identity: false,
+        show_mask: false,
+        ..*style
+    };
+    without.draw(&[*face], &bare);
+    with.changed(&without).len()
+}
+
+#[test]
+fn a_face_not_tried_yet_has_no_label_and_a_stranger_has_one() {
+    let style = Style::default();
+    let face = Annotation {
+        name: "",
+        similarity: None,
+        masked: None,
+        ..annotation(FACE)
+    };
+    let labelled = |state| label_pixels(&Annotation { state, ..face }, &style) > 0;
+    assert!(!labelled(IdentityState::Pending));
+    assert!(!labelled(IdentityState::Known));
+    assert!(labelled(IdentityState::Unknown));
+}
+
+#[test]
+fn name_similarity_and_mask_state_each_widen_the_label() {
+    let style = Style::default();
+    let pixels = |name, similarity, masked| {
+        let face = Annotation {
+            name,
+            similarity,
+            masked,
+            ..annotation(FACE)
+        };
+        label_pixels(&face, &style)
+    };
+    let name = pixels("Ana", None, None);
+    assert!(name > 0);
+    assert!(pixels("Ana", Some(0.5), None) > name);
+    assert!(pixels("Ana", None, Some(true)) > name);
+    assert!(pixels("Ana", None, Some(false)) > pixels("Ana", None, Some(true)));
+    assert_eq!(pixels("Ana", Some(f32::NAN), None), name);
+}
+
+#[test]
+fn two_hundred_faces_are_drawn_and_remembered() {
+    let names: Vec<_> = (0..200).map(|i| format!("Person {i}")).collect();
+    let faces: Vec<_> = names
+        .iter()
+        .enumerate()
+        .map(|(i, name)| Annotation {
+            name,
+            similarity: Some(i as f32 / 200.0),
+            ..annotation(Rect::new(
+                (i % 20) as f32 * 30.0,
+                (i / 20) as f32 * 45.0,
+                24.0,
+                30.0,
+            ))
+        })
+        .collect();
+    let mut painter = Painter::new();
+    let mut frame = Frame::new(PixelFormat::Uyvy, 640, 480, 90);
+    painter.draw(&mut frame.view(), &faces, &Style::default());
+    painter.draw(&mut frame.view(), &faces, &Style::default());
+    assert!(frame.padding_is_untouched());
+}
+
+#[test]
+fn absurdly_many_faces_take_no_absurd_time() {
+    let faces = vec![annotation(FACE); 20_000];
+    let mut frame = Frame::new(PixelFormat::Gray8, 160, 120, 90);
+    let started = std::time::Instant::now();
+    frame.draw(&faces, &Style::default());
+    // Without a limit 20,000² comparisons, times nine places each: minutes. A second is plenty for
+    // boxes alone, and leaves room for a busy machine.
+    assert!(started.elapsed().as_secs() < 10);
+}
+
+#[test]
+fn a_painter_may_move_to_another_thread() {
+    fn check<T: Send>() {}
+    check::<Painter>();
+}
+
+#[test]
+fn what_is_drawn_on_a_lying_frame_is_that_of_an_upright_one_turned() {
+    use crate::orientation::Orientation;
+    let face = Annotation {
+        rect: Rect::new(20.0, 60.0, 50.0, 60.0),
+        name: "Ana",
+        state: IdentityState::Known,
+        similarity: Some(0.8),
+        ..Annotation::default()
+    };
+    let (width, height) = (120, 160);
+    let mut upright = Frame::new(PixelFormat::Gray8, width, height, 0);
+    upright.draw(&[face], &Style::default());
+    for orientation in [
+        Orientation::ROTATE_90,
+        Orientation::ROTATE_180,
+        Orientation::ROTATE_270,
+        Orientation::TRANSVERSE,
+    ] {
+        let (w, h) = orientation.turn_size((width, height));
+        let mut stored = Frame::new(PixelFormat::Gray8, w, h, 0);
+        let mut view = stored.view().oriented(orientation);
+        Painter::new().draw(&mut view, &[face], &Style::default());
+        for y in 0..height {
+            for x in 0..width {
+                let (a, b) = orientation.turn_size((x, y));
+                let a = if orientation.flip_x { w - 1 - a } else { a };
+                let b = if orientation.flip_y { h - 1 - b } else { b };
+                assert_eq!(stored.sample(0, a, b), upright.sample(0, x, y), "{x} {y}");
+            }
+        }
+    }
+}

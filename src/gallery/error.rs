@@ -1,0 +1,76 @@
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+
+/// Why a gallery cannot be made, read, written or used.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum GalleryError {
+    #[error("gallery {path}: {source}")]
+    Read {
+        path: PathBuf,
+        source: std::io::Error,
+    },
+    #[error("gallery {path} cannot be written: {source}")]
+    Write {
+        path: PathBuf,
+        source: std::io::Error,
+    },
+    #[error(
+        "gallery {} cannot be used: expected an .npz file that mfr-enroll has written, or the \
+         embedd.npz of the original scripts; found {found}",
+        display(path)
+    )]
+    Format {
+        path: Option<PathBuf>,
+        found: String,
+    },
+    #[error(
+        "gallery {} is damaged: {reason}; make it anew with mfr-enroll",
+        display(path)
+    )]
+    Contents {
+        path: Option<PathBuf>,
+        reason: String,
+    },
+    #[error(
+        "gallery {} does not fit the model: {reason}; make it anew with mfr-enroll and this model, \
+         or name the model it was made with",
+        display(path)
+    )]
+    Model {
+        path: Option<PathBuf>,
+        reason: String,
+    },
+}
+
+fn display(path: &Option<PathBuf>) -> String {
+    path.as_ref()
+        .map_or_else(|| "(in memory)".to_owned(), |p| p.display().to_string())
+}
+
+impl GalleryError {
+    pub(super) fn contents(reason: String) -> Self {
+        Self::Contents { path: None, reason }
+    }
+
+    pub(super) fn format(found: String) -> Self {
+        Self::Format { path: None, found }
+    }
+
+    /// Says which file it is about.
+    pub fn at(mut self, file: &Path) -> Self {
+        match &mut self {
+            Self::Read { .. } | Self::Write { .. } => {}
+            Self::Format { path, .. } | Self::Contents { path, .. } | Self::Model { path, .. } => {
+                *path = Some(file.to_owned());
+            }
+        }
+        self
+    }
+
+    /// Whether there is no such file.
+    pub fn is_missing_file(&self) -> bool {
+        matches!(self, Self::Read { source, .. } if source.kind() == std::io::ErrorKind::NotFound)
+    }
+}

@@ -1,0 +1,201 @@
+//! Galleries as files: `.npz` that numpy opens with `allow_pickle=False`.
+
+use std::fs::File;
+use std::io::{BufReader, BufWriter, Read, Seek, Write};
+use std::path::{Path, PathBuf};
+
+use super::npz::{NpzReader, NpzWriter, column};
+use super::{
+    Contract, DEFAULT_CALIBRATION, DEFAULT_THRESHOLDS, FORMAT, Gallery, GalleryError, Kind, Parts,
+    legacy,
+};
+use crate::svm::LinearSvm;
+
+impl Gallery {
+    /// Reads a gallery file, or the `embedd.npz` of the original scripts, whose SVM is then trained.
+    pub fn load(path: &Path) -> Result<Self, GalleryError> {
+        let unreadable = |source| GalleryError::Read {
+            path: path.to_owned(),
+            source,
+        };
+        let file = File::open(path).map_err(unreadable)?;
+        let metadata = file.metadata().map_err(unreadable)?;
+        if !metadata.is_file() {
+            return Err(GalleryError::format("something that is no file".into()).at(path));
+        }
+        if metadata.len() == 0 {
+            return Err(GalleryError::format("an empty file".into()).at(path));
+        }
+        Self::read(BufReader::new(file)).map_err(|e| e.at(path))
+    }
+
+    /// The same from any reader.
+    pub fn read(reader: impl Read + Seek) -> Result<Self, GalleryError> {
+        let mut npz = NpzReader::new(reader)?;
+        let parts = if npz.contains("embeddings") && npz.contains("names") {
+            parts(&mut npz)?
+        } else if npz.contains("arr_0") && npz.contains("arr_1") {
+            legacy::parts(&mut npz)?
+        } else {
+            let names = npz.names().join(", ");
+            return Err(GalleryError::format(format!("an archive with: {names}")));
+        };
+        Self::assemble(parts)
+    }
+
+    /// Writes the file so that a reader finds the old one or the new one, never half of it, and
+    /// so that nobody but the owner may read it: it holds biometric data.
+    pub fn save(&self, path: &Path) -> Result<(), GalleryError> {
+        write_atomically(path, |file| self.write(file)).map_err(|source| GalleryError::Write {
+            path: path.to_owned(),
+            source,
+        })
+    }
+
+    /// The same to any writer.
+    pub fn write(&self, writer: impl Write + Seek) -> std::io::Result<()> {
+        let mut npz = NpzWriter::new(writer);
+        let labels: Vec<i64> = self.labels.iter().map(|&l| l as i64).collect();
+        let kinds: Vec<u8> = self.kinds.iter().map(|&k| k as u8).collect();
+        npz.numbers("embeddings", &self.embeddings)?;
+        npz.numbers("labels", &column(&labels))?;
+        npz.texts("names", &self.names)?;
+        npz.texts("sources", &self.sources)?;
+        npz.numbers("kinds", &column(&kinds))?;
+        npz.numbers("svm_weights", &self.svm.weights)?;
+        npz.numbers("svm_bias", &self.svm.bias)?;
+        npz.numbers("calibration", &column(&self.calibration))?;
+        npz.numbers("thresholds", &column(&self.thresholds))?;
+        if let Some(contract) = &self.contract {
+            let json = serde_json::to_vec(contract)?;
+            npz.numbers("contract", &column(&json))?;
+        }
+        npz.finish()?.flush()
+    }
+}
+
+/// Writes a file under another name beside `path`, mode 0600, makes it safe on the disk, then gives
+/// it the name.
+pub fn write_atomically(
+    path: &Path,
+    write: impl FnOnce(&mut BufWriter<File>) -> std::io::Result<()>,
+) -> std::io::Result<()> {
+    use std::os::unix::fs::OpenOptionsExt;
+    let folder = match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
+        _ => PathBuf::from("."),
+    };
+    let name = path.file_name().ok_or(std::io::ErrorKind::IsADirectory)?;
+    let temporary = folder.join(format!(
+        ".{}.{}.tmp",
+        name.to_string_lossy(),
+        std::process::id()
+    ));
+    let written = (|| {
+        // Left by a process of the same number that died; not by another that is writing now.
+        let _ = std::fs::remove_file(&temporary);
+        let file = std::fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&temporary)?;
+        let mut file = BufWriter::new(file);
+        write(&mut file)?;
+        file.flush()?;
+        file.get_ref().sync_all()?;
+        std::fs::rename(&temporary, path)?;
+        File::open(&folder)?.sync_all()
+    })();
+    if written.is_err() {
+        let _ = std::fs::remove_file(&temporary);
+    }
+    written
+}
+
+fn parts<R: Read + Seek>(npz: &mut NpzReader<R>) -> Result<Parts, GalleryError> {
+    let embeddings = npz
+        .array("embeddings")?
+        .floats("float32 [N, D], one embedding a row")?;
+    let rows = embeddings.nrows();
+    let labels = npz
+        .array("labels")?
+        .integers("int64 [N], indices into names")?;
+    let names = npz.array("names")?.texts("text [K], names of people")?;
+    let sources = if npz.contains("sources") {
+        npz.array("sources")?.texts("text [N], paths of photos")?
+    } else {
+        vec![String::new(); rows]
+    };
+    let kinds = if npz.contains("kinds") {
+        npz.array("kinds")?.integers("uint8 [N], kinds")?
+    } else {
+        vec![0; rows]
+    };
+    let svm = if npz.contains("svm_weights") && npz.contains("svm_bias") {
+        Some(LinearSvm {
+            weights: npz.array("svm_weights")?.floats("float32 [K, D]")?,
+            bias: npz.array("svm_bias")?.floats("float32 [K]")?,
+        })
+    } else {
+        None
+    };
+    Ok(Parts {
+        names,
+        embeddings,
+        labels: labels
+            .into_iter()
+            // A negative label becomes one that is certainly not a name's.
+            .map(|l| usize::try_from(l).unwrap_or(usize::MAX))
+            .collect(),
+        sources,
+        kinds: kinds
+            .into_iter()
+            .map(|k| {
+                Kind::from_number(k)
+                    .ok_or_else(|| GalleryError::contents(format!("kind {k} is not 0, 1 or 2")))
+            })
+            .collect::<Result<_, _>>()?,
+        svm,
+        calibration: pair(npz, "calibration", DEFAULT_CALIBRATION)?,
+        thresholds: pair(npz, "thresholds", DEFAULT_THRESHOLDS)?,
+        contract: contract(npz)?,
+    })
+}
+
+fn pair<R: Read + Seek>(
+    npz: &mut NpzReader<R>,
+    name: &str,
+    default: [f32; 2],
+) -> Result<[f32; 2], GalleryError> {
+    if !npz.contains(name) {
+        return Ok(default);
+    }
+    let values = npz.array(name)?.floats::<ndarray::Ix1>("float32 [2]")?;
+    match values.as_slice() {
+        Some(&[a, b]) => Ok([a, b]),
+        _ => Err(GalleryError::contents(format!(
+            "array {name}: expected 2 numbers, found {}",
+            values.len()
+        ))),
+    }
+}
+
+fn contract<R: Read + Seek>(npz: &mut NpzReader<R>) -> Result<Option<Contract>, GalleryError> {
+    if !npz.contains("contract") {
+        return Ok(None);
+    }
+    let bytes = npz.array("contract")?.integers("uint8, JSON text")?;
+    let bytes: Vec<u8> = bytes
+        .into_iter()
+        .map(|b| u8::try_from(b).unwrap_or(b'?'))
+        .collect();
+    let contract: Contract = serde_json::from_slice(&bytes)
+        .map_err(|e| GalleryError::contents(format!("array contract: {e}")))?;
+    if contract.format != FORMAT {
+        return Err(GalleryError::format(format!(
+            "the format \"{}\", this version reads \"{FORMAT}\"",
+            contract.format
+        )));
+    }
+    Ok(Some(contract))
+}

@@ -1,0 +1,35 @@
+//! The `embedd.npz` of the original scripts: arr_0 the embeddings of the training photos, arr_1
+//! their names, arr_2 and arr_3 the same of the validation photos, which are not needed.
+
+use std::io::{Read, Seek};
+
+use super::npz::NpzReader;
+use super::{DEFAULT_CALIBRATION, DEFAULT_THRESHOLDS, GalleryError, Kind, Parts};
+
+pub fn parts<R: Read + Seek>(npz: &mut NpzReader<R>) -> Result<Parts, GalleryError> {
+    let embeddings = npz
+        .array("arr_0")?
+        .floats::<ndarray::Ix2>("float32 [N, D], the embeddings of the training photos")?;
+    let people = npz
+        .array("arr_1")?
+        .texts("text [N], the names of the training photos")?;
+    let mut names = people.clone();
+    names.sort_unstable();
+    names.dedup();
+    let labels = people
+        .iter()
+        .map(|name| names.binary_search(name).unwrap_or(usize::MAX))
+        .collect();
+    let rows = people.len();
+    Ok(Parts {
+        names,
+        embeddings,
+        labels,
+        sources: vec![String::new(); rows],
+        kinds: vec![Kind::Photo; rows],
+        svm: None,
+        calibration: DEFAULT_CALIBRATION,
+        thresholds: DEFAULT_THRESHOLDS,
+        contract: None,
+    })
+}

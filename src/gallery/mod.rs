@@ -1,0 +1,347 @@
+//! The gallery: people, their embeddings, and who a new embedding belongs to.
+
+mod error;
+mod file;
+mod identify;
+mod legacy;
+mod npz;
+
+use ndarray::{Array1, Array2, Axis};
+use serde::{Deserialize, Serialize};
+
+use crate::svm::{self, LinearSvm};
+
+pub use error::GalleryError;
+pub use file::write_atomically;
+pub use identify::{Candidate, Identification, MAX_CANDIDATES};
+pub use npz::NpzWriter;
+
+/// Value of `format` in the contract of galleries that this version writes.
+pub const FORMAT: &str = "mfr-gallery/1";
+
+/// Least similarity of a bare and of a masked face at which a name is given. On LFW, over galleries
+/// of 1, 2, 5, 20, 60 and 150 people with 1 to 5 photos each, with and without masked copies, .7 %
+/// of bare and .9 % of masked strangers score higher.
+pub const DEFAULT_THRESHOLDS: [f32; 2] = [0.41, 0.41];
+
+/// Slope and offset of the logistic function that makes a probability of a similarity: of the best
+/// candidate, given as many strangers as people of the gallery; fitted to the same measurement.
+pub const DEFAULT_CALIBRATION: [f32; 2] = [20.3, -6.4];
+
+/// A length this near to 1 is 1 but for rounding.
+const UNIT_TOLERANCE: f32 = 1e-5;
+
+/// What an embedding was made from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[repr(u8)]
+pub enum Kind {
+    #[default]
+    Photo = 0,
+    /// A photo that a mask was painted on.
+    SyntheticMask = 1,
+    /// A photo of a face with a real mask.
+    MaskedPhoto = 2,
+}
+
+impl Kind {
+    fn from_number(number: i64) -> Option<Self> {
+        match number {
+            0 => Some(Self::Photo),
+            1 => Some(Self::SyntheticMask),
+            2 => Some(Self::MaskedPhoto),
+            _ => None,
+        }
+    }
+}
+
+/// What the embeddings of a gallery were made with. Those of another network, or of other crops,
+/// cannot be compared with them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Contract {
+    /// [`FORMAT`]
+    pub format: String,
+    /// SHA-256 of the network's file, in hexadecimal.
+    pub model_sha256: String,
+    pub embedding_dim: usize,
+    /// [`crate::embed::PREPROCESSING`]
+    pub preprocessing: String,
+    pub detector: String,
+    /// Date and time, RFC 3339.
+    pub created: String,
+    pub tool_version: String,
+}
+
+/// One embedding of a person, for [`Gallery::train`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct Entry {
+    /// Of the person.
+    pub name: String,
+    /// Path of the photo in its dataset; for a masked copy with `#mask:TYPE` appended.
+    pub source: String,
+    pub kind: Kind,
+    /// Scaled to unit length by `train`.
+    pub embedding: Array1<f32>,
+}
+
+/// People and their embeddings, ready to identify.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Gallery {
+    names: Vec<String>,
+    /// `[N, D]`, rows of unit length
+    embeddings: Array2<f32>,
+    /// Index into `names` of each row.
+    labels: Vec<usize>,
+    sources: Vec<String>,
+    kinds: Vec<Kind>,
+    svm: LinearSvm,
+    calibration: [f32; 2],
+    thresholds: [f32; 2],
+    contract: Option<Contract>,
+    /// `[K, D]`: the mean of each person's rows, not scaled. Its length tells how much they agree.
+    means: Array2<f32>,
+}
+
+impl Gallery {
+    /// Makes a gallery of at least one person. People are sorted by name, embeddings by person and
+    /// otherwise kept in order.
+    pub fn train(mut entries: Vec<Entry>, contract: Contract) -> Result<Self, GalleryError> {
+        entries.sort_by(|a, b| a.name.cmp(&b.name));
+        let dim = contract.embedding_dim;
+        let mut names: Vec<String> = Vec::new();
+        let mut labels = Vec::new();
+        let mut embeddings = Array2::zeros((entries.len(), dim));
+        for (entry, mut row) in entries.iter().zip(embeddings.rows_mut()) {
+            if entry.embedding.len() != dim {
+                return Err(GalleryError::contents(format!(
+                    "the embedding of {} has {} numbers, expected {dim}",
+                    entry.source,
+                    entry.embedding.len()
+                )));
+            }
+            row.assign(&entry.embedding);
+            if names.last() != Some(&entry.name) {
+                names.push(entry.name.clone());
+            }
+            labels.push(names.len() - 1);
+        }
+        Self::assemble(Parts {
+            names,
+            embeddings,
+            labels,
+            sources: entries.iter().map(|e| e.source.clone()).collect(),
+            kinds: entries.iter().map(|e| e.kind).collect(),
+            svm: None,
+            calibration: DEFAULT_CALIBRATION,
+            thresholds: DEFAULT_THRESHOLDS,
+            contract: Some(contract),
+        })
+    }
+
+    /// Checks what belongs together, and trains the SVM where there is none.
+    fn assemble(mut parts: Parts) -> Result<Self, GalleryError> {
+        parts.check()?;
+        for (i, mut row) in parts.embeddings.rows_mut().into_iter().enumerate() {
+            let length = row.dot(&row).sqrt();
+            if !length.is_finite() || length <= 0.0 {
+                return Err(GalleryError::contents(format!(
+                    "embedding {i} is zero or not finite"
+                )));
+            }
+            // What was scaled before stays as it is, bit by bit.
+            if (length - 1.0).abs() > UNIT_TOLERANCE {
+                row /= length;
+            }
+        }
+        let people = parts.names.len();
+        let svm = match parts.svm {
+            Some(svm) => svm,
+            None => svm::train(parts.embeddings.view(), &parts.labels, people)
+                .map_err(|e| GalleryError::contents(e.to_string()))?,
+        };
+        let mut means = Array2::zeros((people, parts.embeddings.ncols()));
+        let mut counts = vec![0.0f32; people];
+        for (row, &label) in parts.embeddings.rows().into_iter().zip(&parts.labels) {
+            let mut mean = means.index_axis_mut(Axis(0), label);
+            mean += &row;
+            counts[label] += 1.0;
+        }
+        for (mut mean, count) in means.rows_mut().into_iter().zip(counts) {
+            mean /= count;
+        }
+        Ok(Self {
+            names: parts.names,
+            embeddings: parts.embeddings,
+            labels: parts.labels,
+            sources: parts.sources,
+            kinds: parts.kinds,
+            svm,
+            calibration: parts.calibration,
+            thresholds: parts.thresholds,
+            contract: parts.contract,
+            means,
+        })
+    }
+
+    /// Names of the people; a label is an index into them.
+    pub fn names(&self) -> &[String] {
+        &self.names
+    }
+
+    /// `[N, D]`, rows of unit length.
+    pub fn embeddings(&self) -> &Array2<f32> {
+        &self.embeddings
+    }
+
+    /// The person of each embedding.
+    pub fn labels(&self) -> &[usize] {
+        &self.labels
+    }
+
+    /// The photo of each embedding.
+    pub fn sources(&self) -> &[String] {
+        &self.sources
+    }
+
+    pub fn kinds(&self) -> &[Kind] {
+        &self.kinds
+    }
+
+    /// Least similarity of a bare and of a masked face at which a name is given.
+    pub fn thresholds(&self) -> [f32; 2] {
+        self.thresholds
+    }
+
+    /// None for files that say nothing of their making.
+    pub fn contract(&self) -> Option<&Contract> {
+        self.contract.as_ref()
+    }
+
+    /// Each person with the number of their photos, masked copies left out.
+    pub fn people(&self) -> impl Iterator<Item = (&str, usize)> {
+        self.names.iter().enumerate().map(|(k, name)| {
+            let photos = self
+                .labels
+                .iter()
+                .zip(&self.kinds)
+                .filter(|&(&label, &kind)| label == k && kind != Kind::SyntheticMask)
+                .count();
+            (name.as_str(), photos)
+        })
+    }
+
+    /// Whether embeddings of this network can be compared with those of the gallery.
+    pub fn check_model(&self, sha256: &str, dim: usize) -> Result<(), GalleryError> {
+        if self.embeddings.ncols() != dim {
+            return Err(GalleryError::Model {
+                path: None,
+                reason: format!(
+                    "its embeddings have {} numbers, the model's have {dim}",
+                    self.embeddings.ncols()
+                ),
+            });
+        }
+        let Some(contract) = &self.contract else {
+            return Ok(());
+        };
+        if contract.model_sha256 != sha256 {
+            return Err(GalleryError::Model {
+                path: None,
+                reason: format!(
+                    "it was made with the model of sha256 {}…, this one is {}…",
+                    head(&contract.model_sha256),
+                    head(sha256)
+                ),
+            });
+        }
+        if contract.preprocessing != crate::embed::PREPROCESSING {
+            return Err(GalleryError::Model {
+                path: None,
+                reason: format!(
+                    "its faces were cropped by the rule \"{}\", this version's is \"{}\"",
+                    contract.preprocessing,
+                    crate::embed::PREPROCESSING
+                ),
+            });
+        }
+        Ok(())
+    }
+}
+
+/// The first digits of a hash; all of it would bury the message.
+fn head(hash: &str) -> String {
+    hash.chars().take(12).collect()
+}
+
+/// What a gallery is made of, before anything has been checked.
+struct Parts {
+    names: Vec<String>,
+    embeddings: Array2<f32>,
+    labels: Vec<usize>,
+    sources: Vec<String>,
+    kinds: Vec<Kind>,
+    svm: Option<LinearSvm>,
+    calibration: [f32; 2],
+    thresholds: [f32; 2],
+    contract: Option<Contract>,
+}
+
+impl Parts {
+    fn check(&self) -> Result<(), GalleryError> {
+        let fail = |text: String| Err(GalleryError::contents(text));
+        let (rows, dim) = self.embeddings.dim();
+        if rows == 0 || dim == 0 || self.names.is_empty() {
+            return fail("it holds nobody: at least one embedding is expected".into());
+        }
+        for (name, found) in [
+            ("labels", self.labels.len()),
+            ("sources", self.sources.len()),
+            ("kinds", self.kinds.len()),
+        ] {
+            if found != rows {
+                return fail(format!("{rows} embeddings have {found} {name}"));
+            }
+        }
+        let mut people = vec![false; self.names.len()];
+        for &label in &self.labels {
+            match people.get_mut(label) {
+                Some(person) => *person = true,
+                None => {
+                    return fail(format!(
+                        "label {label} is not one of the {} names",
+                        people.len()
+                    ));
+                }
+            }
+        }
+        if let Some(nobody) = people.iter().position(|&seen| !seen) {
+            return fail(format!("{:?} has no embedding", self.names[nobody]));
+        }
+        let mut sorted: Vec<_> = self.names.iter().collect();
+        sorted.sort_unstable();
+        if let Some(twice) = sorted.windows(2).find(|pair| pair[0] == pair[1]) {
+            return fail(format!("the name {:?} stands twice", twice[0]));
+        }
+        if let Some(svm) = &self.svm {
+            let expected = (self.names.len(), dim);
+            if svm.weights.dim() != expected || svm.bias.len() != expected.0 {
+                return fail(format!(
+                    "svm_weights and svm_bias have the shapes {:?} and [{}], expected {expected:?} and [{}]",
+                    svm.weights.dim(),
+                    svm.bias.len(),
+                    expected.0
+                ));
+            }
+            if !svm.weights.iter().chain(&svm.bias).all(|v| v.is_finite()) {
+                return fail("svm_weights or svm_bias are not finite".into());
+            }
+        }
+        let numbers = self.calibration.iter().chain(&self.thresholds);
+        if !numbers.copied().all(f32::is_finite) {
+            return fail("calibration or thresholds are not finite".into());
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,550 @@
+//! Faces as metadata of a buffer. The only file that touches metas.
+//!
+//! A face is a `GstVideoRegionOfInterestMeta` of type `face` whose params (`detection`,
+//! `keypoints`, `object_id`, `identity`, `mask`) have the names and fields of DL Streamer, where it
+//! has them. Converters and scalers keep the rectangle but drop the params; therefore everything is
+//! said once more, as JSON, in a `GstCustomMeta` called [`MIRROR`], which they keep.
+
+use gst_video::VideoRegionOfInterestMeta;
+use ndarray::Array2;
+use serde::{Deserialize, Serialize};
+
+use crate::detect;
+use crate::embed;
+use crate::geometry::{Landmarks, Point, Rect};
+
+/// Type of the regions of interest.
+pub const ROI_TYPE: &str = "face";
+/// Name of the custom meta and of its structure.
+pub const MIRROR: &str = "MfrFacesMeta";
+/// Field of the mirror that holds the JSON text.
+pub const MIRROR_FIELD: &str = "json";
+/// Label of a face that was compared with the gallery and is nobody in it.
+pub const UNKNOWN: &str = "unknown";
+
+/// Label of a face that wears a mask.
+pub const WITH_MASK: &str = "with_mask";
+
+/// IEEE single precision in DL Streamer's enumeration of tensor types.
+const PRECISION_FP32: i32 = 10;
+
+/// Who a face belongs to. Absent until somebody has tried to find out.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Identity {
+    /// Name of the person, or [`UNKNOWN`].
+    pub label: String,
+    /// Index of the person in the gallery, −1 for unknown.
+    pub label_id: i32,
+    /// Probability that the name is right, 0…1.
+    pub confidence: f64,
+    /// The score that decided, 0…1, higher is surer.
+    pub similarity: f64,
+    pub model_name: String,
+    pub model_version: String,
+    /// File name of the gallery.
+    pub gallery: String,
+    /// Frames since the face was last compared; 0 for this one.
+    pub frames_ago: i32,
+}
+
+impl Identity {
+    pub fn is_known(&self) -> bool {
+        self.label_id >= 0
+    }
+}
+
+/// Whether a mask is worn.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Mask {
+    /// [`WITH_MASK`] or `without_mask`
+    pub label: String,
+    /// 0…1
+    pub confidence: f64,
+    pub model_name: String,
+}
+
+/// A face of a buffer. Coordinates are pixels of the frame.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Face {
+    /// Unique among the faces of a stream, above 0.
+    pub id: i32,
+    /// The box as the detector gave it; may reach outside the frame.
+    pub rect: Rect,
+    /// Of the detection, 0…1; None for a region of interest that came without.
+    pub confidence: Option<f64>,
+    pub landmarks: Option<Landmarks>,
+    pub identity: Option<Identity>,
+    pub mask: Option<Mask>,
+}
+
+/// Width and height of the frame in pixels.
+pub type FrameSize = (u32, u32);
+
+/// Makes the mirror known; once, when the plugin loads.
+pub(crate) fn register() {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    // No tags: it depends on nothing that a converter or scaler changes, so they keep it.
+    ONCE.call_once(|| gst::meta::CustomMeta::register(MIRROR, &[]));
+}
+
+/// Adds a detected face.
+pub fn add_face(buffer: &mut gst::BufferRef, face: &detect::Face, id: i32, frame: FrameSize) {
+    let roi = clip(face.rect, frame);
+    let mut meta = VideoRegionOfInterestMeta::add(buffer, ROI_TYPE, roi);
+    meta.set_id(id);
+    meta.add_param(detection(face, frame));
+    meta.add_param(keypoints(&face.landmarks, roi));
+    meta.add_param(gst::Structure::builder("object_id").field("id", id).build());
+}
+
+/// The faces of a buffer, in the order in which they were added.
+pub fn faces(buffer: &gst::BufferRef, frame: FrameSize) -> Vec<Face> {
+    let mut faces: Vec<_> = buffer
+        .iter_meta::<VideoRegionOfInterestMeta>()
+        .filter(|meta| meta.roi_type() == ROI_TYPE)
+        .map(|meta| face(&meta, frame))
+        .collect();
+    // A converter has dropped the params: the mirror knows them by the id, which it kept.
+    if faces.iter().any(|f| f.confidence.is_none() && f.id > 0) {
+        let mirrored = mirrored(buffer, frame);
+        for face in faces.iter_mut().filter(|f| f.confidence.is_none()) {
+            if let Some(m) = mirrored.iter().find(|m| m.id == face.id) {
+                face.clone_from(m);
+            }
+        }
+    }
+    faces
+}
+
+/// Writes identities onto the regions of interest, `identities[i]` onto the face that
+/// [`faces`] gave as number i. A face that has one keeps it.
+pub fn set_identities(buffer: &mut gst::BufferRef, identities: &[Option<Identity>]) {
+    let metas = buffer
+        .iter_meta_mut::<VideoRegionOfInterestMeta>()
+        .filter(|meta| meta.roi_type() == ROI_TYPE);
+    for (mut meta, identity) in metas.zip(identities) {
+        if let Some(identity) = identity
+            && meta.param("identity").is_none()
+        {
+            meta.add_param(identity_structure(identity));
+        }
+    }
+}
+
+/// Writes embeddings onto the regions of interest: row i onto the face that [`faces`] gave as number
+/// `indices[i]`, as a param `embedding`.
+pub fn set_embeddings(buffer: &mut gst::BufferRef, indices: &[usize], embeddings: &Array2<f32>) {
+    let metas = buffer
+        .iter_meta_mut::<VideoRegionOfInterestMeta>()
+        .filter(|meta| meta.roi_type() == ROI_TYPE);
+    for (number, mut meta) in metas.enumerate() {
+        let Some(row) = indices.iter().position(|&i| i == number) else {
+            continue;
+        };
+        let embedding = embeddings.row(row);
+        meta.add_param(
+            gst::Structure::builder("embedding")
+                .field("type", "embedding")
+                .field("precision", PRECISION_FP32)
+                .field("dims", gst::Array::new([embedding.len() as i32]))
+                .field("data", gst::Array::new(embedding.iter().copied()))
+                .field("model_name", embed::NAME)
+                .build(),
+        );
+    }
+}
+
+/// Writes the mirror anew from what the regions of interest say now.
+pub fn update_mirror(buffer: &mut gst::BufferRef, faces: &[Face], frame: FrameSize) {
+    let records: Vec<_> = faces.iter().map(|f| Record::new(f, frame)).collect();
+    let Ok(json) = serde_json::to_string(&Mirror { faces: records }) else {
+        return;
+    };
+    if let Ok(mut meta) = gst::meta::CustomMeta::from_mut_buffer(buffer, MIRROR) {
+        meta.mut_structure().set(MIRROR_FIELD, json);
+    } else if let Ok(mut meta) = gst::meta::CustomMeta::add(buffer, MIRROR) {
+        meta.mut_structure().set(MIRROR_FIELD, json);
+    }
+}
+
+/// The part of a box inside the frame in whole pixels: x, y, width, height.
+fn clip(rect: Rect, (width, height): FrameSize) -> (u32, u32, u32, u32) {
+    // `as` clamps to 0 and turns NaN to 0.
+    let x = (rect.x.round() as u32).min(width.saturating_sub(1));
+    let y = (rect.y.round() as u32).min(height.saturating_sub(1));
+    let right = (rect.right().round() as u32).clamp(x + 1, width.max(x + 1));
+    let bottom = (rect.bottom().round() as u32).clamp(y + 1, height.max(y + 1));
+    (x, y, right - x, bottom - y)
+}
+
+fn detection(face: &detect::Face, (width, height): FrameSize) -> gst::Structure {
+    let (width, height) = (f64::from(width), f64::from(height));
+    let rect = face.rect;
+    let [x, y, w, h] = [
+        f64::from(rect.x) / width,
+        f64::from(rect.y) / height,
+        f64::from(rect.width) / width,
+        f64::from(rect.height) / height,
+    ];
+    gst::Structure::builder("detection")
+        .field("label_id", 0i32)
+        .field("confidence", f64::from(face.confidence))
+        .field("x_min", x.clamp(0.0, 1.0))
+        .field("x_max", (x + w).clamp(0.0, 1.0))
+        .field("y_min", y.clamp(0.0, 1.0))
+        .field("y_max", (y + h).clamp(0.0, 1.0))
+        // The box before it was clipped: the crop for recognition is taken about its centre.
+        .field("x", x)
+        .field("y", y)
+        .field("w", w)
+        .field("h", h)
+        .field("model_name", detect::NAME)
+        .build()
+}
+
+fn keypoints(landmarks: &Landmarks, (x, y, width, height): (u32, u32, u32, u32)) -> gst::Structure {
+    let data = landmarks.0.iter().flat_map(|p| {
+        [
+            (p.x - x as f32) / width as f32,
+            (p.y - y as f32) / height as f32,
+        ]
+    });
+    gst::Structure::builder("keypoints")
+        .field("type", "keypoints")
+        .field("format", "face-landmarks/centerface-5")
+        .field("precision", PRECISION_FP32)
+        .field("dims", gst::Array::new([5i32, 2]))
+        .field("data", gst::Array::new(data))
+        .build()
+}
+
+fn identity_structure(identity: &Identity) -> gst::Structure {
+    gst::Structure::builder("identity")
+        .field("type", "classification_result")
+        .field("label", &identity.label)
+        .field("label_id", identity.label_id)
+        .field("confidence", identity.confidence)
+        .field("similarity", identity.similarity)
+        .field("model_name", &identity.model_name)
+        .field("model_version", &identity.model_version)
+        .field("gallery", &identity.gallery)
+        .field("frames_ago", identity.frames_ago)
+        .build()
+}
+
+/// A region of interest with what its params say.
+fn face(meta: &VideoRegionOfInterestMeta, frame: FrameSize) -> Face {
+    let (x, y, w, h) = meta.rect();
+    let roi = Rect::new(x as f32, y as f32, w as f32, h as f32);
+    let detection = meta.param("detection");
+    Face {
+        id: meta.id(),
+        rect: detection
+            .and_then(|s| exact_rect(s, (x, y, w, h), frame))
+            .unwrap_or(roi),
+        confidence: detection.and_then(|s| s.get("confidence").ok()),
+        landmarks: meta.param("keypoints").and_then(|s| read_points(s, roi)),
+        identity: meta.param("identity").and_then(read_identity),
+        mask: meta.param("mask").and_then(read_mask),
+    }
+}
+
+/// The box before clipping, if it still is the one that the region of interest shows: another
+/// element may have moved that since.
+fn exact_rect(
+    detection: &gst::StructureRef,
+    roi: (u32, u32, u32, u32),
+    frame: FrameSize,
+) -> Option<Rect> {
+    let get = |name| detection.get::<f64>(name).ok();
+    let (width, height) = (f64::from(frame.0), f64::from(frame.1));
+    let rect = Rect::new(
+        (get("x")? * width) as f32,
+        (get("y")? * height) as f32,
+        (get("w")? * width) as f32,
+        (get("h")? * height) as f32,
+    );
+    (clip(rect, frame) == roi).then_some(rect)
+}
+
+fn read_points(keypoints: &gst::StructureRef, roi: Rect) -> Option<Landmarks> {
+    let data = keypoints.get::<gst::ArrayRef>("data").ok()?;
+    let values: Vec<f32> = data
+        .as_slice()
+        .iter()
+        .filter_map(|v| v.get::<f32>().ok())
+        .collect();
+    let points: Vec<_> = values
+        .chunks_exact(2)
+        .map(|p| Point {
+            x: roi.x + p[0] * roi.width,
+            y: roi.y + p[1] * roi.height,
+        })
+        .collect();
+    Some(Landmarks(points.try_into().ok()?))
+}
+
+fn read_identity(s: &gst::StructureRef) -> Option<Identity> {
+    let text = |name| s.get::<String>(name).unwrap_or_default();
+    Some(Identity {
+        label: s.get("label").ok()?,
+        label_id: s.get("label_id").ok()?,
+        confidence: s.get("confidence").ok()?,
+        similarity: s.get("similarity").unwrap_or_default(),
+        model_name: text("model_name"),
+        model_version: text("model_version"),
+        gallery: text("gallery"),
+        frames_ago: s.get("frames_ago").unwrap_or_default(),
+    })
+}
+
+fn read_mask(s: &gst::StructureRef) -> Option<Mask> {
+    Some(Mask {
+        label: s.get("label").ok()?,
+        confidence: s.get("confidence").ok()?,
+        model_name: s.get("model_name").unwrap_or_default(),
+    })
+}
+
+/// What the mirror's JSON holds.
+#[derive(Debug, Serialize, Deserialize)]
+struct Mirror {
+    faces: Vec<Record>,
+}
+
+/// A face in the mirror; coordinates in 0…1 of the frame.
+#[derive(Debug, Serialize, Deserialize)]
+struct Record {
+    id: i32,
+    x: f64,
+    y: f64,
+    w: f64,
+    h: f64,
+    confidence: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    landmarks: Option<[[f64; 2]; 5]>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    identity: Option<Identity>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    mask: Option<Mask>,
+}
+
+impl Record {
+    fn new(face: &Face, (width, height): FrameSize) -> Self {
+        let (width, height) = (f64::from(width), f64::from(height));
+        Self {
+            id: face.id,
+            x: f64::from(face.rect.x) / width,
+            y: f64::from(face.rect.y) / height,
+            w: f64::from(face.rect.width) / width,
+            h: f64::from(face.rect.height) / height,
+            confidence: face.confidence,
+            landmarks: face.landmarks.map(|Landmarks(points)| {
+                points.map(|p| [f64::from(p.x) / width, f64::from(p.y) / height])
+            }),
+            identity: face.identity.clone(),
+            mask: face.mask.clone(),
+        }
+    }
+
+    fn into_face(self, (width, height): FrameSize) -> Face {
+        let (width, height) = (f64::from(width), f64::from(height));
+        Face {
+            id: self.id,
+            rect: Rect::new(
+                (self.x * width) as f32,
+                (self.y * height) as f32,
+                (self.w * width) as f32,
+                (self.h * height) as f32,
+            ),
+            confidence: self.confidence,
+            landmarks: self.landmarks.map(|points| {
+                Landmarks(points.map(|[x, y]| Point {
+                    x: (x * width) as f32,
+                    y: (y * height) as f32,
+                }))
+            }),
+            identity: self.identity,
+            mask: self.mask,
+        }
+    }
+}
+
+/// The faces that the mirror names; none if there is no mirror or it is damaged.
+fn mirrored(buffer: &gst::BufferRef, frame: FrameSize) -> Vec<Face> {
+    let Ok(meta) = gst::meta::CustomMeta::from_buffer(buffer, MIRROR) else {
+        return Vec::new();
+    };
+    let Ok(json) = meta.structure().get::<&str>(MIRROR_FIELD) else {
+        return Vec::new();
+    };
+    let mirror = serde_json::from_str::<Mirror>(json);
+    mirror.map_or_else(
+        |_| Vec::new(),
+        |m| m.faces.into_iter().map(|r| r.into_face(frame)).collect(),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FRAME: FrameSize = (640, 480);
+
+    fn detected(rect: Rect) -> detect::Face {
+        detect::Face {
+            rect,
+            confidence: 0.75,
+            landmarks: Landmarks(std::array::from_fn(|i| Point {
+                x: rect.x + 10.0 * i as f32,
+                y: rect.y + 5.0,
+            })),
+        }
+    }
+
+    fn identity(label: &str) -> Identity {
+        Identity {
+            label: label.into(),
+            label_id: 3,
+            confidence: 0.9,
+            similarity: 0.8,
+            model_name: "facenet".into(),
+            model_version: "x".into(),
+            gallery: "g.npz".into(),
+            frames_ago: 0,
+        }
+    }
+
+    fn close(a: &Face, b: &detect::Face) {
+        let near = |a: f32, b: f32| assert!((a - b).abs() < 1e-3, "{a} {b}");
+        near(a.rect.x, b.rect.x);
+        near(a.rect.y, b.rect.y);
+        near(a.rect.width, b.rect.width);
+        near(a.rect.height, b.rect.height);
+        for (p, q) in a.landmarks.unwrap().0.iter().zip(b.landmarks.0) {
+            near(p.x, q.x);
+            near(p.y, q.y);
+        }
+    }
+
+    #[test]
+    fn a_face_comes_back_as_it_was_added_also_beyond_the_frame() {
+        gst::init().unwrap();
+        register();
+        for rect in [
+            Rect::new(100.25, 50.5, 80.5, 90.25),
+            Rect::new(-10.5, 440.0, 60.0, 70.0),
+        ] {
+            let mut buffer = gst::Buffer::new();
+            let buffer = buffer.get_mut().unwrap();
+            let face = detected(rect);
+            add_face(buffer, &face, 7, FRAME);
+            let found = faces(buffer, FRAME);
+            assert_eq!(found.len(), 1);
+            assert_eq!((found[0].id, found[0].confidence), (7, Some(0.75)));
+            close(&found[0], &face);
+        }
+    }
+
+    #[test]
+    fn regions_lie_inside_the_frame_in_whole_pixels() {
+        assert_eq!(
+            clip(Rect::new(-10.6, 5.4, 30.0, 10.0), FRAME),
+            (0, 5, 19, 10)
+        );
+        assert_eq!(
+            clip(Rect::new(700.0, 500.0, 9.0, 9.0), FRAME),
+            (639, 479, 1, 1)
+        );
+        assert_eq!(
+            clip(Rect::new(f32::NAN, 0.0, 1.0, 1.0), FRAME),
+            (0, 0, 1, 1)
+        );
+        assert_eq!(clip(Rect::new(0.0, 0.0, 1e9, 1e9), FRAME), (0, 0, 640, 480));
+    }
+
+    #[test]
+    fn a_moved_region_counts_more_than_the_box_it_was_made_with() {
+        gst::init().unwrap();
+        let mut buffer = gst::Buffer::new();
+        let buffer = buffer.get_mut().unwrap();
+        add_face(
+            buffer,
+            &detected(Rect::new(10.2, 10.2, 50.0, 50.0)),
+            1,
+            FRAME,
+        );
+        for mut meta in buffer.iter_meta_mut::<VideoRegionOfInterestMeta>() {
+            meta.set_rect((20, 20, 40, 40));
+        }
+        assert_eq!(
+            faces(buffer, FRAME)[0].rect,
+            Rect::new(20.0, 20.0, 40.0, 40.0)
+        );
+    }
+
+    #[test]
+    fn identities_go_to_their_faces_and_the_first_one_stays() {
+        gst::init().unwrap();
+        let mut buffer = gst::Buffer::new();
+        let buffer = buffer.get_mut().unwrap();
+        for i in 0..2 {
+            add_face(
+                buffer,
+                &detected(Rect::new(60.0 * i as f32, 0.0, 50.0, 50.0)),
+                i + 1,
+                FRAME,
+            );
+        }
+        set_identities(buffer, &[None, Some(identity("Zoë"))]);
+        set_identities(buffer, &[None, Some(identity("Bob"))]);
+        let found = faces(buffer, FRAME);
+        assert_eq!(found[0].identity, None);
+        assert_eq!(found[1].identity, Some(identity("Zoë")));
+    }
+
+    #[test]
+    fn the_mirror_gives_back_what_a_scaler_dropped() {
+        gst::init().unwrap();
+        register();
+        let mut buffer = gst::Buffer::new();
+        let buffer = buffer.get_mut().unwrap();
+        add_face(
+            buffer,
+            &detected(Rect::new(100.0, 50.0, 80.0, 90.0)),
+            7,
+            FRAME,
+        );
+        set_identities(buffer, &[Some(identity("Ana"))]);
+        let found = faces(buffer, FRAME);
+        update_mirror(buffer, &found, FRAME);
+        // What videoscale does to half the size: a new region without params, same id.
+        let mut scaled = gst::Buffer::new();
+        let scaled = scaled.get_mut().unwrap();
+        VideoRegionOfInterestMeta::add(scaled, ROI_TYPE, (50, 25, 40, 45)).set_id(7);
+        let half = (320, 240);
+        assert_eq!(faces(scaled, half)[0].identity, None);
+        let mut mirror = gst::meta::CustomMeta::add(scaled, MIRROR).unwrap();
+        let json = gst::meta::CustomMeta::from_buffer(buffer, MIRROR)
+            .unwrap()
+            .structure()
+            .get::<String>(MIRROR_FIELD)
+            .unwrap();
+        mirror.mut_structure().set(MIRROR_FIELD, json);
+        let found = &faces(scaled, half)[0];
+        assert_eq!(found.identity, Some(identity("Ana")));
+        assert_eq!(found.rect, Rect::new(50.0, 25.0, 40.0, 45.0));
+    }
+
+    #[test]
+    fn a_damaged_mirror_is_no_mirror() {
+        gst::init().unwrap();
+        register();
+        let mut buffer = gst::Buffer::new();
+        let buffer = buffer.get_mut().unwrap();
+        VideoRegionOfInterestMeta::add(buffer, ROI_TYPE, (1, 2, 3, 4)).set_id(5);
+        let mut mirror = gst::meta::CustomMeta::add(buffer, MIRROR).unwrap();
+        mirror.mut_structure().set(MIRROR_FIELD, "{\"faces\": [{");
+        assert_eq!(faces(buffer, FRAME)[0].confidence, None);
+    }
+}

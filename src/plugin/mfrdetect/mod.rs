@@ -1,0 +1,28 @@
+//! `mfrdetect`: finds faces and attaches them to the buffer.
+//!
+//! Writes a region of interest of type `face` for every face, with `detection`, `keypoints` and
+//! `object_id`. Pixels are read, never written or copied.
+//!
+//! ```text
+//! gst-launch-1.0 filesrc location=in.mp4 ! decodebin ! mfrdetect min-face-size=60 \
+//!     ! mfroverlay ! videoconvert ! autovideosink
+//! ```
+
+use gst::glib;
+use gst::prelude::*;
+
+mod imp;
+
+glib::wrapper! {
+    pub struct MfrDetect(ObjectSubclass<imp::MfrDetect>)
+        @extends gst_video::VideoFilter, gst_base::BaseTransform, gst::Element, gst::Object;
+}
+
+pub(super) fn register(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
+    gst::Element::register(
+        Some(plugin),
+        "mfrdetect",
+        gst::Rank::NONE,
+        MfrDetect::static_type(),
+    )
+}

@@ -1,0 +1,29 @@
+//! `mfroverlay`: draws what `mfrdetect` and `mfrrecognize` have found.
+//!
+//! Reads the regions of interest of type `face`; draws box, name, similarity, mask state and
+//! landmarks in place, on every format, in a colour by identity state: known, unknown, not yet
+//! tried.
+//!
+//! ```text
+//! gst-launch-1.0 v4l2src ! videoconvert ! mfrdetect ! mfrrecognize database=gallery.npz \
+//!     ! mfroverlay ! videoconvert ! autovideosink
+//! ```
+
+use gst::glib;
+use gst::prelude::*;
+
+mod imp;
+
+glib::wrapper! {
+    pub struct MfrOverlay(ObjectSubclass<imp::MfrOverlay>)
+        @extends gst_video::VideoFilter, gst_base::BaseTransform, gst::Element, gst::Object;
+}
+
+pub(super) fn register(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
+    gst::Element::register(
+        Some(plugin),
+        "mfroverlay",
+        gst::Rank::NONE,
+        MfrOverlay::static_type(),
+    )
+}

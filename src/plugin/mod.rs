@@ -1,0 +1,32 @@
+//! The GStreamer elements.
+
+mod frame;
+pub mod meta;
+mod mfrdetect;
+mod mfroverlay;
+mod mfrrecognize;
+mod models;
+
+use gst::glib;
+
+pub use mfrdetect::MfrDetect;
+pub use mfroverlay::MfrOverlay;
+pub use mfrrecognize::{MfrRecognize, PostMessages};
+
+/// What gst-inspect-1.0 shows.
+const AUTHOR: &str = "The gst-plugin-mfr authors";
+
+pub(crate) fn register(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
+    // Models and ONNX Runtime are looked for beside the plugin's own file first.
+    if let Some(folder) = plugin
+        .filename()
+        .as_deref()
+        .and_then(std::path::Path::parent)
+    {
+        crate::locate::add_start_folder(folder);
+    }
+    meta::register();
+    mfrdetect::register(plugin)?;
+    mfrrecognize::register(plugin)?;
+    mfroverlay::register(plugin)
+}
