@@ -12,7 +12,9 @@ use serde::{Deserialize, Serialize};
 use crate::svm::{self, LinearSvm};
 
 pub use error::GalleryError;
+pub use file::write_atomically;
 pub use identify::{Candidate, Identification, MAX_CANDIDATES};
+pub use npz::NpzWriter;
 
 /// Value of `format` in the contract of galleries that this version writes.
 pub const FORMAT: &str = "mfr-gallery/1";

@@ -282,6 +282,7 @@ impl<W: Write + Seek> NpzWriter<W> {
         Ok(self.zip.start_file(file_name(name), options)?)
     }
 
+    /// An array of numbers.
     pub fn numbers<T: WritableElement, D: Dimension>(
         &mut self,
         name: &str,
@@ -293,15 +294,26 @@ impl<W: Write + Seek> NpzWriter<W> {
             .map_err(std::io::Error::other)
     }
 
-    pub fn texts<S: AsRef<str>>(&mut self, name: &str, texts: &[S]) -> std::io::Result<()> {
+    /// Bytes of this shape, given in pieces: what is large need not lie in memory twice.
+    pub fn bytes<'a>(
+        &mut self,
+        name: &str,
+        shape: &[usize],
+        pieces: impl Iterator<Item = &'a [u8]>,
+    ) -> std::io::Result<()> {
         self.start(name)?;
-        // numpy has no text of no characters.
-        let longest = texts.iter().map(|t| t.as_ref().chars().count()).max();
-        let width = longest.unwrap_or(0).max(1);
-        let mut header = format!(
-            "{{'descr': '<U{width}', 'fortran_order': False, 'shape': ({},), }}",
-            texts.len()
-        );
+        self.header("|u1", shape)?;
+        for piece in pieces {
+            self.zip.write_all(piece)?;
+        }
+        Ok(())
+    }
+
+    /// Magic, version 1.0 and what follows.
+    fn header(&mut self, kind: &str, shape: &[usize]) -> std::io::Result<()> {
+        let lengths: String = shape.iter().map(|length| format!("{length},")).collect();
+        let mut header =
+            format!("{{'descr': '{kind}', 'fortran_order': False, 'shape': ({lengths}), }}");
         // The values start at a multiple of 64, after magic, version, length and a line end.
         while (header.len() + 11) % 64 != 0 {
             header.push(' ');
@@ -311,7 +323,16 @@ impl<W: Write + Seek> NpzWriter<W> {
         self.zip.write_all(MAGIC)?;
         self.zip.write_all(&[1, 0])?;
         self.zip.write_all(&length.to_le_bytes())?;
-        self.zip.write_all(header.as_bytes())?;
+        self.zip.write_all(header.as_bytes())
+    }
+
+    /// A list of texts, `<U` in numpy's words: UTF-32, padded with zeros.
+    pub fn texts<S: AsRef<str>>(&mut self, name: &str, texts: &[S]) -> std::io::Result<()> {
+        self.start(name)?;
+        // numpy has no text of no characters.
+        let longest = texts.iter().map(|t| t.as_ref().chars().count()).max();
+        let width = longest.unwrap_or(0).max(1);
+        self.header(&format!("<U{width}"), &[texts.len()])?;
         let mut bytes = Vec::with_capacity(width * 4);
         for text in texts {
             bytes.clear();
@@ -326,6 +347,7 @@ impl<W: Write + Seek> NpzWriter<W> {
         Ok(())
     }
 
+    /// Writes the directory of the archive.
     pub fn finish(self) -> std::io::Result<W> {
         Ok(self.zip.finish()?)
     }

@@ -1,1 +1,48 @@
-fn main() {}
+//! `mfr-enroll`: makes the gallery from folders of photos, and tells who is in others.
+
+mod batch;
+mod cli;
+mod commands;
+mod dataset;
+mod enrol;
+mod finder;
+mod npz;
+mod options;
+mod output;
+mod people;
+mod photo;
+mod quality;
+mod trial;
+mod workers;
+
+use std::io;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(code) => code,
+        // Whoever read our output has seen enough (`| head`): no error, and nobody to tell.
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            output::error(&format!("{error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> anyhow::Result<ExitCode> {
+    match cli::command()? {
+        options::Command::Build(build) => commands::build::run(&build),
+        options::Command::List(list) => commands::list::run(&list),
+        options::Command::Identify(identify) => commands::identify::run(&identify),
+        options::Command::Embed(embed) => commands::embed::run(&embed),
+        options::Command::Evaluate(evaluate) => commands::evaluate::run(&evaluate),
+    }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error
+        .chain()
+        .filter_map(|cause| cause.downcast_ref::<io::Error>())
+        .any(|cause| cause.kind() == io::ErrorKind::BrokenPipe)
+}

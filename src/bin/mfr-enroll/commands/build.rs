@@ -1,0 +1,287 @@
+//! `build`: a gallery from a dataset.
+
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+use gstmfr::embed::{Embedder, INPUT_SIZE};
+use gstmfr::gallery::{Entry, Gallery, GalleryError, Kind, NpzWriter};
+use serde::Serialize;
+
+use super::evaluate::{say as say_figures, warn_of_unenrolled};
+use crate::dataset::{Collection, Dataset};
+use crate::enrol::{Enrolled, enrol};
+use crate::npz;
+use crate::options::{Build, shown};
+use crate::output::{self, Output, counted, plain};
+use crate::people;
+use crate::quality::Rejected;
+use crate::trial::{self, Figures, Tried};
+
+/// End of a run with --strict in which photos were rejected.
+const REJECTED: u8 = 3;
+
+#[derive(Debug, Serialize)]
+struct Report<'a> {
+    output: String,
+    people: Vec<PersonReport<'a>>,
+    photos: PhotosReport,
+    threshold: f32,
+    rejected: &'a [Rejected],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    val: Option<Figures>,
+    seconds: f64,
+}
+
+#[derive(Debug, Serialize)]
+struct PersonReport<'a> {
+    name: &'a str,
+    photos: usize,
+    used: usize,
+}
+
+#[derive(Debug, Serialize)]
+struct PhotosReport {
+    found: usize,
+    used: usize,
+    /// Files of other kinds, and files that are in nobody's folder.
+    ignored: usize,
+}
+
+pub fn run(options: &Build) -> Result<ExitCode> {
+    let start = Instant::now();
+    for path in std::iter::once(&options.output).chain(&options.faces_output) {
+        npz::check_writable(path)?;
+    }
+    let Dataset { train, val } = Dataset::open(&options.dataset)?;
+    let val = match &options.val {
+        Some(folder) => Some(Collection::open(folder, folder).context("val")?),
+        None => val,
+    };
+    let mut embedder = options.vision.embedder()?;
+    let keep_crops = options.faces_output.is_some();
+    let enrolled = enrol(&train, &mut embedder, &options.vision, keep_crops)?;
+    if enrolled.learned.is_empty() {
+        bail!("{}", nothing_usable(options, &enrolled));
+    }
+    let gallery = learn(&train, &enrolled, &embedder)?;
+    gallery.save(&options.output)?;
+
+    let (figures, tried) = match &val {
+        Some(val) => {
+            let (figures, tried) = try_out(options, val, &gallery, &mut embedder)?;
+            (Some(figures), tried)
+        }
+        None => (None, Vec::new()),
+    };
+    if let Some(path) = &options.faces_output {
+        let learned = Faces::new(enrolled.learned.iter().filter_map(|l| {
+            let crop = l.crop.as_ref()?;
+            Some((person_of(&train, l.item), crop))
+        }));
+        let tried = val.as_ref().map_or_else(Faces::default, |val| {
+            Faces::new(tried.iter().filter_map(|t| {
+                let crop = t.crop.as_ref()?;
+                Some((person_of(val, t.source), crop))
+            }))
+        });
+        npz::write_file(path, |npz| {
+            learned.write(npz, ["arr_0", "arr_1"])?;
+            tried.write(npz, ["arr_2", "arr_3"])
+        })?;
+    }
+
+    let report = report(options, &train, &enrolled, &gallery, figures, start);
+    let mut out = Output::stdout();
+    if options.json {
+        out.line(serde_json::to_string(&report)?)?;
+    } else {
+        say(&mut out, &report)?;
+    }
+    out.finish()?;
+    Ok(if options.strict && !enrolled.rejected.is_empty() {
+        ExitCode::from(REJECTED)
+    } else {
+        ExitCode::SUCCESS
+    })
+}
+
+fn person_of(collection: &Collection, item: usize) -> &str {
+    &collection.people[collection.items[item].person]
+}
+
+/// What to say when no photo can be used: the reasons are all there is.
+fn nothing_usable(options: &Build, enrolled: &Enrolled) -> String {
+    let mut text = format!(
+        "no photo of the dataset {} can be used",
+        options.dataset.display()
+    );
+    for Rejected {
+        path,
+        reason,
+        detail,
+    } in &enrolled.rejected
+    {
+        text += &format!("\n  {}: {} ({detail})", plain(path), reason.name());
+    }
+    text
+}
+
+/// The gallery of those of whom a photo is left.
+fn learn(
+    collection: &Collection,
+    enrolled: &Enrolled,
+    embedder: &Embedder,
+) -> Result<Gallery, GalleryError> {
+    let entries = enrolled
+        .learned
+        .iter()
+        .map(|learned| Entry {
+            name: person_of(collection, learned.item).to_owned(),
+            source: collection.items[learned.item].name.clone(),
+            kind: Kind::Photo,
+            embedding: learned.embedding.clone(),
+        })
+        .collect();
+    Gallery::train(entries, people::contract(embedder))
+}
+
+fn try_out(
+    options: &Build,
+    val: &Collection,
+    gallery: &Gallery,
+    embedder: &mut Embedder,
+) -> Result<(Figures, Vec<Tried>)> {
+    warn_of_unenrolled(val, gallery);
+    let sources: Vec<_> = val.items.iter().map(|item| &item.source).collect();
+    let keep_crops = options.faces_output.is_some();
+    let tried = trial::recognise(&sources, gallery, embedder, &options.vision, keep_crops)?;
+    let known = trial::with_names(val, &tried);
+    let figures = Figures::of(&known, None, gallery.thresholds()[0]);
+    Ok((figures, tried))
+}
+
+/// Crops and names as the original scripts keep them.
+#[derive(Debug, Default)]
+struct Faces<'a> {
+    names: Vec<&'a str>,
+    crops: Vec<&'a [u8]>,
+}
+
+impl<'a> Faces<'a> {
+    fn new(faces: impl Iterator<Item = (&'a str, &'a Vec<u8>)>) -> Self {
+        let (names, crops) = faces.map(|(name, crop)| (name, crop.as_slice())).unzip();
+        Self { names, crops }
+    }
+
+    fn write<W: std::io::Write + std::io::Seek>(
+        &self,
+        npz: &mut NpzWriter<W>,
+        [crops, names]: [&str; 2],
+    ) -> std::io::Result<()> {
+        let shape = [self.crops.len(), INPUT_SIZE, INPUT_SIZE, 3];
+        npz.bytes(crops, &shape, self.crops.iter().copied())?;
+        npz.texts(names, &self.names)
+    }
+}
+
+fn report<'a>(
+    options: &Build,
+    train: &'a Collection,
+    enrolled: &'a Enrolled,
+    gallery: &Gallery,
+    val: Option<Figures>,
+    start: Instant,
+) -> Report<'a> {
+    let mut persons: BTreeMap<usize, PersonReport> = train
+        .people
+        .iter()
+        .enumerate()
+        .map(|(i, name)| {
+            let none = PersonReport {
+                name,
+                photos: 0,
+                used: 0,
+            };
+            (i, none)
+        })
+        .collect();
+    let mut count = |item: usize, used: usize| {
+        if let Some(person) = persons.get_mut(&train.items[item].person) {
+            person.photos += 1 - used;
+            person.used += used;
+        }
+    };
+    (0..train.items.len()).for_each(|item| count(item, 0));
+    enrolled.learned.iter().for_each(|l| count(l.item, 1));
+    Report {
+        output: shown(&options.output),
+        people: persons.into_values().collect(),
+        photos: PhotosReport {
+            found: train.items.len() + train.rejected.len(),
+            used: enrolled.learned.len(),
+            ignored: train.ignored,
+        },
+        threshold: gallery.thresholds()[0],
+        rejected: &enrolled.rejected,
+        val,
+        seconds: start.elapsed().as_secs_f64(),
+    }
+}
+
+/// The report for people.
+fn say(out: &mut Output, report: &Report) -> Result<()> {
+    let width = report.people.iter().map(|p| p.name.chars().count()).max();
+    let width = width.unwrap_or(0).clamp("person".len(), 40);
+    out.line(format_args!("{:width$}  photos  used", "person"))?;
+    for person in &report.people {
+        let note = match person.used {
+            0 => "  (not in the gallery)",
+            _ => "",
+        };
+        out.line(format_args!(
+            "{:width$}  {:6}  {:4}{note}",
+            plain(person.name),
+            person.photos,
+            person.used
+        ))?;
+    }
+    if !report.rejected.is_empty() {
+        out.line("\nrejected")?;
+        for Rejected {
+            path,
+            reason,
+            detail,
+        } in report.rejected
+        {
+            out.line(format_args!(
+                "  {}: {} ({})",
+                plain(path),
+                reason.name(),
+                plain(detail)
+            ))?;
+        }
+    }
+    if let Some(figures) = &report.val {
+        out.line("\ntried on the val photos")?;
+        say_figures(out, figures)?;
+    }
+    let enrolled = report.people.iter().filter(|p| p.used > 0).count();
+    out.line(format_args!(
+        "\n{}: {}, {} of {} used, threshold {:.3}, {:.1} s",
+        report.output,
+        counted(enrolled, "person"),
+        report.photos.used,
+        counted(report.photos.found, "photo"),
+        report.threshold,
+        report.seconds
+    ))?;
+    if enrolled == 1 {
+        output::warning(
+            "one person alone gives nothing to tell them apart from; with other people's photos \
+             in the dataset strangers are known better",
+        );
+    }
+    Ok(())
+}

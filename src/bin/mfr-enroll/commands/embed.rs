@@ -1,0 +1,108 @@
+//! `embed`: the embedding of every photo, for programs that do their own thing with it.
+
+use std::process::ExitCode;
+
+use anyhow::{Result, ensure};
+use gstmfr::detect::Face;
+use gstmfr::embed::crop_rgb8;
+use ndarray::{Array1, Array2};
+
+use crate::batch::Batch;
+use crate::dataset::{self, Listed, Source};
+use crate::finder::Finder;
+use crate::npz;
+use crate::options::{Embed, shown};
+use crate::output;
+use crate::photo::Photo;
+use crate::workers;
+
+/// What became of a photo: the face and its crop, nothing, or an error.
+type Outcome = Result<Option<(Face, Vec<u8>)>, String>;
+
+pub fn run(options: &Embed) -> Result<ExitCode> {
+    npz::check_writable(&options.output)?;
+    let mut embedder = options.vision.embedder()?;
+    let Listed { sources, failed } = dataset::photos(&options.inputs)?;
+    let mut failures = failed.len();
+    for (path, detail) in &failed {
+        output::error(&format!("{}: {detail}", path.display()));
+    }
+    let bar = output::progress("embedding", sources.len());
+    let mut batch = Batch::new(&mut embedder);
+    let mut faces: Vec<Option<Face>> = Vec::new();
+    workers::in_order(
+        &sources,
+        options.vision.jobs,
+        || Ok(Finder::new(&options.vision)?),
+        largest_face,
+        |index, outcome: Outcome| {
+            bar.inc(1);
+            let found = outcome.unwrap_or_else(|detail| {
+                failures += 1;
+                let path = sources[index].path().display();
+                bar.suspend(|| output::error(&format!("{path}: {detail}")));
+                None
+            });
+            faces.push(found.as_ref().map(|(face, _)| *face));
+            match found {
+                Some((_, crop)) => Ok(batch.push(crop)?),
+                None => Ok(()),
+            }
+        },
+    )?;
+    bar.finish_and_clear();
+    let embeddings = batch.finish()?;
+    write(options, &sources, &faces, &embeddings)?;
+    ensure!(
+        failures == 0,
+        "{} could not be read; the others are in {}",
+        output::counted(failures, "photo"),
+        options.output.display()
+    );
+    Ok(ExitCode::SUCCESS)
+}
+
+fn largest_face(finder: &mut Finder, source: &Source) -> Result<Outcome> {
+    let photo = match Photo::of(source) {
+        Ok(photo) => photo,
+        Err(error) => return Ok(Err(error.to_string())),
+    };
+    let view = photo.view()?;
+    let largest = finder
+        .find(&view)?
+        .into_iter()
+        .max_by(|a, b| a.rect.area().total_cmp(&b.rect.area()));
+    Ok(Ok(largest.map(|face| (face, crop_rgb8(&view, face.rect)))))
+}
+
+/// A row for each photo; NaN and zeros where there is no face.
+fn write(
+    options: &Embed,
+    sources: &[Source],
+    faces: &[Option<Face>],
+    embeddings: &Array2<f32>,
+) -> Result<()> {
+    let mut rows = Array2::from_elem((faces.len(), embeddings.ncols()), f32::NAN);
+    let mut boxes = Array2::zeros((faces.len(), 4));
+    let mut confidences = Array1::zeros(faces.len());
+    let mut embedded = embeddings.rows().into_iter();
+    for (i, face) in faces.iter().enumerate() {
+        if let Some(face) = face
+            && let Some(embedding) = embedded.next()
+        {
+            rows.row_mut(i).assign(&embedding);
+            let r = face.rect;
+            boxes
+                .row_mut(i)
+                .assign(&ndarray::arr1(&[r.x, r.y, r.width, r.height]));
+            confidences[i] = face.confidence;
+        }
+    }
+    let names: Vec<_> = sources.iter().map(|s| shown(s.path())).collect();
+    npz::write_file(&options.output, |npz| {
+        npz.numbers("embeddings", &rows)?;
+        npz.texts("sources", &names)?;
+        npz.numbers::<f32, _>("boxes", &boxes)?;
+        npz.numbers::<f32, _>("confidences", &confidences)
+    })
+}

@@ -1,0 +1,195 @@
+//! `identify`: the faces of photos, and who they are.
+
+use std::process::ExitCode;
+
+use anyhow::{Result, ensure};
+use gstmfr::detect::Face;
+use gstmfr::embed::{Embedder, crop_rgb8};
+use gstmfr::gallery::Gallery;
+use serde::Serialize;
+
+use crate::dataset::{self, Listed, Source};
+use crate::finder::Finder;
+use crate::options::{Identify, shown};
+use crate::output::{self, Output, plain};
+use crate::people::{self, Answer, Candidate};
+use crate::photo::Photo;
+use crate::workers;
+
+/// A photo that could be read: its size, its faces, and their crops if they are to be named.
+struct Seen {
+    width: usize,
+    height: usize,
+    faces: Vec<(Face, Option<Vec<u8>>)>,
+}
+
+/// One line of the output, with the promised names: pixels of the upright photo.
+#[derive(Debug, Serialize)]
+struct Line<'a> {
+    path: &'a str,
+    width: usize,
+    height: usize,
+    faces: Vec<FaceLine>,
+}
+
+#[derive(Debug, Serialize)]
+struct FaceLine {
+    x: f32,
+    y: f32,
+    w: f32,
+    h: f32,
+    confidence: f32,
+    landmarks: [[f32; 2]; 5],
+    #[serde(flatten)]
+    identity: Option<Identity>,
+}
+
+#[derive(Debug, Serialize)]
+struct Identity {
+    label: String,
+    similarity: f32,
+    confidence_identity: f32,
+    candidates: Vec<Candidate>,
+}
+
+pub fn run(options: &Identify) -> Result<ExitCode> {
+    let mut known = match &options.database {
+        Some(database) => {
+            let embedder = options.vision.embedder()?;
+            Some((people::open(database, &embedder)?, embedder))
+        }
+        None => None,
+    };
+    let Listed { sources, failed } = dataset::photos(&options.inputs)?;
+    let mut failures = failed.len();
+    for (path, detail) in &failed {
+        output::error(&format!("{}: {detail}", path.display()));
+    }
+    let crops = known.is_some();
+    let mut out = Output::stdout();
+    workers::in_order(
+        &sources,
+        options.vision.jobs,
+        || Ok(Finder::new(&options.vision)?),
+        |finder, source| look(finder, source, crops),
+        |index, seen| {
+            let path = shown(sources[index].path());
+            let seen = match seen {
+                Ok(seen) => seen,
+                Err(detail) => {
+                    failures += 1;
+                    output::error(&format!("{path}: {detail}"));
+                    return Ok(());
+                }
+            };
+            let line = Line {
+                path: &path,
+                width: seen.width,
+                height: seen.height,
+                faces: face_lines(seen.faces, known.as_mut())?,
+            };
+            if options.json {
+                out.line(serde_json::to_string(&line)?)?;
+            } else {
+                say(&mut out, &line)?;
+            }
+            Ok(())
+        },
+    )?;
+    out.finish()?;
+    ensure!(
+        failures == 0,
+        "{} of {} could not be read",
+        failures,
+        output::counted(sources.len() + failed.len(), "photo")
+    );
+    Ok(ExitCode::SUCCESS)
+}
+
+fn look(finder: &mut Finder, source: &Source, crops: bool) -> Result<Result<Seen, String>> {
+    let photo = match Photo::of(source) {
+        Ok(photo) => photo,
+        Err(error) => return Ok(Err(error.to_string())),
+    };
+    let view = photo.view()?;
+    let faces = finder
+        .find(&view)?
+        .into_iter()
+        .map(|face| (face, crops.then(|| crop_rgb8(&view, face.rect))))
+        .collect();
+    Ok(Ok(Seen {
+        width: photo.width,
+        height: photo.height,
+        faces,
+    }))
+}
+
+fn face_lines(
+    faces: Vec<(Face, Option<Vec<u8>>)>,
+    known: Option<&mut (Gallery, Embedder)>,
+) -> Result<Vec<FaceLine>> {
+    let crops: Vec<&[u8]> = faces
+        .iter()
+        .filter_map(|(_, crop)| crop.as_deref())
+        .collect();
+    let mut identities = match known {
+        Some((gallery, embedder)) => {
+            let embeddings = embedder.embed_crops(&crops)?;
+            people::in_one_photo(gallery, embeddings.view())
+        }
+        None => Vec::new(),
+    }
+    .into_iter();
+    Ok(faces
+        .iter()
+        .map(|(face, _)| FaceLine {
+            x: face.rect.x,
+            y: face.rect.y,
+            w: face.rect.width,
+            h: face.rect.height,
+            confidence: face.confidence,
+            landmarks: face.landmarks.0.map(|p| [p.x, p.y]),
+            identity: identities.next().map(identity),
+        })
+        .collect())
+}
+
+fn identity(answer: Answer) -> Identity {
+    Identity {
+        label: answer.label().to_owned(),
+        similarity: answer.similarity,
+        confidence_identity: answer.confidence,
+        candidates: answer.candidates,
+    }
+}
+
+/// The line for people.
+fn say(out: &mut Output, line: &Line) -> Result<()> {
+    let path = plain(line.path);
+    if line.faces.is_empty() {
+        out.line(format_args!("{path}: no face"))?;
+    }
+    for face in &line.faces {
+        let place = format!("{:.0}×{:.0} at {:.0},{:.0}", face.w, face.h, face.x, face.y);
+        match &face.identity {
+            None => out.line(format_args!(
+                "{path}: face {place}, confidence {:.2}",
+                face.confidence
+            ))?,
+            Some(who) => {
+                let near = match who.candidates.first() {
+                    Some(first) if first.label != who.label => {
+                        format!(", most like {}", plain(&first.label))
+                    }
+                    _ => String::new(),
+                };
+                out.line(format_args!(
+                    "{path}: {} (similarity {:.3}{near}) {place}",
+                    plain(&who.label),
+                    who.similarity,
+                ))?;
+            }
+        }
+    }
+    Ok(())
+}

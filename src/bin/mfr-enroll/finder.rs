@@ -1,0 +1,105 @@
+//! The faces of a photo.
+
+use gstmfr::detect::{Detector, Face, Params};
+use gstmfr::geometry::{Landmarks, Point, Rect};
+use gstmfr::image::ImageView;
+use gstmfr::resize::{Border, Filter, Resize, Resizer};
+use gstmfr::runtime::RuntimeError;
+
+use crate::options::{MinFace, Vision};
+
+/// Width and height of the second look in those of the photo: black all round. It finds faces in 8
+/// of the 13 tight gallery crops of RMFRD in which the first look finds none, and in 24 of 60 masked
+/// ones; 1.5 to 2.2 do about the same.
+const PADDING: f32 = 1.8;
+/// Longer side of the second look in pixels; the face it is for fills most of the photo.
+const PADDED_SIDE: f32 = 480.0;
+/// Smallest face of the second look, in shorter sides of the photo.
+const PADDED_MIN_FACE: f32 = 0.3;
+
+/// Finds faces; one for each worker.
+#[derive(Debug)]
+pub struct Finder {
+    detector: Detector,
+    min_face: MinFace,
+    params: Params,
+    resizer: Resizer,
+    padded: Vec<u8>,
+}
+
+impl Finder {
+    pub fn new(vision: &Vision) -> Result<Self, RuntimeError> {
+        Ok(Self {
+            detector: vision.detector()?,
+            min_face: vision.min_face,
+            params: vision.params.clone(),
+            resizer: Resizer::default(),
+            padded: Vec::new(),
+        })
+    }
+
+    /// The faces of a photo, surest first, in its pixels. Where there is none, the photo is looked
+    /// at again with a border round it: MTCNN misses faces that fill the picture to its edges.
+    pub fn find(&mut self, view: &ImageView) -> Result<Vec<Face>, RuntimeError> {
+        self.params.min_face_size = self.min_face.pixels(view.width(), view.height());
+        let faces = self.detector.detect(view, &self.params)?;
+        if faces.is_empty() && self.params.regions.is_empty() {
+            return self.find_padded(view);
+        }
+        Ok(faces)
+    }
+
+    fn find_padded(&mut self, view: &ImageView) -> Result<Vec<Face>, RuntimeError> {
+        let photo = Rect::new(0.0, 0.0, view.width() as f32, view.height() as f32);
+        let source = photo.scaled(PADDING);
+        // Never enlarged: nothing would come of it.
+        let scale = (PADDED_SIDE / source.width.max(source.height)).min(1.0);
+        let (width, height) = (
+            (source.width * scale).round().max(1.0) as usize,
+            (source.height * scale).round().max(1.0) as usize,
+        );
+        let shorter = photo.width.min(photo.height);
+        let min_face = (shorter * PADDED_MIN_FACE).max(self.params.min_face_size as f32);
+        let resize = Resize {
+            source,
+            width,
+            height,
+            filter: Filter::Area,
+            border: Border::Black,
+        };
+        self.resizer.rgb8(view, &resize, &mut self.padded);
+        let Ok(padded) = ImageView::rgb(&self.padded, width, height) else {
+            return Ok(Vec::new());
+        };
+        let params = Params {
+            min_face_size: (min_face * scale) as u32,
+            ..self.params.clone()
+        };
+        // Rounding makes the two scales differ by a hair.
+        let (scale_x, scale_y) = (source.width / width as f32, source.height / height as f32);
+        let back = |p: Point| Point {
+            x: p.x * scale_x + source.x,
+            y: p.y * scale_y + source.y,
+        };
+        let faces = self.detector.detect(&padded, &params)?;
+        Ok(faces
+            .into_iter()
+            .map(|face| {
+                let corner = back(Point {
+                    x: face.rect.x,
+                    y: face.rect.y,
+                });
+                Face {
+                    rect: Rect::new(
+                        corner.x,
+                        corner.y,
+                        face.rect.width * scale_x,
+                        face.rect.height * scale_y,
+                    ),
+                    confidence: face.confidence,
+                    landmarks: Landmarks(face.landmarks.0.map(back)),
+                }
+            })
+            .collect())
+    }
+}

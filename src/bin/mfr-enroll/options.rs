@@ -1,0 +1,143 @@
+//! What the program is asked to do, checked and typed. Commands see these, never the arguments.
+
+use std::path::{Path, PathBuf};
+
+use gstmfr::detect::{Detector, Params};
+use gstmfr::embed::Embedder;
+use gstmfr::runtime::{RuntimeError, SessionOptions};
+
+/// One run of the program.
+#[derive(Debug)]
+pub enum Command {
+    Build(Build),
+    List(List),
+    Identify(Identify),
+    Embed(Embed),
+    Evaluate(Evaluate),
+}
+
+/// Makes a gallery of a dataset.
+#[derive(Debug)]
+pub struct Build {
+    pub dataset: PathBuf,
+    pub output: PathBuf,
+    pub val: Option<PathBuf>,
+    pub faces_output: Option<PathBuf>,
+    pub strict: bool,
+    pub json: bool,
+    pub vision: Vision,
+}
+
+/// Lists the people of a gallery.
+#[derive(Debug)]
+pub struct List {
+    pub database: PathBuf,
+    pub json: bool,
+}
+
+/// Finds faces in photos and names them.
+#[derive(Debug)]
+pub struct Identify {
+    pub inputs: Vec<PathBuf>,
+    pub database: Option<PathBuf>,
+    pub json: bool,
+    pub vision: Vision,
+}
+
+/// Writes the embeddings of photos.
+#[derive(Debug)]
+pub struct Embed {
+    pub inputs: Vec<PathBuf>,
+    pub output: PathBuf,
+    pub vision: Vision,
+}
+
+/// Measures a gallery on photos of known and unknown people.
+#[derive(Debug)]
+pub struct Evaluate {
+    pub database: PathBuf,
+    pub probes: PathBuf,
+    pub unknown: Option<PathBuf>,
+    pub json: bool,
+    pub vision: Vision,
+}
+
+/// How small a face is looked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MinFace {
+    /// Pixels, whatever the size of the photo.
+    Pixels(u32),
+    /// The larger of [`ENROLMENT_MIN_FACE`] and a fiftieth of the photo's longer side: the person
+    /// that a photo is kept for is larger than that, and large photos cost a tenth of the time and
+    /// memory.
+    Relative,
+}
+
+/// Smallest face in pixels looked for in photos of known people: half of what mfrdetect looks for,
+/// so that a face of a photo 160 pixels wide is found with room to spare.
+pub const ENROLMENT_MIN_FACE: u32 = 20;
+
+/// Part of the photo's longer side below which [`MinFace::Relative`] does not look.
+const RELATIVE_MIN_FACE: f32 = 0.02;
+
+impl MinFace {
+    /// Pixels for a photo of this size.
+    pub fn pixels(self, width: usize, height: usize) -> u32 {
+        match self {
+            Self::Pixels(pixels) => pixels,
+            Self::Relative => {
+                ENROLMENT_MIN_FACE.max((width.max(height) as f32 * RELATIVE_MIN_FACE) as u32)
+            }
+        }
+    }
+}
+
+/// Detection and embedding: which networks, where they run, and what they look for.
+#[derive(Debug, Clone)]
+pub struct Vision {
+    pub min_face: MinFace,
+    /// `min_face_size` of these is left to `min_face`.
+    pub params: Params,
+    /// Folder of the detector's networks; those built in if none.
+    pub model_path: Option<PathBuf>,
+    /// FaceNet; the installed one if none.
+    pub model: Option<PathBuf>,
+    pub session: SessionOptions,
+    /// Photos that are worked on at once.
+    pub jobs: usize,
+}
+
+impl Vision {
+    /// A detector for one of several workers: it runs on one thread of its own.
+    pub fn detector(&self) -> Result<Detector, RuntimeError> {
+        let options = SessionOptions {
+            threads: 1,
+            ..self.session.clone()
+        };
+        match &self.model_path {
+            Some(folder) => Detector::from_folder(folder, &options),
+            None => Detector::built_in(&options),
+        }
+    }
+
+    /// The one embedder of a run, on as many threads as there are workers unless told otherwise.
+    pub fn embedder(&self) -> Result<Embedder, RuntimeError> {
+        let mut options = self.session.clone();
+        if options.threads == 0 {
+            options.threads = self.jobs;
+        }
+        Embedder::from_file(&self.model_file()?, &options, 0)
+    }
+
+    fn model_file(&self) -> Result<PathBuf, RuntimeError> {
+        match &self.model {
+            Some(path) => Ok(path.clone()),
+            None => Embedder::default_model(),
+        }
+    }
+}
+
+/// A path as a person reads it.
+pub fn shown(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
+}

@@ -1,0 +1,146 @@
+//! The gallery with names instead of numbers, and what goes into a new one.
+
+use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use gstmfr::detect;
+use gstmfr::embed::{Embedder, PREPROCESSING};
+use gstmfr::gallery::{Contract, FORMAT, Gallery, GalleryError, Identification};
+use ndarray::ArrayView2;
+use serde::Serialize;
+
+use crate::dataset::UNKNOWN;
+
+/// A person a face may belong to.
+#[derive(Debug, Clone, Serialize)]
+pub struct Candidate {
+    pub label: String,
+    pub similarity: f32,
+}
+
+/// Who a face is.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// `None` for a stranger.
+    pub name: Option<String>,
+    /// Of the person named, or of the first candidate.
+    pub similarity: f32,
+    /// Probability that the answer is right.
+    pub confidence: f32,
+    /// Best first; also of a stranger.
+    pub candidates: Vec<Candidate>,
+}
+
+impl Answer {
+    fn of(gallery: &Gallery, found: &Identification) -> Self {
+        let name = |label: usize| gallery.names()[label].clone();
+        Self {
+            name: found.label.map(name),
+            similarity: found.similarity,
+            confidence: found.confidence,
+            candidates: found
+                .candidates
+                .iter()
+                .map(|candidate| Candidate {
+                    label: name(candidate.label),
+                    similarity: candidate.similarity,
+                })
+                .collect(),
+        }
+    }
+
+    /// The name, or the word for strangers.
+    pub fn label(&self) -> &str {
+        self.name.as_deref().unwrap_or(UNKNOWN)
+    }
+}
+
+/// Reads a gallery that is to be used with this network.
+pub fn open(path: &Path, embedder: &Embedder) -> Result<Gallery, GalleryError> {
+    let gallery = Gallery::load(path)?;
+    gallery
+        .check_model(embedder.model_sha256(), embedder.dim())
+        .map_err(|error| error.at(path))?;
+    Ok(gallery)
+}
+
+/// Who the faces of one photo are; nobody is in it twice.
+pub fn in_one_photo(gallery: &Gallery, embeddings: ArrayView2<f32>) -> Vec<Answer> {
+    let found = gallery.identify_frame(embeddings, None);
+    found.iter().map(|f| Answer::of(gallery, f)).collect()
+}
+
+/// Who faces are of which each comes from a photo of its own.
+pub fn each_by_itself(gallery: &Gallery, embeddings: ArrayView2<f32>) -> Vec<Answer> {
+    embeddings
+        .rows()
+        .into_iter()
+        .map(|row| Answer::of(gallery, &gallery.identify(row, None)))
+        .collect()
+}
+
+/// What the embeddings of this run are made with.
+pub fn contract(embedder: &Embedder) -> Contract {
+    Contract {
+        format: FORMAT.to_owned(),
+        model_sha256: embedder.model_sha256().to_owned(),
+        embedding_dim: embedder.dim(),
+        preprocessing: PREPROCESSING.to_owned(),
+        detector: detect::NAME.to_owned(),
+        created: rfc3339(now()),
+        tool_version: concat!("mfr-enroll ", env!("CARGO_PKG_VERSION")).to_owned(),
+    }
+}
+
+/// Since 1970. Where builds are to be repeatable, SOURCE_DATE_EPOCH says what time it is.
+fn now() -> Duration {
+    let given = std::env::var("SOURCE_DATE_EPOCH")
+        .ok()
+        .and_then(|seconds| seconds.parse().ok());
+    match given {
+        Some(seconds) => Duration::from_secs(seconds),
+        None => SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default(),
+    }
+}
+
+/// Date and time in UTC.
+fn rfc3339(since_1970: Duration) -> String {
+    let seconds = since_1970.as_secs();
+    let (days, second) = (seconds / 86_400, seconds % 86_400);
+    let (year, month, day) = date(days);
+    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+}
+
+/// Year, month and day of the Gregorian calendar, so many days after 1970-01-01. Years begin in
+/// March here, so that the day that leap years add is the last (Howard Hinnant, "chrono-compatible
+/// low-level date algorithms").
+fn date(days: u64) -> (u64, u64, u64) {
+    // 719,468 days from 0000-03-01 to 1970-01-01; 146,097 in 400 years.
+    let days = days + 719_468;
+    let (era, day) = (days / 146_097, days % 146_097);
+    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let day = day - (153 * month + 2) / 5 + 1;
+    let month = if month < 10 { month + 3 } else { month - 9 };
+    (era * 400 + year + u64::from(month <= 2), month, day)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_are_those_of_the_calendar() {
+        let written = |seconds| rfc3339(Duration::from_secs(seconds));
+        assert_eq!(written(0), "1970-01-01T00:00:00Z");
+        // date -u -d @…
+        assert_eq!(written(951_782_399), "2000-02-28T23:59:59Z");
+        assert_eq!(written(951_782_400), "2000-02-29T00:00:00Z");
+        assert_eq!(written(4_107_542_400), "2100-03-01T00:00:00Z");
+        assert_eq!(written(1_700_000_000), "2023-11-14T22:13:20Z");
+    }
+}

@@ -1,0 +1,347 @@
+//! Photos from files: whatever the name says, the content decides; always upright 8-bit RGB.
+
+use std::fs::File;
+use std::io::{self, Cursor, Read};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+
+use gstmfr::image::{ImageError, ImageView};
+use image::{DynamicImage, ImageDecoder, ImageReader, Limits};
+use sha2::{Digest, Sha256};
+use thiserror::Error;
+
+use crate::dataset::Source;
+
+/// Larger than any camera's photo: 100 megapixels.
+const MAX_PIXELS: u64 = 100_000_000;
+/// Memory that a decoder may take: 100 megapixels with four 16-bit channels, and a fifth more.
+const MAX_DECODER_MEMORY: u64 = 960_000_000;
+/// Files beyond this are not photos; nothing larger is read into memory.
+const MAX_FILE_SIZE: u64 = 512 << 20;
+
+/// Why a file is not a photo that can be used.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum PhotoError {
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    #[error("not a regular file")]
+    NotAFile,
+    #[error("the file is empty")]
+    Empty,
+    #[error("the file has {0} MB, more than any photo")]
+    FileTooLarge(u64),
+    #[error("{found}; expected a JPEG, PNG, WebP, BMP or GIF image")]
+    Format { found: String },
+    #[error("{width}×{height} pixels are too many: at most {} megapixels", MAX_PIXELS / 1_000_000)]
+    TooManyPixels { width: u32, height: u32 },
+    #[error("the image is damaged: {0}")]
+    Damaged(String),
+    #[error(
+        "videos need the GStreamer part of this program, which this build lacks; take photos out of it"
+    )]
+    Video,
+}
+
+/// A decoded photo.
+#[derive(Debug)]
+pub struct Photo {
+    pixels: Vec<u8>,
+    pub width: usize,
+    pub height: usize,
+    /// SHA-256 of the file: the same photo under another name has the same.
+    pub sha256: [u8; 32],
+}
+
+impl Photo {
+    /// Reads a file.
+    pub fn load(path: &Path) -> Result<Self, PhotoError> {
+        // Before it is opened: opening a pipe would wait for a writer for ever.
+        if !std::fs::metadata(path)?.is_file() {
+            return Err(PhotoError::NotAFile);
+        }
+        Self::read(File::open(path)?)
+    }
+
+    /// Reads what a source stands for.
+    pub fn of(source: &Source) -> Result<Self, PhotoError> {
+        match source {
+            Source::Photo(path) => Self::load(path),
+            Source::Video(_) => Err(PhotoError::Video),
+        }
+    }
+
+    /// Reads the bytes of an image file.
+    pub fn read(reader: impl Read) -> Result<Self, PhotoError> {
+        let mut bytes = Vec::new();
+        reader.take(MAX_FILE_SIZE + 1).read_to_end(&mut bytes)?;
+        if bytes.len() as u64 > MAX_FILE_SIZE {
+            return Err(PhotoError::FileTooLarge(MAX_FILE_SIZE >> 20));
+        }
+        // Decoders of other people meet files of other people here: a panic of theirs costs the
+        // photo, not the run.
+        let image = catch_unwind(AssertUnwindSafe(|| decode(&bytes)))
+            .unwrap_or_else(|_| Err(PhotoError::Damaged("its decoder gave up".to_owned())))?;
+        let sha256 = Sha256::digest(&bytes).into();
+        Ok(Self {
+            width: image.width() as usize,
+            height: image.height() as usize,
+            pixels: rgb8(image),
+            sha256,
+        })
+    }
+
+    /// The pixels, for detection.
+    pub fn view(&self) -> Result<ImageView<'_>, ImageError> {
+        ImageView::rgb(&self.pixels, self.width, self.height)
+    }
+}
+
+fn decode(bytes: &[u8]) -> Result<DynamicImage, PhotoError> {
+    if bytes.is_empty() {
+        return Err(PhotoError::Empty);
+    }
+    let reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format()?;
+    if reader.format().is_none() {
+        return Err(PhotoError::Format {
+            found: kind(bytes).to_owned(),
+        });
+    }
+    let mut decoder = reader.into_decoder().map_err(damaged)?;
+    let (width, height) = decoder.dimensions();
+    if u64::from(width) * u64::from(height) > MAX_PIXELS {
+        return Err(PhotoError::TooManyPixels { width, height });
+    }
+    let mut limits = Limits::default();
+    limits.max_alloc = Some(MAX_DECODER_MEMORY);
+    decoder.set_limits(limits).map_err(damaged)?;
+    let is_cut = bytes.starts_with(&JPEG_START) && !has_jpeg_end(bytes);
+    if is_cut {
+        return Err(PhotoError::Damaged("the file ends too early".to_owned()));
+    }
+    let orientation = decoder.orientation().map_err(damaged)?;
+    let mut image = DynamicImage::from_decoder(decoder).map_err(damaged)?;
+    image.apply_orientation(orientation);
+    Ok(image)
+}
+
+fn damaged(error: image::ImageError) -> PhotoError {
+    match error {
+        image::ImageError::Unsupported(e) => PhotoError::Format {
+            found: e.to_string(),
+        },
+        error => PhotoError::Damaged(error.to_string()),
+    }
+}
+
+/// What a file that is no image we read seems to be.
+fn kind(bytes: &[u8]) -> &'static str {
+    let brand = bytes.get(4..12).unwrap_or_default();
+    match brand {
+        b"ftypheic" | b"ftypheix" | b"ftypmif1" | b"ftypmsf1" => {
+            return "HEIC photos are not supported";
+        }
+        b"ftypavif" => return "AVIF photos are not supported",
+        _ => {}
+    }
+    if bytes.starts_with(b"II*\0") || bytes.starts_with(b"MM\0*") {
+        "TIFF images are not supported"
+    } else if std::str::from_utf8(bytes).is_ok() {
+        "the file is text"
+    } else {
+        "the content is not that of an image"
+    }
+}
+
+const JPEG_START: [u8; 2] = [0xff, 0xd8];
+
+/// Whether a JPEG file goes on to its end. A decoder fills what is missing with grey and says
+/// nothing, and half a face would poison a gallery.
+fn has_jpeg_end(bytes: &[u8]) -> bool {
+    let mut at = JPEG_START.len();
+    while let Some(rest) = bytes.get(at..) {
+        // The next marker: 0xff and neither 0 (a stuffed byte of pixel data), a restart marker nor
+        // another 0xff (filling).
+        let Some(found) = rest.windows(2).position(|w| {
+            w[0] == 0xff && !matches!(w[1], 0 | 0xff) && !(0xd0..=0xd7).contains(&w[1])
+        }) else {
+            return false;
+        };
+        if rest[found + 1] == 0xd9 {
+            return true;
+        }
+        // Every other marker comes with the length of its segment, thumbnails being inside one.
+        let Some(&[high, low]) = rest.get(found + 2..found + 4) else {
+            return false;
+        };
+        at += found + 2 + usize::from(u16::from_be_bytes([high, low]));
+    }
+    false
+}
+
+/// Packed 8-bit RGB; where a picture is transparent it is black, as outside the picture.
+fn rgb8(image: DynamicImage) -> Vec<u8> {
+    if !image.color().has_alpha() {
+        return image.into_rgb8().into_raw();
+    }
+    let rgba = image.into_rgba8();
+    let mut rgb = Vec::with_capacity(rgba.len() / 4 * 3);
+    for &[r, g, b, alpha] in rgba.as_raw().as_chunks::<4>().0 {
+        let over_black = |v: u8| ((u16::from(v) * u16::from(alpha) + 127) / 255) as u8;
+        rgb.extend([r, g, b].map(over_black));
+    }
+    rgb
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use image::{ImageBuffer, ImageFormat, Luma, LumaA, Rgb, Rgba};
+
+    fn encoded(image: impl Into<DynamicImage>, format: ImageFormat) -> Vec<u8> {
+        let mut bytes = Cursor::new(Vec::new());
+        image.into().write_to(&mut bytes, format).unwrap();
+        bytes.into_inner()
+    }
+
+    fn pixels(bytes: &[u8]) -> (usize, usize, Vec<u8>) {
+        let photo = Photo::read(bytes).unwrap();
+        assert_eq!(photo.view().unwrap().width(), photo.width);
+        (photo.width, photo.height, photo.pixels)
+    }
+
+    fn error(bytes: &[u8]) -> String {
+        Photo::read(bytes).unwrap_err().to_string()
+    }
+
+    /// Two columns, red and blue, in blocks large enough to survive JPEG.
+    fn two_colours() -> DynamicImage {
+        ImageBuffer::from_fn(64, 32, |x, _| {
+            Rgb(if x < 32 { [200u8, 0, 0] } else { [0, 0, 200] })
+        })
+        .into()
+    }
+
+    /// An Exif segment that says nothing but the orientation.
+    fn with_orientation(jpeg: &[u8], orientation: u8) -> Vec<u8> {
+        let exif = [
+            b"\xff\xe1\x00\x22Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0".as_slice(),
+            &[orientation],
+            b"\0\0\0\0\0\0",
+        ]
+        .concat();
+        [&jpeg[..2], &exif, &jpeg[2..]].concat()
+    }
+
+    #[test]
+    fn photos_are_turned_upright() {
+        let jpeg = encoded(two_colours(), ImageFormat::Jpeg);
+        assert_eq!(pixels(&jpeg).0, 64);
+        // 6: the top of the scene is the right side of the stored picture. Red, stored on the left,
+        // is then above.
+        let (width, height, upright) = pixels(&with_orientation(&jpeg, 6));
+        assert_eq!((width, height), (32, 64));
+        assert!(upright[0] > 150 && upright[2] < 50, "{:?}", &upright[..3]);
+        // 8: the other way round, red below.
+        let (_, _, upright) = pixels(&with_orientation(&jpeg, 8));
+        assert!(upright[0] < 50 && upright[2] > 150, "{:?}", &upright[..3]);
+    }
+
+    #[test]
+    fn sixteen_bits_and_grey_become_eight_bits_rgb() {
+        let deep = ImageBuffer::from_pixel(1, 1, Rgb([0xffffu16, 0x8080, 0]));
+        assert_eq!(
+            pixels(&encoded(deep, ImageFormat::Png)).2,
+            [0xff, 0x80, 0x00]
+        );
+        let grey = ImageBuffer::from_pixel(1, 1, Luma([77u8]));
+        assert_eq!(pixels(&encoded(grey, ImageFormat::Png)).2, [77; 3]);
+    }
+
+    #[test]
+    fn transparent_is_black() {
+        let image = ImageBuffer::from_pixel(1, 1, Rgba([200u8, 100, 50, 0]));
+        assert_eq!(pixels(&encoded(image, ImageFormat::Png)).2, [0, 0, 0]);
+        let image = ImageBuffer::from_pixel(1, 1, LumaA([200u8, 255]));
+        assert_eq!(pixels(&encoded(image, ImageFormat::Png)).2, [200; 3]);
+    }
+
+    #[test]
+    fn cmyk_is_converted() {
+        // 16×16, cyan 100 % and nothing else, as Pillow writes it (Adobe's inverted CMYK).
+        let (width, height, rgb) = pixels(include_bytes!("testdata/cyan-cmyk.jpg"));
+        assert_eq!((width, height), (16, 16));
+        assert!(
+            rgb[0] < 10 && rgb[1] > 245 && rgb[2] > 245,
+            "{:?}",
+            &rgb[..3]
+        );
+    }
+
+    #[test]
+    fn the_first_picture_of_an_animation_counts() {
+        let frames = [[255u8, 0, 0, 255], [0, 0, 255, 255]]
+            .map(|c| image::Frame::new(ImageBuffer::from_pixel(4, 4, Rgba(c))));
+        let mut gif = Vec::new();
+        image::codecs::gif::GifEncoder::new(&mut gif)
+            .encode_frames(frames)
+            .unwrap();
+        assert_eq!(pixels(&gif).2[..3], [255, 0, 0]);
+        // Two frames, red and blue, lossless, as Pillow writes them.
+        let (_, _, rgb) = pixels(include_bytes!("testdata/red-blue.webp"));
+        assert_eq!(rgb[..3], [255, 0, 0]);
+    }
+
+    #[test]
+    fn what_is_not_a_photo_is_called_by_its_name() {
+        assert_eq!(error(b""), "the file is empty");
+        assert_eq!(
+            error(b"Dear Ana, the photos are in the other folder."),
+            "the file is text; expected a JPEG, PNG, WebP, BMP or GIF image"
+        );
+        assert!(error(b"\0\0\0\x18ftypheic\0\0").starts_with("HEIC photos are not supported"));
+        assert!(error(&[0x93; 100]).starts_with("the content is not that of an image"));
+    }
+
+    #[test]
+    fn a_cut_file_is_damaged() {
+        let jpeg = encoded(two_colours(), ImageFormat::Jpeg);
+        assert!(error(&jpeg[..jpeg.len() - 10]).contains("ends too early"));
+        assert!(error(&jpeg[..30]).contains("damaged"));
+        let png = encoded(two_colours(), ImageFormat::Png);
+        assert!(error(&png[..png.len() / 2]).contains("damaged"));
+        // Whatever follows the end, as in photos with a film clip, is none of our business.
+        let with_more = [&jpeg[..], &[0xff, 0xda, 1, 2, 3]].concat();
+        assert_eq!(pixels(&with_more).0, 64);
+    }
+
+    #[test]
+    fn no_file_cut_or_changed_anywhere_panics() {
+        for format in [ImageFormat::Jpeg, ImageFormat::Png, ImageFormat::Bmp] {
+            let bytes = encoded(two_colours(), format);
+            for i in 0..bytes.len().min(700) {
+                let _ = Photo::read(&bytes[..i]);
+                let mut changed = bytes.clone();
+                changed[i] ^= 0xff;
+                let _ = Photo::read(&changed[..]);
+            }
+        }
+    }
+
+    #[test]
+    fn a_picture_of_too_many_pixels_is_refused_before_it_is_decoded() {
+        // The header of a BMP of 60,000×60,000 pixels; nothing follows.
+        let mut bmp = vec![0u8; 54];
+        bmp[..2].copy_from_slice(b"BM");
+        bmp[10] = 54;
+        bmp[14] = 40;
+        bmp[18..22].copy_from_slice(&60_000u32.to_le_bytes());
+        bmp[22..26].copy_from_slice(&60_000u32.to_le_bytes());
+        bmp[26] = 1;
+        bmp[28] = 24;
+        assert_eq!(
+            error(&bmp),
+            "60000×60000 pixels are too many: at most 100 megapixels"
+        );
+    }
+}

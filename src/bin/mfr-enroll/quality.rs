@@ -1,0 +1,239 @@
+//! Whether a photo is good enough to learn a face from.
+
+use gstmfr::detect::Face;
+use gstmfr::embed::INPUT_SIZE;
+use serde::Serialize;
+
+/// Why a file is not used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reason {
+    NoFace,
+    SeveralFaces,
+    TooSmall,
+    Blurred,
+    TooDark,
+    TooBright,
+    Unreadable,
+    Duplicate,
+}
+
+impl Reason {
+    /// The name in reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::NoFace => "no_face",
+            Self::SeveralFaces => "several_faces",
+            Self::TooSmall => "too_small",
+            Self::Blurred => "blurred",
+            Self::TooDark => "too_dark",
+            Self::TooBright => "too_bright",
+            Self::Unreadable => "unreadable",
+            Self::Duplicate => "duplicate",
+        }
+    }
+}
+
+/// A file that is not used, for the report.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Rejected {
+    pub path: String,
+    pub reason: Reason,
+    pub detail: String,
+}
+
+/// A reason and what was found, for a file that the caller knows.
+pub type Refusal = (Reason, String);
+
+// The limits are where recognition breaks down, measured on 182 photos of LFW against the class
+// means of 150 people; bare, rank-1 is .995. The 3,515 photos of LFW, CelebA and RMFRD at hand are
+// within the limits of light and focus, save two blurred ones.
+
+/// Shorter side of the smallest face in pixels: crops of 24 pixels a face give .995, of 18 .91, of
+/// 15 .75.
+const MIN_SIDE: f32 = 24.0;
+
+/// Mean luma of the face, 0…255. Darkened to 19: .978, to 13: .45. Overexposed to 212: .93, to
+/// 235: .70.
+const MIN_LUMA: f32 = 20.0;
+const MAX_LUMA: f32 = 225.0;
+
+/// Least [`Measures::sharpness`]. Blurred to .066: .989, to .034: .90, to .020: .50.
+const MIN_SHARPNESS: f32 = 0.04;
+
+/// The face's part of a crop that is 1.32 faces wide.
+const FACE_SIDE: usize = 120;
+/// Pixels of the crop, each way, that are averaged before sharpness is measured: 40 blocks over the
+/// face, so that a small face is not taken for a blurred one.
+const BLOCK: usize = 3;
+const BLOCKS: usize = FACE_SIDE / BLOCK;
+
+/// What can be measured on the crop of a face.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Measures {
+    /// Mean luma of the face, 0…255.
+    pub luma: f32,
+    /// Variance of the Laplacian over that of the luma, both at 40×40 pixels a face: contrast and
+    /// light cancel out.
+    pub sharpness: f32,
+}
+
+impl Measures {
+    /// Of a crop as `embed::crop_rgb8` gives it.
+    pub fn of(crop: &[u8]) -> Self {
+        let blocks = blocks(crop);
+        let at = |x: usize, y: usize| blocks[y * BLOCKS + x];
+        let laplacian: Vec<f32> = (1..BLOCKS - 1)
+            .flat_map(|y| (1..BLOCKS - 1).map(move |x| (x, y)))
+            .map(|(x, y)| {
+                at(x - 1, y) + at(x + 1, y) + at(x, y - 1) + at(x, y + 1) - 4.0 * at(x, y)
+            })
+            .collect();
+        let (luma, contrast) = mean_and_variance(&blocks);
+        let (_, detail) = mean_and_variance(&laplacian);
+        // A plain surface is neither sharp nor blurred; it must not divide by zero.
+        Self {
+            luma,
+            sharpness: detail / contrast.max(1.0),
+        }
+    }
+}
+
+/// Luma of the middle of a crop in blocks, row by row.
+fn blocks(crop: &[u8]) -> Vec<f32> {
+    let first = (INPUT_SIZE - FACE_SIDE) / 2;
+    let mut sums = vec![0u32; BLOCKS * BLOCKS];
+    for y in 0..FACE_SIDE {
+        let row = &crop[((first + y) * INPUT_SIZE + first) * 3..][..FACE_SIDE * 3];
+        for (x, &[r, g, b]) in row.as_chunks::<3>().0.iter().enumerate() {
+            // BT.601, in thousandths.
+            let luma = 299 * u32::from(r) + 587 * u32::from(g) + 114 * u32::from(b);
+            sums[y / BLOCK * BLOCKS + x / BLOCK] += luma;
+        }
+    }
+    let scale = 1.0 / (1000 * BLOCK * BLOCK) as f32;
+    sums.into_iter().map(|sum| sum as f32 * scale).collect()
+}
+
+fn mean_and_variance(values: &[f32]) -> (f32, f32) {
+    let count = values.len() as f32;
+    let mean = values.iter().sum::<f32>() / count;
+    let variance = values.iter().map(|v| (v - mean).powi(2)).sum::<f32>() / count;
+    (mean, variance)
+}
+
+/// Refuses a face that is too small, too dark, too bright or blurred.
+pub fn check(face: &Face, crop: &[u8]) -> Result<(), Refusal> {
+    let side = face.rect.width.min(face.rect.height);
+    let Measures { luma, sharpness } = Measures::of(crop);
+    if side < MIN_SIDE {
+        let detail = format!("the face is {side:.0} pixels wide, {MIN_SIDE} are needed");
+        Err((Reason::TooSmall, detail))
+    } else if luma < MIN_LUMA {
+        let detail =
+            format!("the face has a brightness of {luma:.0}, {MIN_LUMA} to {MAX_LUMA} is usable");
+        Err((Reason::TooDark, detail))
+    } else if luma > MAX_LUMA {
+        let detail =
+            format!("the face has a brightness of {luma:.0}, {MIN_LUMA} to {MAX_LUMA} is usable");
+        Err((Reason::TooBright, detail))
+    } else if sharpness < MIN_SHARPNESS {
+        let detail =
+            format!("the face has a sharpness of {sharpness:.3}, {MIN_SHARPNESS} is needed");
+        Err((Reason::Blurred, detail))
+    } else {
+        Ok(())
+    }
+}
+
+/// How many times as prominent as the next face the one that a photo is kept for must be: half the
+/// area in the same place cannot be taken for the main thing.
+const DOMINANCE: f32 = 2.0;
+
+/// The index of the most prominent face in a photo of this size: the largest, where a face at the
+/// edge counts for less than one in the middle.
+pub fn most_prominent(faces: &[Face], width: usize, height: usize) -> Option<usize> {
+    (0..faces.len()).max_by(|&a, &b| {
+        let of = |i: usize| prominence(&faces[i], width, height);
+        // Of equals the first, which is the surest.
+        of(a).total_cmp(&of(b)).then(b.cmp(&a))
+    })
+}
+
+/// The faces that a photo may be about, most prominent first: one where it is clear.
+pub fn prominent(faces: &[Face], width: usize, height: usize) -> Vec<Face> {
+    let mut rated: Vec<(f32, Face)> = faces
+        .iter()
+        .map(|face| (prominence(face, width, height), *face))
+        .collect();
+    rated.sort_by(|(a, _), (b, _)| b.total_cmp(a));
+    let least = rated.first().map_or(0.0, |(best, _)| best / DOMINANCE);
+    rated.retain(|&(prominence, _)| prominence >= least);
+    rated.into_iter().map(|(_, face)| face).collect()
+}
+
+/// Area of the face, in full in the middle of the photo and falling to nothing beyond its corners.
+fn prominence(face: &Face, width: usize, height: usize) -> f32 {
+    let (width, height) = (width as f32, height as f32);
+    let center = face.rect.center();
+    // 0 in the middle, 1 at the middle of each edge.
+    let (dx, dy) = (
+        (center.x / width - 0.5) * 2.0,
+        (center.y / height - 0.5) * 2.0,
+    );
+    face.rect.area() * (1.0 - (dx * dx + dy * dy) / 2.0).max(0.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use gstmfr::geometry::{Landmarks, Rect};
+
+    fn face(x: f32, y: f32, side: f32) -> Face {
+        Face {
+            rect: Rect::new(x, y, side, side),
+            confidence: 1.0,
+            landmarks: Landmarks::default(),
+        }
+    }
+
+    fn crop(pixel: impl Fn(usize, usize) -> u8) -> Vec<u8> {
+        (0..INPUT_SIZE * INPUT_SIZE)
+            .flat_map(|i| [pixel(i % INPUT_SIZE, i / INPUT_SIZE); 3])
+            .collect()
+    }
+
+    #[test]
+    fn a_large_face_in_the_middle_dominates_small_ones_at_the_edge() {
+        let main = face(75.0, 75.0, 100.0);
+        let faces = [face(0.0, 0.0, 80.0), main, face(200.0, 10.0, 40.0)];
+        assert_eq!(prominent(&faces, 250, 250), [main]);
+        assert_eq!(most_prominent(&faces, 250, 250), Some(1));
+    }
+
+    #[test]
+    fn two_faces_side_by_side_are_several() {
+        let faces = [face(20.0, 75.0, 100.0), face(130.0, 75.0, 95.0)];
+        assert_eq!(prominent(&faces, 250, 250).len(), 2);
+        assert_eq!(prominent(&[], 250, 250), []);
+    }
+
+    #[test]
+    fn light_and_focus_are_judged_on_the_face_alone() {
+        let good = face(0.0, 0.0, 100.0);
+        // Stripes of 12 pixels, dark outside the face.
+        let inside = |v: usize| (20..140).contains(&v);
+        let stripes = crop(|x, y| match (inside(x) && inside(y), x / 12 % 2) {
+            (false, _) => 0,
+            (true, 0) => 80,
+            (true, _) => 180,
+        });
+        assert_eq!(check(&good, &stripes), Ok(()));
+        let reason = |face, crop: &[u8]| check(face, crop).unwrap_err().0;
+        assert_eq!(reason(&good, &crop(|_, _| 5)), Reason::TooDark);
+        assert_eq!(reason(&good, &crop(|_, _| 250)), Reason::TooBright);
+        // A smooth ramp has no detail at all.
+        assert_eq!(reason(&good, &crop(|x, _| x as u8 + 50)), Reason::Blurred);
+        assert_eq!(reason(&face(0.0, 0.0, 20.0), &stripes), Reason::TooSmall);
+    }
+}

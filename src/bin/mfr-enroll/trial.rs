@@ -1,0 +1,320 @@
+//! How well a gallery knows photos whose people are known.
+
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+use gstmfr::embed::{Embedder, crop_rgb8};
+use gstmfr::gallery::Gallery;
+use serde::Serialize;
+
+use crate::batch::Batch;
+use crate::dataset::{Collection, Failed, Source};
+use crate::finder::Finder;
+use crate::options::Vision;
+use crate::output;
+use crate::people::{self, Answer};
+use crate::photo::Photo;
+use crate::quality::most_prominent;
+use crate::workers;
+
+/// Shares of strangers that may be named, at which the share of the known that is named right is
+/// reported.
+const FALSE_POSITIVE_RATES: [(&str, f64); 2] = [("0.01", 0.01), ("0.001", 0.001)];
+
+/// A photo with its answer.
+#[derive(Debug)]
+pub struct Tried {
+    /// Index into the sources.
+    pub source: usize,
+    /// `None` where there is no face.
+    pub answer: Option<Answer>,
+    /// The crop of the face, if wanted.
+    pub crop: Option<Vec<u8>>,
+}
+
+/// Recognises the most prominent face of every photo. Photos that cannot be read are named on
+/// standard error and left out.
+pub fn recognise(
+    sources: &[&Source],
+    gallery: &Gallery,
+    embedder: &mut Embedder,
+    vision: &Vision,
+    keep_crops: bool,
+) -> Result<Vec<Tried>> {
+    let bar = output::progress("recognising", sources.len());
+    let mut batch = Batch::new(embedder);
+    let mut tried = Vec::new();
+    let mut embedded = Vec::new();
+    workers::in_order(
+        sources,
+        vision.jobs,
+        || Ok(Finder::new(vision)?),
+        |finder, source| prominent_face(finder, source),
+        |index, crop| {
+            bar.inc(1);
+            let crop = match crop {
+                Ok(crop) => crop,
+                Err(detail) => {
+                    let path = sources[index].path().display();
+                    bar.suspend(|| output::warning(&format!("{path}: {detail}; left out")));
+                    return Ok(());
+                }
+            };
+            tried.push(Tried {
+                source: index,
+                answer: None,
+                crop: crop.clone().filter(|_| keep_crops),
+            });
+            if let Some(crop) = crop {
+                embedded.push(tried.len() - 1);
+                batch.push(crop)?;
+            }
+            Ok(())
+        },
+    )?;
+    bar.finish_and_clear();
+    let embeddings = batch.finish()?;
+    for (index, answer) in embedded
+        .into_iter()
+        .zip(people::each_by_itself(gallery, embeddings.view()))
+    {
+        tried[index].answer = Some(answer);
+    }
+    Ok(tried)
+}
+
+/// The crop of the face that a photo is most about, `None` where there is none, or why the photo
+/// cannot be read.
+fn prominent_face(finder: &mut Finder, source: &Source) -> Result<Result<Option<Vec<u8>>, String>> {
+    let photo = match Photo::of(source) {
+        Ok(photo) => photo,
+        Err(error) => return Ok(Err(error.to_string())),
+    };
+    let view = photo.view()?;
+    let faces = finder.find(&view)?;
+    let best = most_prominent(&faces, photo.width, photo.height);
+    Ok(Ok(best.map(|i| crop_rgb8(&view, faces[i].rect))))
+}
+
+/// A person taken for another, and how often.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Confusion {
+    pub name: String,
+    pub label: String,
+    pub count: usize,
+}
+
+/// What the gallery says of the known with its own threshold.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct AtThreshold {
+    pub threshold: f32,
+    pub right: usize,
+    pub wrong: usize,
+    pub unknown: usize,
+    /// Strangers that were named; `None` without strangers.
+    pub strangers_named: Option<usize>,
+}
+
+/// Results over all probes. Those without a face found count as wrong.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Figures {
+    pub probes: usize,
+    pub detected: usize,
+    /// Share of the probes whose first candidate is right, threshold or not.
+    pub rank1: f64,
+    /// Share of the probes whose first candidate is right and more similar than all but this share
+    /// of the strangers; `None` without strangers.
+    pub tpir_at_fpir: BTreeMap<&'static str, Option<f64>>,
+    /// The same for masked and for bare probes, where that is known.
+    pub by_mask: BTreeMap<&'static str, f64>,
+    /// First candidates that were wrong, most frequent first.
+    pub confusions: Vec<Confusion>,
+    /// Photos of strangers with a face.
+    pub strangers: usize,
+    pub at_threshold: AtThreshold,
+}
+
+impl Figures {
+    /// `known`: for every probe its true name and its answer. `strangers`: the answers to faces of
+    /// people who are not in the gallery.
+    pub fn of(
+        known: &[(&str, Option<&Answer>)],
+        strangers: Option<&[&Answer]>,
+        threshold: f32,
+    ) -> Self {
+        let first = |answer: &Answer| answer.candidates.first().map(|c| c.label.clone());
+        let mut confusions = BTreeMap::<(String, String), usize>::new();
+        let mut rights = Vec::new();
+        let mut at_threshold = AtThreshold {
+            threshold,
+            right: 0,
+            wrong: 0,
+            unknown: 0,
+            strangers_named: strangers.map(|s| s.iter().filter(|a| a.name.is_some()).count()),
+        };
+        for &(name, answer) in known {
+            let Some(answer) = answer else { continue };
+            match &answer.name {
+                None => at_threshold.unknown += 1,
+                Some(named) if named == name => at_threshold.right += 1,
+                Some(_) => at_threshold.wrong += 1,
+            }
+            match first(answer) {
+                Some(label) if label == name => rights.push(answer.similarity),
+                Some(label) => *confusions.entry((name.to_owned(), label)).or_default() += 1,
+                None => {}
+            }
+        }
+        let share = |count: usize| count as f64 / known.len().max(1) as f64;
+        let mut confusions: Vec<_> = confusions
+            .into_iter()
+            .map(|((name, label), count)| Confusion { name, label, count })
+            .collect();
+        confusions.sort_by_key(|c| std::cmp::Reverse(c.count));
+        let tpir = |rate| {
+            let threshold = threshold_at(strangers?, rate)?;
+            Some(share(rights.iter().filter(|&&s| s > threshold).count()))
+        };
+        Self {
+            probes: known.len(),
+            detected: known.iter().filter(|(_, answer)| answer.is_some()).count(),
+            rank1: share(rights.len()),
+            tpir_at_fpir: FALSE_POSITIVE_RATES
+                .map(|(name, rate)| (name, tpir(rate)))
+                .into(),
+            by_mask: BTreeMap::new(),
+            confusions,
+            strangers: strangers.map_or(0, <[_]>::len),
+            at_threshold,
+        }
+    }
+}
+
+/// The similarity above which no more than this share of the strangers lies.
+fn threshold_at(strangers: &[&Answer], rate: f64) -> Option<f32> {
+    let mut similarities: Vec<f32> = strangers.iter().map(|a| a.similarity).collect();
+    similarities.sort_by(|a, b| b.total_cmp(a));
+    let may_pass = (rate * similarities.len() as f64).floor() as usize;
+    similarities.get(may_pass).copied()
+}
+
+/// Tries a gallery on a collection and on photos of strangers.
+pub fn figures(
+    probes: &Collection,
+    strangers: Option<&[Source]>,
+    gallery: &Gallery,
+    embedder: &mut Embedder,
+    vision: &Vision,
+) -> Result<Figures> {
+    let sources: Vec<&Source> = probes.items.iter().map(|item| &item.source).collect();
+    let tried = recognise(&sources, gallery, embedder, vision, false)?;
+    let known = with_names(probes, &tried);
+    let strangers = match strangers {
+        Some(sources) => {
+            let sources: Vec<&Source> = sources.iter().collect();
+            Some(recognise(&sources, gallery, embedder, vision, false)?)
+        }
+        None => None,
+    };
+    let answers: Option<Vec<&Answer>> = strangers
+        .as_ref()
+        .map(|tried| tried.iter().filter_map(|t| t.answer.as_ref()).collect());
+    Ok(Figures::of(
+        &known,
+        answers.as_deref(),
+        gallery.thresholds()[0],
+    ))
+}
+
+/// The true name and the answer of every photo of a collection that was tried.
+pub fn with_names<'a>(
+    collection: &'a Collection,
+    tried: &'a [Tried],
+) -> Vec<(&'a str, Option<&'a Answer>)> {
+    tried
+        .iter()
+        .map(|t| {
+            let person = collection.items[t.source].person;
+            (collection.people[person].as_str(), t.answer.as_ref())
+        })
+        .collect()
+}
+
+/// People with probes who are not in the gallery: nothing can be right about them.
+pub fn not_enrolled<'a>(probes: &'a Collection, gallery: &Gallery) -> Vec<&'a str> {
+    probes
+        .people
+        .iter()
+        .map(String::as_str)
+        .filter(|name| !gallery.names().iter().any(|known| known == name))
+        .collect()
+}
+
+/// Says what could not be listed.
+pub fn warn_of(failed: &[Failed]) {
+    for (path, detail) in failed {
+        output::warning(&format!("{}: {detail}; left out", path.display()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::people::Candidate;
+
+    fn answer(label: &str, similarity: f32) -> Answer {
+        Answer {
+            name: (similarity >= 0.5).then(|| label.to_owned()),
+            similarity,
+            confidence: similarity,
+            candidates: vec![Candidate {
+                label: label.to_owned(),
+                similarity,
+            }],
+        }
+    }
+
+    #[test]
+    fn figures_count_every_probe() {
+        let [a, b, c] = [answer("Ana", 0.9), answer("Ana", 0.6), answer("Ben", 0.4)];
+        let strangers = [answer("Ana", 0.7), answer("Ben", 0.1)];
+        let known = [
+            ("Ana", Some(&a)),
+            ("Ben", Some(&b)),
+            ("Ben", Some(&c)),
+            ("Ben", None),
+        ];
+        let figures = Figures::of(&known, Some(&[&strangers[0], &strangers[1]]), 0.5);
+        assert_eq!((figures.probes, figures.detected), (4, 3));
+        // Right: the first and the third, although that one is below the threshold.
+        assert_eq!(figures.rank1, 0.5);
+        // No stranger may pass: only what is above 0.7 counts, the first.
+        assert_eq!(figures.tpir_at_fpir["0.01"], Some(0.25));
+        let expected = [Confusion {
+            name: "Ben".to_owned(),
+            label: "Ana".to_owned(),
+            count: 1,
+        }];
+        assert_eq!(figures.confusions, expected);
+        let at = figures.at_threshold;
+        assert_eq!((at.right, at.wrong, at.unknown), (1, 1, 1));
+        assert_eq!(at.strangers_named, Some(1));
+    }
+
+    #[test]
+    fn a_hundredth_of_a_hundred_strangers_is_one() {
+        let strangers: Vec<_> = (0..100).map(|i| answer("Ana", i as f32 / 100.0)).collect();
+        let strangers: Vec<_> = strangers.iter().collect();
+        // Above .98 lies .99 alone.
+        assert_eq!(threshold_at(&strangers, 0.01), Some(0.98));
+        assert_eq!(threshold_at(&strangers, 0.001), Some(0.99));
+        assert_eq!(threshold_at(&[], 0.01), None);
+    }
+
+    #[test]
+    fn without_strangers_there_is_no_open_set_figure() {
+        let figures = Figures::of(&[], None, 0.5);
+        assert_eq!(figures.tpir_at_fpir["0.001"], None);
+        assert_eq!(figures.rank1, 0.0);
+    }
+}

@@ -1,0 +1,796 @@
+//! The program `mfr-enroll` from outside: status, standard output and standard error.
+
+mod common;
+
+use std::fs;
+use std::io::Cursor;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+
+use assert_cmd::Command;
+use common::{demo_photos, flatten_network, models};
+use image::{DynamicImage, ImageFormat, Rgb, RgbImage};
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// A folder that goes away with the test.
+struct Folder(TempDir);
+
+impl Folder {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn write(&self, name: &str, bytes: &[u8]) -> PathBuf {
+        let path = self.path(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, bytes).unwrap();
+        path
+    }
+
+    /// A demo photo under another name.
+    fn photo(&self, photo: &str, name: &str) -> PathBuf {
+        self.write(name, &fs::read(demo_photos().join(photo)).unwrap())
+    }
+
+    /// Three people, one with two photos.
+    fn dataset(&self) -> PathBuf {
+        self.photo("obama.jpg", "people/Barack Obama/1.jpg");
+        self.photo("obama2.jpg", "people/Barack Obama/2.jpg");
+        self.photo("biden.jpg", "people/Joe Biden/1.jpg");
+        self.photo("astronaut.png", "people/Eileen Collins/1.png");
+        self.path("people")
+    }
+
+    /// A gallery of [`Folder::dataset`].
+    fn gallery(&self) -> PathBuf {
+        let output = self.path("gallery.npz");
+        run(&[
+            "--dataset",
+            &text(&self.dataset()),
+            "--output",
+            &text(&output),
+        ])
+        .succeeds();
+        output
+    }
+}
+
+fn text(path: &Path) -> String {
+    path.to_str().unwrap().to_owned()
+}
+
+/// What a run of the program gave.
+struct Ran {
+    status: i32,
+    stdout: String,
+    stderr: String,
+}
+
+impl Ran {
+    #[track_caller]
+    fn succeeds(self) -> String {
+        assert_eq!(self.status, 0, "{}\n{}", self.stdout, self.stderr);
+        self.stdout
+    }
+
+    /// Ends with this status and says all of these on standard error.
+    #[track_caller]
+    fn fails(self, status: i32, says: &[&str]) -> String {
+        assert_eq!(self.status, status, "{}\n{}", self.stdout, self.stderr);
+        for said in says {
+            assert!(self.stderr.contains(said), "{said:?} in: {}", self.stderr);
+        }
+        assert!(!self.stderr.contains("panicked"), "{}", self.stderr);
+        self.stdout
+    }
+}
+
+fn command(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_mfr-enroll"));
+    command.args(args);
+    command
+}
+
+fn ran(command: &mut Command) -> Ran {
+    let output = command.output().unwrap();
+    Ran {
+        status: output.status.code().expect("ended by a signal"),
+        stdout: String::from_utf8(output.stdout).unwrap(),
+        stderr: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+fn run(args: &[&str]) -> Ran {
+    ran(&mut command(args))
+}
+
+fn build(dataset: &Path, output: &Path) -> Ran {
+    run(&[
+        "build",
+        "--json",
+        "--dataset",
+        &text(dataset),
+        "--output",
+        &text(output),
+    ])
+}
+
+fn json(line: &str) -> Value {
+    serde_json::from_str(line).unwrap()
+}
+
+/// The objects that `identify --json` prints for these files.
+fn identify(args: &[&str]) -> Vec<Value> {
+    let args = [&["identify", "--json"], args].concat();
+    run(&args).succeeds().lines().map(json).collect()
+}
+
+/// Path and reason of every rejected file in a report.
+fn rejected(report: &Value) -> Vec<(&str, &str)> {
+    let list = report["rejected"].as_array().unwrap();
+    list.iter()
+        .map(|r| (r["path"].as_str().unwrap(), r["reason"].as_str().unwrap()))
+        .collect()
+}
+
+fn encoded(image: impl Into<DynamicImage>, format: ImageFormat) -> Vec<u8> {
+    let mut bytes = Cursor::new(Vec::new());
+    image.into().write_to(&mut bytes, format).unwrap();
+    bytes.into_inner()
+}
+
+fn astronaut() -> DynamicImage {
+    image::open(demo_photos().join("astronaut.png")).unwrap()
+}
+
+// Building
+
+#[test]
+fn a_dataset_becomes_a_gallery_that_names_other_photos() {
+    let folder = Folder::new();
+    let output = folder.path("gallery.npz");
+    let report = json(&build(&folder.dataset(), &output).succeeds());
+    assert_eq!(report["photos"]["used"], 4);
+    assert_eq!(rejected(&report), []);
+    assert_eq!(report["people"][0]["name"], "Barack Obama");
+    assert_eq!(report["people"][0]["used"], 2);
+    let mode = fs::metadata(&output).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+
+    let photo = demo_photos().join("obama3.jpg");
+    let lines = identify(&["--database", &text(&output), &text(&photo)]);
+    let face = &lines[0]["faces"][0];
+    assert_eq!(face["candidates"][0]["label"], "Barack Obama");
+    assert_eq!(face["candidates"].as_array().unwrap().len(), 3);
+    assert_eq!(face["similarity"], face["candidates"][0]["similarity"]);
+    assert!(face["confidence_identity"].is_number());
+}
+
+#[test]
+fn flags_alone_build_and_the_result_does_not_depend_on_the_number_of_jobs() {
+    let folder = Folder::new();
+    let dataset = text(&folder.dataset());
+    let embeddings = |jobs: &str| {
+        let output = folder.path(&format!("{jobs}.npz"));
+        let args = [
+            "--dataset",
+            &dataset,
+            "--output",
+            &text(&output),
+            "--jobs",
+            jobs,
+        ];
+        let table = run(&args).succeeds();
+        assert!(table.contains("3 people, 4 of 4 photos used"), "{table}");
+        let mut npz = ndarray_npy::NpzReader::new(fs::File::open(output).unwrap()).unwrap();
+        let embeddings: ndarray::Array2<f32> = npz.by_name("embeddings").unwrap();
+        embeddings
+    };
+    assert_eq!(embeddings("1"), embeddings("3"));
+}
+
+#[test]
+fn a_missing_dataset_is_named() {
+    let folder = Folder::new();
+    build(&folder.path("gone"), &folder.path("o.npz")).fails(1, &["gone", "No such file"]);
+    let file = folder.write("file", b"");
+    build(&file, &folder.path("o.npz")).fails(1, &["file", "Not a directory"]);
+}
+
+#[test]
+fn an_empty_dataset_says_what_was_expected() {
+    let folder = Folder::new();
+    let dataset = folder.path("empty");
+    fs::create_dir(&dataset).unwrap();
+    let says = ["empty holds no photo", "expected DIR/<name>/<photos>"];
+    build(&dataset, &folder.path("o.npz")).fails(1, &says);
+    fs::create_dir(dataset.join("Ana")).unwrap();
+    build(&dataset, &folder.path("o.npz")).fails(1, &says);
+    assert!(!folder.path("o.npz").exists());
+}
+
+#[test]
+fn one_person_alone_is_enrolled_with_a_word_of_warning() {
+    let folder = Folder::new();
+    folder.photo("obama.jpg", "people/Obama/1.jpg");
+    let args = [
+        "--dataset",
+        &text(&folder.path("people")),
+        "--output",
+        &text(&folder.path("o.npz")),
+    ];
+    let table = run(&args).fails(0, &["one person alone"]);
+    assert!(table.contains("1 person, 1 of 1 photo used"), "{table}");
+}
+
+#[test]
+fn names_with_spaces_dots_and_other_scripts_are_kept() {
+    let folder = Folder::new();
+    let names = ["Dr. B. O'Bama jr.", "Жо Байден 拜登", "Éileen ..Collins"];
+    folder.photo("obama.jpg", &format!("p/{}/my photo.1.JPG", names[0]));
+    folder.photo("biden.jpg", &format!("p/{}/ö.jpeg", names[1]));
+    folder.photo("astronaut.png", &format!("p/{}/1.png", names[2]));
+    let not_text = folder
+        .path("p")
+        .join(std::ffi::OsStr::from_bytes(b"J\xf6rg"));
+    fs::create_dir(&not_text).unwrap();
+    let output = folder.path("o.npz");
+    let report = json(&build(&folder.path("p"), &output).succeeds());
+    assert_eq!(rejected(&report), [("J\u{fffd}rg", "unreadable")]);
+    let list = run(&["list", "--json", "--database", &text(&output)]).succeeds();
+    let list = json(&list);
+    let people = list["people"].as_array().unwrap();
+    let mut listed: Vec<_> = people.iter().map(|p| p["name"].as_str().unwrap()).collect();
+    let mut names = names;
+    names.sort();
+    listed.sort();
+    assert_eq!(listed, names);
+}
+
+#[test]
+fn symlinks_are_followed_and_loops_end() {
+    let folder = Folder::new();
+    let dataset = folder.dataset();
+    symlink(&dataset, dataset.join("Joe Biden/all")).unwrap();
+    symlink("2.jpg", dataset.join("Joe Biden/2.jpg")).unwrap();
+    symlink(
+        demo_photos().join("obama3.jpg"),
+        dataset.join("Barack Obama/3.jpg"),
+    )
+    .unwrap();
+    let report = json(&build(&dataset, &folder.path("o.npz")).succeeds());
+    assert_eq!(report["photos"]["used"], 5);
+    assert_eq!(
+        rejected(&report),
+        [
+            ("Joe Biden/2.jpg", "unreadable"),
+            ("Joe Biden/all", "unreadable")
+        ]
+    );
+}
+
+/// Files that are no photo of anybody, with the reason that each is to be rejected for.
+fn bad_photos(folder: &Folder, dir: &str) -> Vec<(&'static str, &'static str)> {
+    let png = |image: DynamicImage| encoded(image, ImageFormat::Png);
+    let write = |name: &str, bytes: &[u8]| folder.write(&format!("{dir}/{name}"), bytes);
+    write("b0 empty.jpg", b"");
+    write("b1 text.jpg", b"Dear Ana");
+    write("b2 dot.png", &png(RgbImage::new(1, 1).into()));
+    write("b3 line.png", &png(RgbImage::new(20_000, 1).into()));
+    write(
+        "b4 grass.png",
+        &png(RgbImage::from_pixel(300, 300, Rgb([20, 120, 30])).into()),
+    );
+    let photo = fs::read(demo_photos().join("biden.jpg")).unwrap();
+    write("b5 cut.jpg", &photo[..photo.len() / 3]);
+    write("b6 film.mp4", b"\0\0\0\x18ftypmp42");
+    let face = astronaut().crop_imm(150, 0, 180, 220);
+    write("b7 dark.png", &png(darkened(&face)));
+    write("b8 far.png", &png(far_away(&face)));
+    write("b9 blurred.png", &png(face.blur(7.0)));
+    let pipe = folder.path(&format!("{dir}/c0 pipe.jpg"));
+    let made = std::process::Command::new("mkfifo")
+        .arg(&pipe)
+        .status()
+        .unwrap();
+    assert!(made.success());
+    vec![
+        ("b0 empty.jpg", "unreadable"),
+        ("b1 text.jpg", "unreadable"),
+        ("b2 dot.png", "no_face"),
+        ("b3 line.png", "no_face"),
+        ("b4 grass.png", "no_face"),
+        ("b5 cut.jpg", "unreadable"),
+        ("b6 film.mp4", "unreadable"),
+        ("b7 dark.png", "too_dark"),
+        ("b8 far.png", "too_small"),
+        ("b9 blurred.png", "blurred"),
+        ("c0 pipe.jpg", "unreadable"),
+    ]
+}
+
+fn darkened(image: &DynamicImage) -> DynamicImage {
+    let mut image = image.to_rgb8();
+    image.pixels_mut().for_each(|p| p.0 = p.0.map(|v| v / 10));
+    image.into()
+}
+
+/// The same with a face of some 21 pixels.
+fn far_away(face: &DynamicImage) -> DynamicImage {
+    let small = face
+        .resize_exact(40, 49, image::imageops::FilterType::Triangle)
+        .to_rgb8();
+    let mut scene = RgbImage::from_pixel(160, 160, Rgb([120, 130, 140]));
+    image::imageops::replace(&mut scene, &small, 60, 50);
+    scene.into()
+}
+
+#[test]
+fn every_rejected_photo_is_listed_with_a_reason_and_stops_nothing() {
+    let folder = Folder::new();
+    let dataset = folder.dataset();
+    let mut expected = bad_photos(&folder, "people/Eileen Collins");
+    // The same file again, and under another person's name.
+    folder.photo("astronaut.png", "people/Eileen Collins/d0 copy.png");
+    folder.photo("astronaut.png", "people/Zoe/d1.png");
+    expected.push(("d0 copy.png", "duplicate"));
+    let report = json(&build(&dataset, &folder.path("o.npz")).succeeds());
+    let found = rejected(&report);
+    let (zoe, found) = found.split_last().unwrap();
+    assert_eq!(*zoe, ("Zoe/d1.png", "duplicate"));
+    let found: Vec<_> = found
+        .iter()
+        .map(|(path, reason)| (path.strip_prefix("Eileen Collins/").unwrap(), *reason))
+        .collect();
+    assert_eq!(found, expected);
+    assert_eq!(report["photos"]["used"], 4);
+
+    let args = [
+        "--strict",
+        "--dataset",
+        &text(&dataset),
+        "--output",
+        &text(&folder.path("o.npz")),
+    ];
+    let table = run(&args).fails(3, &[]);
+    assert!(
+        table.contains("b1 text.jpg: unreadable (the file is text; expected a JPEG"),
+        "{table}"
+    );
+}
+
+#[test]
+fn a_dataset_without_a_usable_photo_fails_and_says_why() {
+    let folder = Folder::new();
+    folder.write("p/Ana/1.jpg", b"no photo");
+    let output = folder.path("o.npz");
+    let says = [
+        "no photo of the dataset",
+        "Ana/1.jpg: unreadable (the file is text",
+    ];
+    build(&folder.path("p"), &output).fails(1, &says);
+    assert!(!output.exists());
+}
+
+#[test]
+fn a_photo_of_several_people_is_settled_by_the_other_photos_or_rejected() {
+    let folder = Folder::new();
+    let side = |name: &str| image::open(demo_photos().join(name)).unwrap().to_rgb8();
+    let (left, right) = (side("obama3.jpg"), side("biden.jpg"));
+    let height = 400;
+    let fit = |photo: &RgbImage| {
+        let width = photo.width() * height / photo.height();
+        image::imageops::thumbnail(photo, width, height)
+    };
+    let (left, right) = (fit(&left), fit(&right));
+    let mut both = RgbImage::new(left.width() + right.width(), height);
+    image::imageops::replace(&mut both, &left, 0, 0);
+    image::imageops::replace(&mut both, &right, i64::from(left.width()), 0);
+    let both = encoded(both, ImageFormat::Png);
+    let faces = identify(&[&text(&folder.write("both.png", &both))]);
+    assert_eq!(faces[0]["faces"].as_array().unwrap().len(), 2);
+
+    let dataset = folder.dataset();
+    folder.write("people/Barack Obama/both.png", &both);
+    let report = json(&build(&dataset, &folder.path("o.npz")).succeeds());
+    assert_eq!(report["people"][0]["used"], 3, "{report}");
+
+    fs::remove_file(dataset.join("Barack Obama/both.png")).unwrap();
+    folder.write("people/Nobody else/both.png", &both);
+    let report = json(&build(&dataset, &folder.path("o.npz")).succeeds());
+    assert_eq!(
+        rejected(&report),
+        [("Nobody else/both.png", "several_faces")]
+    );
+}
+
+#[test]
+fn val_photos_and_face_crops_come_with_the_gallery() {
+    let folder = Folder::new();
+    folder.photo("obama.jpg", "d/train/Obama/1.jpg");
+    folder.photo("biden.jpg", "d/train/Biden/1.jpg");
+    folder.photo("obama2.jpg", "d/val/Obama/2.jpg");
+    folder.photo("astronaut.png", "d/val/Collins/1.png");
+    let faces = folder.path("faces.npz");
+    let args = [
+        "--json",
+        "--dataset",
+        &text(&folder.path("d")),
+        "--output",
+        &text(&folder.path("o.npz")),
+        "--faces-output",
+        &text(&faces),
+    ];
+    let report = json(&run(&args).fails(0, &["not in the gallery", "Collins"]));
+    assert_eq!(report["val"]["probes"], 2);
+    assert_eq!(report["val"]["rank1"], 0.5);
+    assert_eq!(report["val"]["confusions"][0]["name"], "Collins");
+    let mut npz = ndarray_npy::NpzReader::new(fs::File::open(faces).unwrap()).unwrap();
+    for crops in ["arr_0", "arr_2"] {
+        let crops: ndarray::Array4<u8> = npz.by_name(crops).unwrap();
+        assert_eq!(crops.shape(), [2, 160, 160, 3]);
+    }
+}
+
+#[test]
+fn an_output_that_cannot_be_written_is_said_before_the_work() {
+    let folder = Folder::new();
+    let dataset = folder.path("gone");
+    build(&dataset, &folder.path("no/o.npz")).fails(1, &["cannot write", "no/o.npz"]);
+    build(&dataset, folder.0.path()).fails(1, &["cannot write", "it is a folder"]);
+}
+
+// Photos
+
+#[test]
+fn photos_of_every_kind_show_the_same_face() {
+    let folder = Folder::new();
+    let photo = astronaut();
+    let rgb = photo.to_rgb8();
+    let deep = DynamicImage::ImageRgb16(photo.to_rgb16());
+    let upright = photo.crop_imm(100, 0, 300, 400);
+    let turned = encoded(upright.rotate270(), ImageFormat::Jpeg);
+    let files = [
+        folder.write("8.png", &encoded(rgb.clone(), ImageFormat::Png)),
+        folder.write("16.jpg", &encoded(deep, ImageFormat::Png)),
+        folder.write("a.bmp", &encoded(rgb.clone(), ImageFormat::Bmp)),
+        folder.write("a.webp", &encoded(rgb.clone(), ImageFormat::WebP)),
+        folder.write("a.gif", &encoded(rgb.clone(), ImageFormat::Gif)),
+        folder.write("a.jpg", &encoded(rgb, ImageFormat::Jpeg)),
+        folder.write("grey.png", &encoded(photo.to_luma8(), ImageFormat::Png)),
+        folder.write("alpha.png", &encoded(photo.to_rgba8(), ImageFormat::Png)),
+        // Stored lying on its side; 6: to be turned by 90° clockwise.
+        folder.write("turned.jpg", &with_orientation(&turned, 6)),
+    ];
+    let paths: Vec<_> = files.iter().map(|f| text(f)).collect();
+    let paths: Vec<_> = paths.iter().map(String::as_str).collect();
+    let lines = identify(&paths);
+    let first = lines[0]["faces"][0].clone();
+    for (line, path) in lines.iter().zip(&paths) {
+        assert_eq!(line["path"], *path);
+        let is_turned = path.ends_with("turned.jpg");
+        let (width, height, left) = if is_turned {
+            (300, 400, 100.0)
+        } else {
+            (512, 512, 0.0)
+        };
+        assert_eq!(
+            (&line["width"], &line["height"]),
+            (&width.into(), &height.into())
+        );
+        let face = &line["faces"][0];
+        for key in ["x", "y", "w", "h"] {
+            let offset = if key == "x" { left } else { 0.0 };
+            let (a, b) = (
+                first[key].as_f64().unwrap(),
+                face[key].as_f64().unwrap() + offset,
+            );
+            // Colour, compression and neighbours move the edges of a face 110 pixels wide.
+            assert!((a - b).abs() < 12.0, "{path}: {key} {a} {b}");
+        }
+        assert_eq!(face["landmarks"].as_array().unwrap().len(), 5);
+        assert!(face.get("label").is_none(), "no gallery, no name: {face}");
+    }
+}
+
+/// The JPEG file with an Exif segment that says nothing but the orientation.
+fn with_orientation(jpeg: &[u8], orientation: u8) -> Vec<u8> {
+    let exif = [
+        b"\xff\xe1\x00\x22Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0".as_slice(),
+        &[orientation],
+        b"\0\0\0\0\0\0",
+    ]
+    .concat();
+    [&jpeg[..2], &exif, &jpeg[2..]].concat()
+}
+
+#[test]
+fn a_photo_that_cannot_be_read_is_named_and_the_others_go_on() {
+    let folder = Folder::new();
+    let photo = folder.photo("obama.jpg", "photos/z.jpg");
+    folder.write("photos/a.jpg", b"Dear Ana");
+    folder.write("photos/readme.txt", b"not even looked at");
+    let args = [
+        "identify",
+        "--json",
+        &text(&folder.path("photos")),
+        "gone.jpg",
+    ];
+    let says = [
+        "photos/a.jpg: the file is text",
+        "gone.jpg: No such file",
+        "2 of 3 photos",
+    ];
+    let lines = run(&args).fails(1, &says);
+    assert_eq!(lines.lines().count(), 1);
+    assert_eq!(json(&lines)["path"], text(&photo));
+    let empty = folder.path("empty");
+    fs::create_dir(&empty).unwrap();
+    run(&["identify", &text(&empty)]).fails(1, &["no photo in the folder", "empty"]);
+}
+
+#[test]
+fn a_region_keeps_faces_outside_it_from_being_found() {
+    let photo = text(&demo_photos().join("astronaut.png"));
+    let faces = |region: &str| {
+        let lines = identify(&["--inference-region", region, &photo]);
+        lines[0]["faces"].as_array().unwrap().len()
+    };
+    assert_eq!(faces("150,0,200,250"), 1);
+    assert_eq!(faces("-5,300,512,212; 0,0,100,100"), 0);
+}
+
+#[test]
+fn embeddings_come_with_a_row_for_every_photo() {
+    let folder = Folder::new();
+    let photo = folder.photo("obama.jpg", "a.jpg");
+    let grass = RgbImage::from_pixel(300, 300, Rgb([20, 120, 30]));
+    let grass = folder.write("b.png", &encoded(grass, ImageFormat::Png));
+    let output = folder.path("o.npz");
+    run(&[
+        "embed",
+        "--output",
+        &text(&output),
+        &text(&photo),
+        &text(&grass),
+    ])
+    .succeeds();
+    let mut npz = ndarray_npy::NpzReader::new(fs::File::open(output).unwrap()).unwrap();
+    let embeddings: ndarray::Array2<f32> = npz.by_name("embeddings").unwrap();
+    let length: f32 = embeddings.row(0).iter().map(|v| v * v).sum();
+    // float32 rounding of 512 squares.
+    assert!((length - 1.0).abs() < 1e-4);
+    assert!(embeddings.row(1).iter().all(|v| v.is_nan()));
+    let boxes: ndarray::Array2<f32> = npz.by_name("boxes").unwrap();
+    assert_eq!(boxes.shape(), [2, 4]);
+    assert!(boxes[[0, 2]] > 40.0 && boxes[[1, 2]] == 0.0);
+    let confidences: ndarray::Array1<f32> = npz.by_name("confidences").unwrap();
+    assert!(confidences[0] > 0.9);
+}
+
+// Evaluation
+
+#[test]
+fn an_evaluation_counts_the_known_and_the_unknown() {
+    let folder = Folder::new();
+    let gallery = folder.gallery();
+    folder.photo("obama3.jpg", "probes/Barack Obama/3.jpg");
+    let grass = RgbImage::from_pixel(300, 300, Rgb([20, 120, 30]));
+    folder.write(
+        "probes/Joe Biden/none.png",
+        &encoded(grass, ImageFormat::Png),
+    );
+    folder.photo("astronaut.png", "strangers/1.png");
+    let args = [
+        "evaluate",
+        "--json",
+        "--database",
+        &text(&gallery),
+        "--probes",
+        &text(&folder.path("probes")),
+        "--unknown",
+        &text(&folder.path("strangers")),
+    ];
+    let figures = json(&run(&args).succeeds());
+    assert_eq!(figures["probes"], 2);
+    assert_eq!(figures["detected"], 1);
+    assert_eq!(figures["rank1"], 0.5);
+    // The "stranger" is enrolled, with this very photo: nobody is more similar than that.
+    assert_eq!(figures["tpir_at_fpir"]["0.01"], 0.0);
+    assert!(figures["by_mask"].as_object().unwrap().is_empty());
+    assert_eq!(figures["confusions"].as_array().unwrap().len(), 0);
+    let table = run(&args[..4]).fails(2, &["--probes"]);
+    assert_eq!(table, "");
+}
+
+// Galleries
+
+#[test]
+fn a_gallery_that_is_none_is_named_by_every_command_that_reads_one() {
+    let folder = Folder::new();
+    let photo = text(&demo_photos().join("obama.jpg"));
+    let whole = fs::read(folder.gallery()).unwrap();
+    let noise: Vec<u8> = (0u32..4096)
+        .map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8)
+        .collect();
+    folder.write("empty.npz", b"");
+    folder.write("cut.npz", &whole[..whole.len() / 2]);
+    folder.write("noise.npz", &noise);
+    folder.write("photo.npz", &fs::read(&photo).unwrap());
+    let probes = text(&folder.path("people"));
+    for name in ["gone.npz", "empty.npz", "cut.npz", "noise.npz", "photo.npz"] {
+        let database = text(&folder.path(name));
+        let says = [database.as_str()];
+        let out = run(&["identify", "--database", &database, &photo]).fails(1, &says);
+        assert_eq!(out, "", "{name}");
+        run(&["list", "--database", &database]).fails(1, &says);
+        run(&["evaluate", "--database", &database, "--probes", &probes]).fails(1, &says);
+    }
+}
+
+#[test]
+fn a_gallery_of_another_model_is_refused() {
+    let folder = Folder::new();
+    let photo = text(&demo_photos().join("obama.jpg"));
+    let dataset = text(&folder.dataset());
+    // The same network in another file, and one whose embedding is the picture itself.
+    let mut facenet = fs::read(models().join("facenet.onnx")).unwrap();
+    facenet.extend(common::unknown_field());
+    let others = [
+        folder.write("retrained.onnx", &facenet),
+        folder.write("flat.onnx", &flatten_network(&[-1, 160, 160, 3])),
+    ];
+    for model in others {
+        let database = text(&model.with_extension("npz"));
+        let model = text(&model);
+        run(&[
+            "--dataset",
+            &dataset,
+            "--output",
+            &database,
+            "--model",
+            &model,
+        ])
+        .succeeds();
+        run(&[
+            "identify",
+            "--database",
+            &database,
+            "--model",
+            &model,
+            &photo,
+        ])
+        .succeeds();
+        run(&["identify", "--database", &database, &photo]).fails(1, &[&database, "model"]);
+    }
+}
+
+// Models
+
+#[test]
+fn models_that_are_missing_or_something_else_are_named() {
+    let folder = Folder::new();
+    let photo = text(&folder.photo("obama.jpg", "a.jpg"));
+    let output = text(&folder.path("o.npz"));
+    let embed = |model: &Path| {
+        let args = [
+            "embed",
+            "--model",
+            &text(model),
+            "--output",
+            &output,
+            &photo,
+        ];
+        run(&args)
+    };
+    embed(&folder.path("gone.onnx")).fails(1, &["gone.onnx", "No such file"]);
+    let facenet = fs::read(models().join("facenet.onnx")).unwrap();
+    let cut = folder.write("cut.onnx", &facenet[..facenet.len() / 2]);
+    embed(&cut).fails(1, &["cut.onnx is not a network that ONNX Runtime can load"]);
+    embed(&folder.write("text.onnx", b"Dear Ana")).fails(1, &["text.onnx is not a network"]);
+    let says = ["rnet.onnx is not FaceNet", "[-1, 24, 24, 3]"];
+    embed(&models().join("rnet.onnx")).fails(1, &says);
+    // Channels first, and a batch that is fixed to one.
+    for shape in [[-1, 3, 160, 160], [1, 160, 160, 3]] {
+        let wrong = folder.write("wrong.onnx", &flatten_network(&shape));
+        let found = format!("{shape:?}");
+        let says = ["wrong.onnx is not FaceNet", "it has the inputs", &found];
+        embed(&wrong).fails(1, &says);
+    }
+    assert!(!folder.path("o.npz").exists());
+
+    let args = ["identify", "--model-path", &text(folder.0.path()), &photo];
+    run(&args).fails(1, &["pnet.onnx", "No such file"]);
+    let pnet = text(&folder.photo("obama.jpg", "pnet.onnx"));
+    run(&args).fails(1, &[&pnet, "is not a network"]);
+    run(&["identify", "--device", "cuda:0", &photo]).fails(1, &["cuda:0"]);
+}
+
+#[test]
+fn without_onnx_runtime_the_message_says_what_to_do() {
+    let photo = text(&demo_photos().join("obama.jpg"));
+    let identify = || command(&["identify", &photo]);
+    let gone = ran(identify().env("ORT_DYLIB_PATH", "/gone/libonnxruntime.so"));
+    gone.fails(
+        1,
+        &["ORT_DYLIB_PATH names /gone/libonnxruntime.so", "unset it"],
+    );
+    let folder = Folder::new();
+    let text_file = folder.write("libonnxruntime.so", b"Dear Ana");
+    let says = ["libonnxruntime.so cannot be used as ONNX Runtime 1.17 or newer"];
+    ran(identify().env("ORT_DYLIB_PATH", text_file)).fails(1, &says);
+}
+
+#[test]
+fn an_onnx_runtime_that_is_too_old_is_refused_with_its_version() {
+    let folder = Folder::new();
+    let source = folder.write("old.c", OLD_RUNTIME.as_bytes());
+    let library = folder.path("libonnxruntime.so.1.10.0");
+    let compiler = std::process::Command::new("cc")
+        .args(["-shared", "-fPIC", "-o"])
+        .args([&library, &source])
+        .status();
+    if !compiler.is_ok_and(|status| status.success()) {
+        eprintln!("SKIPPED: no C compiler `cc` to make an old ONNX Runtime with");
+        return;
+    }
+    let photo = text(&demo_photos().join("obama.jpg"));
+    let ran = ran(command(&["identify", &photo]).env("ORT_DYLIB_PATH", &library));
+    ran.fails(1, &["1.10.0", "1.17 or newer"]);
+}
+
+/// Answers what ONNX Runtime 1.10 does when asked for a later API.
+const OLD_RUNTIME: &str = r#"
+    struct base { const void *(*api)(unsigned); const char *(*version)(void); };
+    static const void *api(unsigned version) { return 0; }
+    static const char *version(void) { return "1.10.0"; }
+    static const struct base base = { api, version };
+    const struct base *OrtGetApiBase(void) { return &base; }
+"#;
+
+// Usage
+
+#[test]
+fn wrong_usage_ends_with_status_2_and_names_the_argument() {
+    run(&["--dataset", "d"]).fails(2, &["--output"]);
+    run(&["identify"]).fails(2, &["<IMAGE|DIR>"]);
+    let wrong = |flag: &str, value: &str, says: &str| {
+        run(&["identify", flag, value, "a.jpg"]).fails(2, &[flag, says]);
+    };
+    wrong("--min-face-size", "5", "expected 12 to 10000 pixels");
+    wrong("--onet-threshold", "1.5", "expected a number from 0 to 1");
+    wrong(
+        "--scale-factor",
+        "NaN",
+        "expected a number from 0.1 to 0.95",
+    );
+    wrong(
+        "--inference-region",
+        "1,2,3",
+        "has 3 numbers, expected four",
+    );
+    wrong("--device", "gpu", "expected cpu, cuda");
+    wrong("--jobs", "9999", "a whole number from 0 to 1024");
+}
+
+#[test]
+fn a_reader_that_stops_reading_is_no_error() {
+    let photo = text(&demo_photos().join("obama.jpg"));
+    let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_mfr-enroll"))
+        .args(["identify", "--json", &photo])
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{stderr}");
+    assert_eq!(stderr, "");
+}
