@@ -20,6 +20,7 @@ pub mod plugin;
 pub mod resize;
 pub mod runtime;
 pub mod svm;
+pub mod track;
 
 #[cfg(feature = "plugin")]
 use plugin::register;

@@ -5,7 +5,7 @@
 //! limit, and its header must promise as many bytes as there are, before anything is allocated by
 //! what it says.
 
-use std::io::{Read, Seek, Write};
+use std::io::{Read, Seek, SeekFrom, Write};
 
 use ndarray::{Array, Array1, Dimension};
 use ndarray_npy::{ReadNpyExt, ReadableElement, WritableElement, WriteNpyExt};
@@ -16,6 +16,9 @@ use super::GalleryError;
 
 /// Bytes of one unpacked array: half a million embeddings of 512 numbers.
 const MAX_ARRAY_BYTES: u64 = 1 << 30;
+
+/// Arrays in a file; a gallery has ten.
+const MAX_MEMBERS: u16 = 1000;
 
 /// The longest header that numpy itself reads by default.
 const MAX_HEADER_BYTES: usize = 10_000;
@@ -28,7 +31,8 @@ pub struct NpzReader<R> {
 }
 
 impl<R: Read + Seek> NpzReader<R> {
-    pub fn new(reader: R) -> Result<Self, GalleryError> {
+    pub fn new(mut reader: R) -> Result<Self, GalleryError> {
+        check_end(&mut reader)?;
         let archive = ZipArchive::new(reader)
             .map_err(|e| GalleryError::format(format!("a file that is no zip archive ({e})")))?;
         Ok(Self { archive })
@@ -62,6 +66,31 @@ impl<R: Read + Seek> NpzReader<R> {
         }
         RawArray::parse(name, bytes)
     }
+}
+
+/// A zip file ends with a record that counts its members, for which the zip crate makes room before
+/// it has seen one of them. No gallery has many, or the record for large files.
+fn check_end(reader: &mut (impl Read + Seek)) -> Result<(), GalleryError> {
+    let failed =
+        |e: std::io::Error| GalleryError::format(format!("a file that cannot be read: {e}"));
+    let length = reader.seek(SeekFrom::End(0)).map_err(failed)?;
+    // The record may be followed by a comment of up to 64 KiB.
+    reader
+        .seek(SeekFrom::Start(length.saturating_sub(65_557)))
+        .map_err(failed)?;
+    let mut end = Vec::new();
+    reader.read_to_end(&mut end).map_err(failed)?;
+    reader.rewind().map_err(failed)?;
+    let records = end.windows(20).filter(|w| w.starts_with(b"PK\x05\x06"));
+    for record in records {
+        let members = u16::from_le_bytes([record[10], record[11]]);
+        if members > MAX_MEMBERS || record[16..20] == [0xff; 4] {
+            return Err(GalleryError::format(format!(
+                "an archive of {members} files"
+            )));
+        }
+    }
+    Ok(())
 }
 
 fn file_name(array: &str) -> String {
@@ -232,7 +261,11 @@ fn header(bytes: &[u8]) -> Option<(&str, usize)> {
         return None;
     }
     let end = start + length;
-    Some((std::str::from_utf8(bytes.get(start..end)?).ok()?, end))
+    let header = std::str::from_utf8(bytes.get(start..end)?).ok()?;
+    // One dictionary, one tuple. ndarray-npy's parser calls itself for every bracket in a bracket,
+    // as deep as a hostile file likes.
+    let brackets = header.matches(['(', '[', '{']).count();
+    (brackets <= 2).then_some((header, end))
 }
 
 /// The text after `'key':` in the header's Python dictionary.

@@ -240,6 +240,14 @@ fn foreign_empty_and_cut_files_say_what_was_found() {
 }
 
 #[test]
+fn an_archive_that_claims_many_files_is_refused_before_room_is_made_for_them() {
+    let mut many = bytes(&gallery());
+    let end = many.len() - 22;
+    many[end + 8..end + 12].fill(0xff);
+    assert!(read_error(&many).contains("an archive of 65535 files"));
+}
+
+#[test]
 fn damaged_bytes_are_an_error_or_harmless_but_never_a_panic() {
     let whole = bytes(&gallery());
     for at in 0..whole.len() {
@@ -277,6 +285,11 @@ fn hostile_headers_allocate_nothing_and_are_named() {
             "{descr} {shape}: {error}"
         );
     }
+    // A header so deep that reading it would leave no stack.
+    let deep = format!("(4,), 'x': {}", "[".repeat(9000));
+    let embeddings = npy("<f4", "False", &deep, &f32s(&[1.0; 4]));
+    let error = read_error(&archive(&[("embeddings", embeddings), names(), labels()]));
+    assert!(error.contains("expected a numpy array"), "{error}");
     // A header that claims four gigabytes for itself.
     let mut long = b"\x93NUMPY\x02\x00".to_vec();
     long.extend(u32::MAX.to_le_bytes());

@@ -19,6 +19,7 @@ use crate::gallery::GalleryError;
 use crate::plugin::frame::{self, Input};
 use crate::plugin::meta::{self, Face, Identity};
 use crate::plugin::models::{self, ModelSettings, lock};
+use crate::track::Tracks;
 
 static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
     gst::DebugCategory::new(
@@ -59,6 +60,7 @@ impl Default for Settings {
 struct State {
     embedder: Arc<Mutex<Embedder>>,
     database: Database,
+    tracks: Tracks,
     presence: Presence,
     started: Instant,
 }
@@ -78,8 +80,9 @@ impl MfrRecognize {
             let mut state = lock(&self.state);
             let state = state.as_mut().ok_or_else(frame::not_started)?;
             self.follow_database(&mut state.database);
-            let faces = name_faces(state, &lock(&self.input), &settings, buffer)?;
-            self.news(state, &settings, buffer, &faces)
+            let now = self.now(state, buffer);
+            let faces = name_faces(state, &lock(&self.input), &settings, buffer, now)?;
+            news(state, &settings, &faces, now)
         };
         // No lock is held: a synchronous handler may call back into the element.
         if !structures.is_empty() {
@@ -101,28 +104,11 @@ impl MfrRecognize {
         }
     }
 
-    /// What there is to post about a frame.
-    fn news(
-        &self,
-        state: &mut State,
-        settings: &Settings,
-        buffer: &gst::BufferRef,
-        faces: &[Face],
-    ) -> Vec<gst::Structure> {
-        let now = self.running_time(buffer.pts()).unwrap_or_else(|| {
-            // A stream without timestamps: what the clock on the wall says.
+    /// The time of a frame: one that does not stand still, also in a stream without timestamps.
+    fn now(&self, state: &State, buffer: &gst::BufferRef) -> gst::ClockTime {
+        self.running_time(buffer.pts()).unwrap_or_else(|| {
             gst::ClockTime::from_useconds(state.started.elapsed().as_micros() as u64)
-        });
-        // Kept up to date whatever is posted: the property may change while playing.
-        let events = state.presence.update(faces, now);
-        match settings.post_messages {
-            PostMessages::None => Vec::new(),
-            PostMessages::All => faces.iter().map(|f| face_structure(f, None)).collect(),
-            PostMessages::Changes => events
-                .iter()
-                .map(|(event, face)| face_structure(face, Some(*event)))
-                .collect(),
-        }
+        })
     }
 
     fn post_faces(
@@ -154,12 +140,32 @@ impl MfrRecognize {
     }
 }
 
+/// What there is to post about a frame.
+fn news(
+    state: &mut State,
+    settings: &Settings,
+    faces: &[Face],
+    now: gst::ClockTime,
+) -> Vec<gst::Structure> {
+    // Kept up to date whatever is posted: the property may change while playing.
+    let events = state.presence.update(faces, now);
+    match settings.post_messages {
+        PostMessages::None => Vec::new(),
+        PostMessages::All => faces.iter().map(|f| face_structure(f, None)).collect(),
+        PostMessages::Changes => events
+            .iter()
+            .map(|(event, face)| face_structure(face, Some(*event)))
+            .collect(),
+    }
+}
+
 /// Embeds the faces of a frame that have no identity yet, in one batch, and writes who they are.
 fn name_faces(
-    state: &State,
+    state: &mut State,
     input: &Input,
     settings: &Settings,
     buffer: &mut gst::BufferRef,
+    now: gst::ClockTime,
 ) -> Result<Vec<Face>, gst::ErrorMessage> {
     let size = input.size()?;
     let (orientation, stored) = input.turn()?;
@@ -177,8 +183,10 @@ fn name_faces(
     let embeddings = input
         .read(buffer, |view| lock(&state.embedder).embed(view, &rects))?
         .map_err(|e| models::error_message(&e))?;
+    let mut averages = embeddings.clone();
+    state.tracks.average(&rects, &mut averages, now.into());
     let mut identities = vec![None; faces.len()];
-    let found = identify(&state.database, &embeddings, settings.threshold);
+    let found = identify(&state.database, &averages, settings.threshold);
     for (&i, identity) in open.iter().zip(found) {
         faces[i].identity = Some(identity.clone());
         identities[i] = Some(identity);
@@ -424,6 +432,7 @@ impl BaseTransformImpl for MfrRecognize {
         *lock(&self.state) = Some(State {
             embedder,
             database,
+            tracks: Tracks::default(),
             presence: Presence::default(),
             started: Instant::now(),
         });
