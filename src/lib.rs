@@ -3,6 +3,12 @@
 //! The way of the data: frame → [`detect`] → faces → [`embed`] → embeddings → gallery → identity.
 //! With the feature `plugin` the library is the GStreamer plugin `mfr`; without it, it knows
 //! nothing of GStreamer.
+//!
+//! An application puts the elements of the installed plugin into a pipeline, or links this crate and
+//! calls `gstmfr::plugin_register_static()` after `gst::init()`. Without GStreamer,
+//! [`pipeline::Pipeline`] takes one image from end to end, and [`gallery::Gallery`] says who the
+//! faces are. Colours are RGB, boxes and landmarks are pixels of the image, similarities are 0…1 and
+//! higher is surer.
 #![deny(unsafe_code)]
 
 pub mod detect;

@@ -2,70 +2,14 @@
 
 #![cfg(feature = "plugin")]
 
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, LazyLock, Mutex};
+use std::sync::{Arc, Mutex};
 
 use gst::prelude::*;
-use gstmfr::gallery::{Contract, Entry, FORMAT, Gallery, Kind};
-use gstmfr::image::ImageView;
-use gstmfr::pipeline::Pipeline;
+use gstmfr::gallery::{Contract, Entry, Gallery, Kind};
 use gstmfr::plugin::meta::{self, Face};
-use gstmfr::runtime::SessionOptions;
 
 mod common;
-
-fn init() {
-    static ONCE: LazyLock<()> = LazyLock::new(|| {
-        gst::init().unwrap();
-        gstmfr::plugin_register_static().unwrap();
-    });
-    LazyLock::force(&ONCE);
-}
-
-fn photo(name: &str) -> String {
-    common::demo_photos().join(name).display().to_string()
-}
-
-/// A gallery of three people of whom there are photos, one each; made once.
-fn gallery() -> &'static Path {
-    static GALLERY: LazyLock<(tempfile::TempDir, PathBuf)> = LazyLock::new(|| {
-        let mut pipeline = Pipeline::new(None, &SessionOptions::default()).unwrap();
-        let people = [
-            ("Barack Obama", "obama.jpg"),
-            ("Joe Biden", "biden.jpg"),
-            ("Eileen Collins", "astronaut.png"),
-        ];
-        let entries = people.map(|(name, file)| {
-            let photo = image::open(photo(file)).unwrap().to_rgb8();
-            let (w, h) = (photo.width() as usize, photo.height() as usize);
-            let view = ImageView::rgb(&photo, w, h).unwrap();
-            let (_, embeddings) = pipeline.faces(&view, &Default::default()).unwrap();
-            Entry {
-                name: name.into(),
-                source: file.into(),
-                kind: Kind::Photo,
-                embedding: embeddings.row(0).to_owned(),
-            }
-        });
-        let contract = Contract {
-            format: FORMAT.into(),
-            model_sha256: pipeline.embedder.model_sha256().into(),
-            embedding_dim: pipeline.embedder.dim(),
-            preprocessing: gstmfr::embed::PREPROCESSING.into(),
-            detector: "mtcnn".into(),
-            created: "2026-01-01T00:00:00Z".into(),
-            tool_version: "test".into(),
-        };
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("gallery.npz");
-        Gallery::train(entries.into(), contract)
-            .unwrap()
-            .save(&path)
-            .unwrap();
-        (folder, path)
-    });
-    &GALLERY.1
-}
+use common::{gallery, init, photo};
 
 /// What came out of a pipeline whose last element is called `sink`.
 #[derive(Debug, Default)]

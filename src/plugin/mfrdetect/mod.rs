@@ -4,8 +4,8 @@
 //! `object_id`. Pixels are read, never written or copied.
 //!
 //! ```text
-//! gst-launch-1.0 filesrc location=in.mp4 ! decodebin ! mfrdetect min-face-size=60 \
-//!     ! mfroverlay ! videoconvert ! autovideosink
+//! gst-launch-1.0 filesrc location=in.mp4 ! decodebin ! videoconvert \
+//!     ! mfrdetect min-face-size=60 ! mfroverlay ! videoconvert ! autovideosink
 //! ```
 
 use gst::glib;

@@ -5,8 +5,8 @@
 //! tried.
 //!
 //! ```text
-//! gst-launch-1.0 v4l2src ! videoconvert ! mfrdetect ! mfrrecognize database=gallery.npz \
-//!     ! mfroverlay ! videoconvert ! autovideosink
+//! gst-launch-1.0 v4l2src ! decodebin ! videoconvert ! mfrdetect \
+//!     ! mfrrecognize database=gallery.npz ! mfroverlay ! videoconvert ! autovideosink
 //! ```
 
 use gst::glib;

@@ -5,8 +5,8 @@
 //! are read, never written or copied.
 //!
 //! ```text
-//! gst-launch-1.0 -m filesrc location=in.mp4 ! decodebin ! mfrdetect \
-//!     ! mfrrecognize database=gallery.npz ! fakesink | grep mfrrecognize
+//! gst-launch-1.0 -m filesrc location=in.mp4 ! decodebin ! videoconvert ! mfrdetect \
+//!     ! mfrrecognize database=gallery.npz ! fakesink | grep 'mfrrecognize,'
 //! ```
 
 use gst::glib;
