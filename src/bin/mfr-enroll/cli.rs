@@ -35,7 +35,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Make a gallery from a folder of photos
+    /// Make a gallery from a folder of photos and short videos
     Build(BuildArgs),
     /// List the people of a gallery and how many photos each has
     List(ListArgs),
@@ -49,7 +49,8 @@ enum Command {
 
 #[derive(Debug, Args)]
 struct BuildArgs {
-    /// Folder with a folder of photos for each person, or with such folders in train/ and val/
+    /// Folder with a folder of photos and short videos for each person, or with such folders in
+    /// train/ and val/
     // Optional for the parser alone: they are not asked for where another command is given.
     #[arg(long, value_name = "DIR", required = true)]
     dataset: Option<PathBuf>,

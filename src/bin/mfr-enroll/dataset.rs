@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::options::shown;
+use crate::output;
+use crate::photo::PhotoError;
 use crate::quality::{Reason, Rejected};
 
 /// Endings taken for photos, whatever is inside. Formats that cannot be read are among them: their
@@ -115,6 +117,19 @@ impl Dataset {
     }
 }
 
+impl Listed {
+    /// Names the videos that are not looked at.
+    pub fn warn_of_videos(&self) {
+        for path in &self.videos {
+            output::warning(&format!(
+                "{}: {}; left out",
+                path.display(),
+                PhotoError::Video
+            ));
+        }
+    }
+}
+
 impl Collection {
     /// Lists `folder/<name>/…`, or `folder/<name>.jpg` where there are no folders in it. Paths in
     /// reports are relative to `root`.
@@ -209,6 +224,8 @@ fn person_name(name: &OsStr) -> Result<&str, &'static str> {
 #[derive(Debug, Default)]
 pub struct Listed {
     pub sources: Vec<Source>,
+    /// Videos in folders: those are learned from alone, and nobody asked for them here.
+    pub videos: Vec<PathBuf>,
     /// What could not be listed, and why.
     pub failed: Vec<Failed>,
 }
@@ -216,13 +233,22 @@ pub struct Listed {
 /// A path and what is wrong with it.
 pub type Failed = (PathBuf, String);
 
-/// The photos that the user names: files as they are, folders with all that is in them.
+/// The photos that the user names: files as they are, folders with all photos that are in them.
 pub fn photos(inputs: &[PathBuf]) -> Result<Listed> {
+    let mut videos = Vec::new();
     let mut walk = Walk::default();
     for input in inputs {
         if input.is_dir() {
             let before = walk.found.len() + walk.failed.len();
+            let first = walk.found.len();
             walk.descend(input, &mut Vec::new());
+            let in_folder = walk.found.split_off(first);
+            for source in in_folder {
+                match source {
+                    Source::Photo(_) => walk.found.push(source),
+                    Source::Video(path) => videos.push(path),
+                }
+            }
             if walk.found.len() + walk.failed.len() == before {
                 bail!("no photo in the folder {}", input.display());
             }
@@ -234,6 +260,7 @@ pub fn photos(inputs: &[PathBuf]) -> Result<Listed> {
     }
     Ok(Listed {
         sources: walk.found,
+        videos,
         failed: walk.failed,
     })
 }

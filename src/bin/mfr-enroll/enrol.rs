@@ -1,14 +1,17 @@
-//! From the photos of a dataset to embeddings of known people, the unusable ones sorted out.
+//! From the photos and videos of a dataset to embeddings of known people, the unusable ones sorted out.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+use std::time::Duration;
 
 use anyhow::Result;
 use gstmfr::embed::{Embedder, crop_rgb8};
 use ndarray::{Array1, ArrayView1};
+use serde::Serialize;
 
 use crate::batch::Batch;
-use crate::dataset::{Collection, Item};
+use crate::dataset::{Collection, Item, Source};
 use crate::finder::Finder;
 use crate::options::Vision;
 use crate::output;
@@ -29,21 +32,108 @@ const OWN_FACE_LEAD: f32 = 0.2;
 /// More people than this in a photo, and nobody says whose it is.
 const MAX_RIVALS: usize = 8;
 
+/// A photo, or a frame of a video. Sorted, they are in the order of the files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Shot {
+    /// Index of the file in the collection.
+    pub item: usize,
+    /// Of a frame, from the beginning of the video.
+    pub time: Option<Duration>,
+}
+
+impl Shot {
+    /// What it is called in reports and in the gallery: frames with a media fragment
+    /// (`Ana/clip.mp4#t=1.50`).
+    pub fn name(self, items: &[Item]) -> String {
+        let file = &items[self.item].name;
+        match self.time {
+            Some(time) => format!("{file}#t={:.2}", time.as_secs_f64()),
+            None => file.clone(),
+        }
+    }
+}
+
 /// A face that was learned.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Learned {
-    /// Index of the file in the collection.
-    pub item: usize,
+    pub shot: Shot,
     pub embedding: Array1<f32>,
     /// If it was asked for.
     pub crop: Option<Vec<u8>>,
 }
 
-/// What a dataset gave, both in the order of the files.
+/// What a dataset gave, all in the order of the files.
 #[derive(Debug)]
 pub struct Enrolled {
     pub learned: Vec<Learned>,
     pub rejected: Vec<Rejected>,
+    /// Videos of which a frame could be read, rejected ones included.
+    pub videos: Vec<Video>,
+}
+
+/// What became of the frames of a video.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Video {
+    pub path: String,
+    /// Frames looked at.
+    pub frames: usize,
+    pub used: usize,
+    pub rejected: BTreeMap<Reason, usize>,
+    /// Why there was nothing after these frames.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+impl Video {
+    fn new(path: &str) -> Self {
+        Self {
+            path: path.to_owned(),
+            frames: 0,
+            used: 0,
+            rejected: BTreeMap::new(),
+            error: None,
+        }
+    }
+
+    /// What was wrong with the frames that are not used: `2 no_face, 5 blurred`.
+    pub fn reasons(&self) -> String {
+        let counts = self.rejected.iter();
+        let counts = counts.map(|(reason, count)| format!("{count} {}", reason.name()));
+        counts.collect::<Vec<_>>().join(", ")
+    }
+
+    /// A video without a frame to use is rejected for what most frames are.
+    fn refusal(&self) -> Option<Refusal> {
+        if self.used > 0 {
+            return None;
+        }
+        // Of equals the first.
+        let (&reason, _) = self
+            .rejected
+            .iter()
+            .rev()
+            .max_by_key(|(_, count)| **count)?;
+        let frames = output::counted(self.frames, "frame");
+        let detail = format!("nothing to use in {frames}: {}", self.reasons());
+        Some((reason, detail))
+    }
+}
+
+/// What there is in a file: a photo has one shot, a video as many as were looked at.
+#[derive(Debug)]
+struct Seen {
+    shots: Vec<(Option<Duration>, Result<Usable, Refusal>)>,
+    /// Why there are not more of a video.
+    error: Option<String>,
+}
+
+impl From<Result<Usable, Refusal>> for Seen {
+    fn from(outcome: Result<Usable, Refusal>) -> Self {
+        Self {
+            shots: vec![(None, outcome)],
+            error: None,
+        }
+    }
 }
 
 /// The faces of a photo that it may be about, each good enough to learn from.
@@ -56,18 +146,18 @@ struct Usable {
 /// A photo of several people.
 #[derive(Debug)]
 struct Several {
-    item: usize,
+    shot: Shot,
     crops: Vec<Vec<u8>>,
 }
 
 /// Photos sorted by what is to become of them.
 #[derive(Debug, Default)]
 struct Sorted {
-    /// Files with their crops, if those are to be kept.
-    used: Vec<(usize, Option<Vec<u8>>)>,
+    /// With the crops, if those are to be kept.
+    used: Vec<(Shot, Option<Vec<u8>>)>,
     several: Vec<Several>,
-    refused: Vec<(usize, Refusal)>,
-    seen: HashMap<[u8; 32], usize>,
+    refused: Vec<(Shot, Refusal)>,
+    seen: HashMap<[u8; 32], Shot>,
 }
 
 impl Sorted {
@@ -75,25 +165,25 @@ impl Sorted {
     fn add(
         &mut self,
         collection: &Collection,
-        item: usize,
+        shot: Shot,
         outcome: Result<Usable, Refusal>,
         keep_crops: bool,
     ) -> Option<Vec<u8>> {
         let fresh = outcome.and_then(|usable| match self.seen.entry(usable.sha256) {
-            Entry::Occupied(first) => Err(same_file(collection, *first.get(), item)),
+            Entry::Occupied(first) => Err(same_file(collection, *first.get(), shot)),
             Entry::Vacant(place) => {
-                place.insert(item);
+                place.insert(shot);
                 Ok(usable.crops)
             }
         });
         match fresh {
             Ok(mut crops) if crops.len() == 1 => {
                 let crop = crops.pop()?;
-                self.used.push((item, keep_crops.then(|| crop.clone())));
+                self.used.push((shot, keep_crops.then(|| crop.clone())));
                 return Some(crop);
             }
-            Ok(crops) => self.several.push(Several { item, crops }),
-            Err(refusal) => self.refused.push((item, refusal)),
+            Ok(crops) => self.several.push(Several { shot, crops }),
+            Err(refusal) => self.refused.push((shot, refusal)),
         }
         None
     }
@@ -110,17 +200,22 @@ pub fn enrol(
     let bar = output::progress("enrolling", items.len());
     let mut batch = Batch::new(embedder);
     let mut sorted = Sorted::default();
+    let mut errors = BTreeMap::new();
     workers::in_order(
         items,
         vision.jobs,
         || Ok(Finder::new(vision)?),
-        usable_faces,
-        |index, outcome| {
+        look_at,
+        |item, seen| {
             bar.inc(1);
-            match sorted.add(collection, index, outcome, keep_crops) {
-                Some(crop) => Ok(batch.push(crop)?),
-                None => Ok(()),
+            for (time, outcome) in seen.shots {
+                let shot = Shot { item, time };
+                if let Some(crop) = sorted.add(collection, shot, outcome, keep_crops) {
+                    batch.push(crop)?;
+                }
             }
+            errors.extend(seen.error.map(|error| (item, error)));
+            Ok(())
         },
     )?;
     bar.finish_and_clear();
@@ -129,8 +224,8 @@ pub fn enrol(
         .rows()
         .into_iter()
         .zip(sorted.used)
-        .map(|(embedding, (item, crop))| Learned {
-            item,
+        .map(|(embedding, (shot, crop))| Learned {
+            shot,
             embedding: embedding.to_owned(),
             crop,
         })
@@ -144,28 +239,95 @@ pub fn enrol(
         &mut learned,
         &mut refused,
     )?;
-    learned.sort_by_key(|l| l.item);
+    learned.sort_by_key(|l| l.shot);
     drop_copies(items, &mut learned, &mut refused);
-    refused.sort_by_key(|(index, _)| *index);
+    let videos = videos(items, &learned, &refused, errors);
+    // Frames are counted; files are listed.
+    refused.retain(|(shot, _)| shot.time.is_none());
+    for (&item, video) in &videos {
+        let shot = Shot { item, time: None };
+        refused.extend(video.refusal().map(|refusal| (shot, refusal)));
+    }
+    refused.sort_by_key(|(shot, _)| *shot);
     let refused = refused
         .into_iter()
-        .map(|(index, (reason, detail))| Rejected {
-            path: items[index].name.clone(),
+        .map(|(shot, (reason, detail))| Rejected {
+            path: shot.name(items),
             reason,
             detail,
         });
     Ok(Enrolled {
         learned,
         rejected: collection.rejected.iter().cloned().chain(refused).collect(),
+        videos: videos.into_values().collect(),
     })
 }
 
-/// The faces that a photo may be about, or why there is none to learn from.
-fn usable_faces(finder: &mut Finder, item: &Item) -> Result<Result<Usable, Refusal>> {
-    let photo = match Photo::of(&item.source) {
-        Ok(photo) => photo,
-        Err(error) => return Ok(Err((Reason::Unreadable, error.to_string()))),
+/// Counts the frames of every video by what became of them.
+fn videos(
+    items: &[Item],
+    learned: &[Learned],
+    refused: &[(Shot, Refusal)],
+    mut errors: BTreeMap<usize, String>,
+) -> BTreeMap<usize, Video> {
+    let used = learned.iter().map(|l| (l.shot, None));
+    let unused = refused
+        .iter()
+        .map(|(shot, (reason, _))| (*shot, Some(*reason)));
+    let mut videos = BTreeMap::new();
+    for (shot, reason) in used.chain(unused).filter(|(shot, _)| shot.time.is_some()) {
+        let video = videos.entry(shot.item).or_insert_with(|| Video {
+            error: errors.remove(&shot.item),
+            ..Video::new(&items[shot.item].name)
+        });
+        video.frames += 1;
+        match reason {
+            Some(reason) => *video.rejected.entry(reason).or_default() += 1,
+            None => video.used += 1,
+        }
+    }
+    videos
+}
+
+/// What there is to learn from in a file.
+fn look_at(finder: &mut Finder, item: &Item) -> Result<Seen> {
+    match &item.source {
+        Source::Photo(path) => Ok(match Photo::load(path) {
+            Ok(photo) => usable_faces(finder, &photo)?.into(),
+            Err(error) => Err((Reason::Unreadable, error.to_string())).into(),
+        }),
+        Source::Video(path) => watch(finder, path),
+    }
+}
+
+#[cfg(feature = "plugin")]
+fn watch(finder: &mut Finder, path: &Path) -> Result<Seen> {
+    let watched = crate::video::watch(path, |photo| usable_faces(finder, photo))?;
+    let error = watched.error.map(|error| error.to_string());
+    Ok(match error {
+        Some(error) if watched.frames.is_empty() => Err((Reason::Unreadable, error)).into(),
+        error => Seen {
+            shots: watched
+                .frames
+                .into_iter()
+                .map(|(time, outcome)| (Some(time), outcome))
+                .collect(),
+            error,
+        },
+    })
+}
+
+#[cfg(not(feature = "plugin"))]
+fn watch(_: &mut Finder, path: &Path) -> Result<Seen> {
+    let error = match std::fs::metadata(path) {
+        Ok(_) => crate::photo::PhotoError::NoGStreamer,
+        Err(error) => error.into(),
     };
+    Ok(Err((Reason::Unreadable, error.to_string())).into())
+}
+
+/// The faces that a photo may be about, or why there is none to learn from.
+fn usable_faces(finder: &mut Finder, photo: &Photo) -> Result<Result<Usable, Refusal>> {
     let view = photo.view()?;
     let faces = prominent(&finder.find(&view)?, photo.width, photo.height);
     if faces.is_empty() {
@@ -200,16 +362,17 @@ fn too_many(faces: usize) -> Refusal {
     (Reason::SeveralFaces, detail)
 }
 
-fn same_file(collection: &Collection, first: usize, second: usize) -> Refusal {
-    let [first, second] = [first, second].map(|i| &collection.items[i]);
-    let whose = if first.person == second.person {
+fn same_file(collection: &Collection, first: Shot, second: Shot) -> Refusal {
+    let items = &collection.items;
+    let [person, other] = [first, second].map(|shot| items[shot.item].person);
+    let whose = if person == other {
         String::new()
     } else {
-        format!(", a photo of {}", collection.people[first.person])
+        format!(", a photo of {}", collection.people[person])
     };
     (
         Reason::Duplicate,
-        format!("the same file as {}{whose}", first.name),
+        format!("the same file as {}{whose}", first.name(items)),
     )
 }
 
@@ -220,17 +383,17 @@ fn resolve(
     embedder: &mut Embedder,
     keep_crops: bool,
     learned: &mut Vec<Learned>,
-    refused: &mut Vec<(usize, Refusal)>,
+    refused: &mut Vec<(Shot, Refusal)>,
 ) -> Result<()> {
     // Photos with one face alone are evidence; what is resolved here is not.
     let clear = learned.len();
-    for Several { item, mut crops } in several {
+    for Several { shot, mut crops } in several {
         let views: Vec<&[u8]> = crops.iter().map(Vec::as_slice).collect();
         let embeddings = embedder.embed_crops(&views)?;
-        let person = items[item].person;
+        let person = items[shot.item].person;
         let own: Vec<_> = learned[..clear]
             .iter()
-            .filter(|l| items[l.item].person == person)
+            .filter(|l| items[l.shot.item].person == person)
             .map(|l| l.embedding.view())
             .collect();
         let similarities: Vec<f32> = embeddings
@@ -240,11 +403,11 @@ fn resolve(
             .collect();
         match standing_out(&similarities) {
             Some(face) => learned.push(Learned {
-                item,
+                shot,
                 embedding: embeddings.row(face).to_owned(),
                 crop: keep_crops.then(|| crops.swap_remove(face)),
             }),
-            None => refused.push((item, too_many(crops.len()))),
+            None => refused.push((shot, too_many(crops.len()))),
         }
     }
     Ok(())
@@ -270,12 +433,15 @@ fn standing_out(similarities: &[f32]) -> Option<usize> {
 
 /// Drops photos of a person that show the same picture as an earlier one: the same counted twice
 /// would weigh twice. `learned` is sorted, so that the photos of a person follow one another.
-fn drop_copies(items: &[Item], learned: &mut Vec<Learned>, refused: &mut Vec<(usize, Refusal)>) {
+fn drop_copies(items: &[Item], learned: &mut Vec<Learned>, refused: &mut Vec<(Shot, Refusal)>) {
     let mut kept: Vec<Learned> = Vec::with_capacity(learned.len());
     let mut person_start = 0;
     for next in learned.drain(..) {
-        let person = items[next.item].person;
-        if kept.last().is_some_and(|l| items[l.item].person != person) {
+        let person = items[next.shot.item].person;
+        if kept
+            .last()
+            .is_some_and(|l| items[l.shot.item].person != person)
+        {
             person_start = kept.len();
         }
         let original = kept[person_start..]
@@ -283,8 +449,8 @@ fn drop_copies(items: &[Item], learned: &mut Vec<Learned>, refused: &mut Vec<(us
             .find(|l| l.embedding.dot(&next.embedding) > SAME_PHOTO);
         match original {
             Some(original) => {
-                let detail = format!("the same picture as {}", items[original.item].name);
-                refused.push((next.item, (Reason::Duplicate, detail)));
+                let detail = format!("the same picture as {}", original.shot.name(items));
+                refused.push((next.shot, (Reason::Duplicate, detail)));
             }
             None => kept.push(next),
         }
@@ -295,7 +461,6 @@ fn drop_copies(items: &[Item], learned: &mut Vec<Learned>, refused: &mut Vec<(us
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dataset::Source;
     use ndarray::arr1;
 
     fn item(person: usize, name: &str) -> Item {
@@ -306,9 +471,18 @@ mod tests {
         }
     }
 
+    fn photo(item: usize) -> Shot {
+        Shot { item, time: None }
+    }
+
+    fn frame(item: usize, seconds: u64) -> Shot {
+        let time = Some(Duration::from_secs(seconds));
+        Shot { item, time }
+    }
+
     fn learned(item: usize, embedding: [f32; 2]) -> Learned {
         Learned {
-            item,
+            shot: photo(item),
             embedding: arr1(&embedding),
             crop: None,
         }
@@ -328,10 +502,34 @@ mod tests {
         let mut refused = Vec::new();
         drop_copies(&items, &mut all, &mut refused);
         // b/1 looks like a/1 as well, but under another name that is not for us to settle.
-        let kept: Vec<_> = all.iter().map(|l| l.item).collect();
+        let kept: Vec<_> = all.iter().map(|l| l.shot.item).collect();
         assert_eq!(kept, [0, 2, 4]);
         let detail = "the same picture as a/1".to_owned();
-        assert_eq!(refused, [(3, (Reason::Duplicate, detail))]);
+        assert_eq!(refused, [(photo(3), (Reason::Duplicate, detail))]);
+    }
+
+    #[test]
+    fn frames_are_counted_by_what_became_of_them() {
+        let items = ["a/1.jpg", "a/clip.mp4", "a/dark.mp4"].map(|name| item(0, name));
+        assert_eq!(photo(0).name(&items), "a/1.jpg");
+        assert_eq!(frame(1, 3).name(&items), "a/clip.mp4#t=3.00");
+        let mut used = vec![learned(0, [1.0, 0.0]), learned(1, [0.0, 1.0])];
+        used[1].shot = frame(1, 0);
+        let refused = |shot, reason| (shot, (reason, String::new()));
+        let refused = [
+            refused(frame(1, 1), Reason::Blurred),
+            refused(frame(2, 0), Reason::TooDark),
+            refused(frame(2, 1), Reason::NoFace),
+            refused(frame(2, 2), Reason::TooDark),
+        ];
+        let errors = BTreeMap::from([(2, "cut".to_owned())]);
+        let videos = videos(&items, &used, &refused, errors);
+        assert_eq!(videos.keys().copied().collect::<Vec<_>>(), [1, 2]);
+        assert_eq!((videos[&1].frames, videos[&1].used), (2, 1));
+        assert_eq!(videos[&1].refusal(), None);
+        assert_eq!(videos[&2].error.as_deref(), Some("cut"));
+        let detail = "nothing to use in 3 frames: 1 no_face, 2 too_dark".to_owned();
+        assert_eq!(videos[&2].refusal(), Some((Reason::TooDark, detail)));
     }
 
     #[test]

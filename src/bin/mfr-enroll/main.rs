@@ -13,6 +13,8 @@ mod people;
 mod photo;
 mod quality;
 mod trial;
+#[cfg(feature = "plugin")]
+mod video;
 mod workers;
 
 use std::io;

@@ -13,7 +13,7 @@ use thiserror::Error;
 use crate::dataset::Source;
 
 /// Larger than any camera's photo: 100 megapixels.
-const MAX_PIXELS: u64 = 100_000_000;
+pub const MAX_PIXELS: u64 = 100_000_000;
 /// Memory that a decoder may take: 100 megapixels with four 16-bit channels, and a fifth more.
 const MAX_DECODER_MEMORY: u64 = 960_000_000;
 /// Files beyond this are not photos; nothing larger is read into memory.
@@ -37,10 +37,11 @@ pub enum PhotoError {
     TooManyPixels { width: u32, height: u32 },
     #[error("the image is damaged: {0}")]
     Damaged(String),
-    #[error(
-        "videos need the GStreamer part of this program, which this build lacks; take photos out of it"
-    )]
+    #[error("it is a video, and those are learned from alone; take photos out of it")]
     Video,
+    #[cfg(not(feature = "plugin"))]
+    #[error("this build has no GStreamer, which videos need; take photos out of it")]
+    NoGStreamer,
 }
 
 /// A decoded photo.
@@ -49,7 +50,8 @@ pub struct Photo {
     pixels: Vec<u8>,
     pub width: usize,
     pub height: usize,
-    /// SHA-256 of the file: the same photo under another name has the same.
+    /// SHA-256 of the file, or of the pixels of a frame: the same photo under another name has the
+    /// same.
     pub sha256: [u8; 32],
 }
 
@@ -63,7 +65,7 @@ impl Photo {
         Self::read(File::open(path)?)
     }
 
-    /// Reads what a source stands for.
+    /// Reads a photo where only one picture will do.
     pub fn of(source: &Source) -> Result<Self, PhotoError> {
         match source {
             Source::Photo(path) => Self::load(path),
@@ -89,6 +91,17 @@ impl Photo {
             pixels: rgb8(image),
             sha256,
         })
+    }
+
+    /// A frame of a video: packed 8-bit RGB.
+    #[cfg(feature = "plugin")]
+    pub fn from_rgb(pixels: Vec<u8>, width: usize, height: usize) -> Self {
+        Self {
+            sha256: Sha256::digest(&pixels).into(),
+            pixels,
+            width,
+            height,
+        }
     }
 
     /// The pixels, for detection.

@@ -5,7 +5,7 @@ use gstmfr::embed::INPUT_SIZE;
 use serde::Serialize;
 
 /// Why a file is not used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Reason {
     NoFace,

@@ -1,6 +1,6 @@
 //! `build`: a gallery from a dataset.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::evaluate::{say as say_figures, warn_of_unenrolled};
 use crate::dataset::{Collection, Dataset};
-use crate::enrol::{Enrolled, enrol};
+use crate::enrol::{Enrolled, Video, enrol};
 use crate::npz;
 use crate::options::{Build, shown};
 use crate::output::{self, Output, counted, plain};
@@ -27,6 +27,7 @@ struct Report<'a> {
     output: String,
     people: Vec<PersonReport<'a>>,
     photos: PhotosReport,
+    videos: &'a [Video],
     threshold: f32,
     rejected: &'a [Rejected],
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -43,6 +44,7 @@ struct PersonReport<'a> {
 
 #[derive(Debug, Serialize)]
 struct PhotosReport {
+    /// Videos included.
     found: usize,
     used: usize,
     /// Files of other kinds, and files that are in nobody's folder.
@@ -78,7 +80,7 @@ pub fn run(options: &Build) -> Result<ExitCode> {
     if let Some(path) = &options.faces_output {
         let learned = Faces::new(enrolled.learned.iter().filter_map(|l| {
             let crop = l.crop.as_ref()?;
-            Some((person_of(&train, l.item), crop))
+            Some((person_of(&train, l.shot.item), crop))
         }));
         let tried = val.as_ref().map_or_else(Faces::default, |val| {
             Faces::new(tried.iter().filter_map(|t| {
@@ -138,8 +140,8 @@ fn learn(
         .learned
         .iter()
         .map(|learned| Entry {
-            name: person_of(collection, learned.item).to_owned(),
-            source: collection.items[learned.item].name.clone(),
+            name: person_of(collection, learned.shot.item).to_owned(),
+            source: learned.shot.name(&collection.items),
             kind: Kind::Photo,
             embedding: learned.embedding.clone(),
         })
@@ -214,15 +216,18 @@ fn report<'a>(
         }
     };
     (0..train.items.len()).for_each(|item| count(item, 0));
-    enrolled.learned.iter().for_each(|l| count(l.item, 1));
+    // A video counts once, however many of its frames are used.
+    let used: BTreeSet<usize> = enrolled.learned.iter().map(|l| l.shot.item).collect();
+    used.iter().for_each(|&item| count(item, 1));
     Report {
         output: shown(&options.output),
         people: persons.into_values().collect(),
         photos: PhotosReport {
             found: train.items.len() + train.rejected.len(),
-            used: enrolled.learned.len(),
+            used: used.len(),
             ignored: train.ignored,
         },
+        videos: &enrolled.videos,
         threshold: gallery.thresholds()[0],
         rejected: &enrolled.rejected,
         val,
@@ -245,6 +250,25 @@ fn say(out: &mut Output, report: &Report) -> Result<()> {
             plain(person.name),
             person.photos,
             person.used
+        ))?;
+    }
+    if !report.videos.is_empty() {
+        out.line("\nvideos")?;
+    }
+    for video in report.videos {
+        let reasons = match video.reasons() {
+            reasons if reasons.is_empty() => reasons,
+            reasons => format!(" ({reasons})"),
+        };
+        let end = match &video.error {
+            Some(error) => format!("; then: {}", plain(error)),
+            None => String::new(),
+        };
+        out.line(format_args!(
+            "  {}: {} of {} used{reasons}{end}",
+            plain(&video.path),
+            video.used,
+            counted(video.frames, "frame")
         ))?;
     }
     if !report.rejected.is_empty() {

@@ -22,7 +22,11 @@ type Outcome = Result<Option<(Face, Vec<u8>)>, String>;
 pub fn run(options: &Embed) -> Result<ExitCode> {
     npz::check_writable(&options.output)?;
     let mut embedder = options.vision.embedder()?;
-    let Listed { sources, failed } = dataset::photos(&options.inputs)?;
+    let listed = dataset::photos(&options.inputs)?;
+    listed.warn_of_videos();
+    let Listed {
+        sources, failed, ..
+    } = listed;
     let mut failures = failed.len();
     for (path, detail) in &failed {
         output::error(&format!("{}: {detail}", path.display()));

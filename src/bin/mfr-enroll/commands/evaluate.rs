@@ -27,6 +27,7 @@ pub fn run(options: &Evaluate) -> Result<ExitCode> {
     let strangers = match &options.unknown {
         Some(folder) => {
             let listed = dataset::photos(std::slice::from_ref(folder))?;
+            listed.warn_of_videos();
             trial::warn_of(&listed.failed);
             Some(listed.sources)
         }

@@ -60,7 +60,11 @@ pub fn run(options: &Identify) -> Result<ExitCode> {
         }
         None => None,
     };
-    let Listed { sources, failed } = dataset::photos(&options.inputs)?;
+    let listed = dataset::photos(&options.inputs)?;
+    listed.warn_of_videos();
+    let Listed {
+        sources, failed, ..
+    } = listed;
     let mut failures = failed.len();
     for (path, detail) in &failed {
         output::error(&format!("{}: {detail}", path.display()));

@@ -1,0 +1,698 @@
+//! Frames of videos, decoded by GStreamer: upright 8-bit RGB with square pixels, spread evenly.
+//!
+//! filesrc ! decodebin ! (the choice of frames) ! videoconvert ! videoflip ! videoscale ! appsink
+//!
+//! Frames are chosen straight behind the decoder, so that the others cost no conversion. The sink
+//! holds one frame; until it is taken, the decoder waits.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use gst::prelude::*;
+use gst_video::prelude::*;
+use thiserror::Error;
+
+use crate::photo::{MAX_PIXELS, Photo};
+
+/// Frames of a video that are looked at. More of the same minute hardly differ, and a detection
+/// takes its time: 20 frames cost as much as 20 photos.
+const MAX_FRAMES: usize = 20;
+/// Least time between two frames: within half a second a head hardly turns.
+const MIN_INTERVAL: Duration = Duration::from_millis(500);
+/// No film is longer; a file that says so is wrong.
+const MAX_DURATION: Duration = Duration::from_secs(24 * 3600);
+/// What a frame lasts where neither it nor its format says so: 25 a second.
+const FRAME_DURATION: gst::ClockTime = gst::ClockTime::from_mseconds(40);
+/// How often messages of the pipeline are looked at while a frame is waited for.
+const POLL: gst::ClockTime = gst::ClockTime::from_mseconds(50);
+
+/// How long a video is waited for.
+#[derive(Debug, Clone, Copy)]
+struct Patience {
+    /// Without a frame decoded.
+    stall: Duration,
+    /// In all. The time in which frames are looked at does not count.
+    total: Duration,
+}
+
+/// A picture of 100 megapixels is decoded in less than the first; a 1080p film of half an hour,
+/// which is no short video, in less than the second: two cores decode some 300 frames a second.
+const PATIENCE: Patience = Patience {
+    stall: Duration::from_secs(15),
+    total: Duration::from_secs(180),
+};
+
+/// Why a video cannot be read, or not to its end.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum VideoError {
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
+    #[error("not a regular file")]
+    NotAFile,
+    #[error("GStreamer cannot be used: {0}")]
+    GStreamer(String),
+    #[error("GStreamer lacks its element {0}; install the package with its base and good plugins")]
+    Element(&'static str),
+    #[error("GStreamer has no plugin for {0}")]
+    Decoder(String),
+    #[error("there is no video in it")]
+    NoVideo,
+    #[error("there is no frame in it")]
+    NoFrame,
+    #[error("the video is damaged: {0}")]
+    Damaged(String),
+    #[error("{width}×{height} pixels are too many: at most {} megapixels", MAX_PIXELS / 1_000_000)]
+    TooManyPixels { width: u32, height: u32 },
+    #[error("no frame came for {} s", .0.as_secs_f32())]
+    Stalled(Duration),
+    #[error("decoding it takes more than {} s; cut it to a few minutes", .0.as_secs_f32())]
+    TooLong(Duration),
+}
+
+/// What was made of a video.
+#[derive(Debug)]
+pub struct Watched<R> {
+    /// Time from the beginning, and what was made of the frame; never empty without an error.
+    pub frames: Vec<(Duration, R)>,
+    /// Why the rest could not be read.
+    pub error: Option<VideoError>,
+}
+
+/// Calls `look` for up to [`MAX_FRAMES`] frames from all over a video file, one after the other. A
+/// few more are looked at, and forgotten, where the file does not say how long it is.
+pub fn watch<R>(path: &Path, look: impl FnMut(&Photo) -> Result<R>) -> Result<Watched<R>> {
+    match source(path) {
+        Ok(source) => collect(Frames::start(&[source], PATIENCE), look),
+        Err(error) => collect(Err(error), look),
+    }
+}
+
+fn source(path: &Path) -> Result<gst::Element, VideoError> {
+    // Before it is opened: opening a pipe would wait for a writer for ever.
+    if !std::fs::metadata(path)?.is_file() {
+        return Err(VideoError::NotAFile);
+    }
+    gst::init().map_err(|error| VideoError::GStreamer(error.to_string()))?;
+    let source = element("filesrc")?;
+    source.set_property("location", path);
+    Ok(source)
+}
+
+fn collect<R>(
+    frames: Result<Frames, VideoError>,
+    mut look: impl FnMut(&Photo) -> Result<R>,
+) -> Result<Watched<R>> {
+    let mut watched = Watched {
+        frames: Vec::new(),
+        error: None,
+    };
+    let mut frames = match frames {
+        Ok(frames) => frames,
+        Err(error) => {
+            watched.error = Some(error);
+            return Ok(watched);
+        }
+    };
+    loop {
+        match frames.next() {
+            Ok(Some((time, photo))) => {
+                watched.frames.push((time, look(&photo)?));
+                if watched.frames.len() > MAX_FRAMES {
+                    keep_every_other(&mut watched.frames);
+                }
+            }
+            Ok(None) => break,
+            Err(error) => {
+                watched.error = Some(error);
+                break;
+            }
+        }
+    }
+    if watched.frames.is_empty() && watched.error.is_none() {
+        watched.error = Some(VideoError::NoFrame);
+    }
+    Ok(watched)
+}
+
+/// The first, third, fifth …
+fn keep_every_other<T>(items: &mut Vec<T>) {
+    let mut index = 0;
+    items.retain(|_| {
+        index += 1;
+        index % 2 == 1
+    });
+}
+
+/// Chooses frames by their time.
+#[derive(Debug)]
+struct Chooser {
+    interval: Duration,
+    /// Frames to choose, where the duration is known.
+    limit: Option<usize>,
+    /// Frames chosen so far, forgotten ones included.
+    passed: usize,
+    /// Times of the frames that count; as long as the list that [`collect`] keeps.
+    chosen: Vec<Duration>,
+}
+
+impl Chooser {
+    /// For a video of this duration, if it is known.
+    fn new(duration: Option<Duration>) -> Self {
+        let duration = duration.filter(|d| !d.is_zero() && *d <= MAX_DURATION);
+        let count = duration.map(|duration| {
+            let fit = duration.as_secs_f64() / MIN_INTERVAL.as_secs_f64();
+            (fit.ceil() as usize).clamp(1, MAX_FRAMES)
+        });
+        let interval = match (duration, count) {
+            (Some(duration), Some(count)) => (duration / count as u32).max(MIN_INTERVAL),
+            _ => MIN_INTERVAL,
+        };
+        Self {
+            interval,
+            limit: count,
+            passed: 0,
+            chosen: Vec::new(),
+        }
+    }
+
+    /// Whether the frame of this time is one to look at.
+    fn wants(&mut self, time: Duration) -> bool {
+        let is_due = self
+            .chosen
+            .first()
+            .is_none_or(|first| time >= *first + self.interval * self.steps());
+        if !is_due || self.is_done() {
+            return false;
+        }
+        self.passed += 1;
+        self.chosen.push(time);
+        if self.chosen.len() > MAX_FRAMES {
+            keep_every_other(&mut self.chosen);
+            self.interval *= 2;
+        }
+        true
+    }
+
+    /// Intervals from the first frame to the next one that is due, whatever gaps there were.
+    fn steps(&self) -> u32 {
+        match (self.chosen.first(), self.chosen.last()) {
+            (Some(first), Some(last)) => {
+                let passed = last.saturating_sub(*first).as_nanos() / self.interval.as_nanos();
+                u32::try_from(passed).unwrap_or(u32::MAX - 1) + 1
+            }
+            _ => 0,
+        }
+    }
+
+    /// Whether the rest of the video is not needed.
+    fn is_done(&self) -> bool {
+        self.limit == Some(self.passed)
+    }
+}
+
+/// What the threads of a pipeline share with the one that waits for frames.
+#[derive(Debug, Default)]
+struct Progress {
+    /// Frames decoded so far.
+    decoded: AtomicU64,
+    has_video: AtomicBool,
+    /// Every stream of the file is known.
+    is_listed: AtomicBool,
+    /// Made with the first frame: before it, no demuxer knows the duration.
+    chooser: Mutex<Option<Chooser>>,
+    /// Where a frame without a time belongs.
+    next_time: Mutex<Option<gst::ClockTime>>,
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex
+        .lock()
+        .unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+impl Progress {
+    /// Whether a frame that comes out of the decoder goes on. One without a time gets one.
+    fn lets_pass(&self, pad: &gst::Pad, info: &mut gst::PadProbeInfo) -> bool {
+        let Some(buffer) = info.buffer_mut() else {
+            return true;
+        };
+        self.decoded.fetch_add(1, Ordering::Relaxed);
+        let mut next_time = locked(&self.next_time);
+        let pts = match (buffer.pts(), *next_time) {
+            (Some(pts), _) => pts,
+            (None, next) => {
+                let pts = next.unwrap_or(gst::ClockTime::ZERO);
+                buffer.make_mut().set_pts(pts);
+                pts
+            }
+        };
+        let duration = buffer.duration().unwrap_or(FRAME_DURATION);
+        *next_time = Some(pts.saturating_add(duration));
+        drop(next_time);
+        // Concealed damage is no face to learn.
+        if buffer.flags().contains(gst::BufferFlags::CORRUPTED) {
+            return false;
+        }
+        let segment = pad
+            .sticky_event::<gst::event::Segment>(0)
+            .map(|event| event.segment().clone());
+        // Frames outside the segment are decoded for the sake of others.
+        let Some(time) = stream_time(segment.as_ref(), pts) else {
+            return false;
+        };
+        locked(&self.chooser)
+            .get_or_insert_with(|| {
+                let duration = pad.query_duration::<gst::ClockTime>();
+                Chooser::new(duration.map(Duration::from))
+            })
+            .wants(time)
+    }
+}
+
+/// Time from the beginning of the file.
+fn stream_time(segment: Option<&gst::Segment>, pts: gst::ClockTime) -> Option<Duration> {
+    let time = match segment.and_then(|s| s.downcast_ref::<gst::ClockTime>()) {
+        Some(segment) => segment.to_stream_time(pts)?,
+        None => pts,
+    };
+    Some(time.into())
+}
+
+/// The frames of a video, one after the other.
+#[derive(Debug)]
+struct Frames {
+    pipeline: gst::Pipeline,
+    bus: gst::Bus,
+    sink: gst::Element,
+    progress: Arc<Progress>,
+    patience: Patience,
+    waited: Duration,
+    /// Frames handed over so far.
+    taken: usize,
+}
+
+impl Frames {
+    /// `source`: elements that give the bytes of a file.
+    fn start(source: &[gst::Element], patience: Patience) -> Result<Self, VideoError> {
+        let pipeline = gst::Pipeline::new();
+        let decoder = element("decodebin")?;
+        let convert = element("videoconvert")?;
+        let flip = element("videoflip")?;
+        let scale = element("videoscale")?;
+        let sink = element("appsink")?;
+        // The same frames on every machine, and in memory that everybody can read.
+        decoder.set_property("force-sw-decoders", true);
+        // As the image-orientation tag says.
+        flip.set_property_from_str("video-direction", "auto");
+        sink.set_property("sync", false);
+        sink.set_property("max-buffers", 1u32);
+        sink.set_property(
+            "caps",
+            gst_video::VideoCapsBuilder::new()
+                .format(gst_video::VideoFormat::Rgb)
+                .pixel_aspect_ratio(gst::Fraction::new(1, 1))
+                .build(),
+        );
+        let tail = [&convert, &flip, &scale, &sink];
+        let head: Vec<_> = source.iter().chain([&decoder]).collect();
+        let build = || {
+            pipeline.add_many(head.iter().copied().chain(tail))?;
+            gst::Element::link_many(&head)?;
+            gst::Element::link_many(tail)
+        };
+        build().map_err(|error: gst::glib::BoolError| VideoError::GStreamer(error.to_string()))?;
+        let progress = Arc::new(Progress::default());
+        // Containers and pictures alone are taken apart: nobody hears the sound, and a playlist
+        // with the ending of a video is not to be fetched from wherever it points to.
+        decoder.connect("autoplug-continue", false, |values| {
+            let caps = values.get(2).and_then(|v| v.get::<gst::Caps>().ok());
+            Some(caps.is_some_and(|caps| is_picture(&caps)).to_value())
+        });
+        let shared = Arc::clone(&progress);
+        decoder.connect_pad_added(move |_, pad| {
+            let is_video = pad
+                .current_caps()
+                .and_then(|caps| Some(caps.structure(0)?.name() == "video/x-raw"));
+            let input = convert.static_pad("sink").filter(|pad| !pad.is_linked());
+            if is_video == Some(true)
+                && let Some(input) = input
+            {
+                let choosing = Arc::clone(&shared);
+                pad.add_probe(gst::PadProbeType::BUFFER, move |pad, info| {
+                    match choosing.lets_pass(pad, info) {
+                        true => gst::PadProbeReturn::Ok,
+                        false => gst::PadProbeReturn::Drop,
+                    }
+                });
+                // An error here is one of the stream, and said on the bus as it flows.
+                if pad.link(&input).is_ok() {
+                    shared.has_video.store(true, Ordering::Release);
+                }
+            }
+        });
+        let shared = Arc::clone(&progress);
+        decoder.connect_no_more_pads(move |_| shared.is_listed.store(true, Ordering::Release));
+        let bus = pipeline
+            .bus()
+            .ok_or_else(|| VideoError::GStreamer("a pipeline without a bus".to_owned()))?;
+        // Before the state is changed: what is dropped stops.
+        let frames = Self {
+            pipeline,
+            bus,
+            sink,
+            progress,
+            patience,
+            waited: Duration::ZERO,
+            taken: 0,
+        };
+        // Why it fails is said on the bus.
+        if frames.pipeline.set_state(gst::State::Playing).is_err() {
+            frames.check_bus()?;
+            return Err(VideoError::Damaged("it cannot be opened".to_owned()));
+        }
+        Ok(frames)
+    }
+
+    /// The next frame and its time, `None` at the end.
+    fn next(&mut self) -> Result<Option<(Duration, Photo)>, VideoError> {
+        let mut decoded = self.progress.decoded.load(Ordering::Relaxed);
+        let mut last_decoded = Instant::now();
+        loop {
+            if self.is_done() {
+                return Ok(None);
+            }
+            let before = Instant::now();
+            let sample = self
+                .sink
+                .emit_by_name::<Option<gst::Sample>>("try-pull-sample", &[&POLL.nseconds()]);
+            self.waited += before.elapsed();
+            if let Some(sample) = sample {
+                self.taken += 1;
+                return photo(&sample).map(Some);
+            }
+            if self.sink.property::<bool>("eos") {
+                self.check_bus()?;
+                return Ok(None);
+            }
+            self.check_bus()?;
+            if self.has_no_video() {
+                return Err(VideoError::NoVideo);
+            }
+            let now = self.progress.decoded.load(Ordering::Relaxed);
+            if now != decoded {
+                decoded = now;
+                last_decoded = Instant::now();
+            }
+            if last_decoded.elapsed() > self.patience.stall {
+                return Err(VideoError::Stalled(self.patience.stall));
+            }
+            if self.waited > self.patience.total {
+                return Err(VideoError::TooLong(self.patience.total));
+            }
+        }
+    }
+
+    /// Whether every frame wanted has been handed over.
+    fn is_done(&self) -> bool {
+        locked(&self.progress.chooser)
+            .as_ref()
+            .is_some_and(|chooser| chooser.limit == Some(self.taken))
+    }
+
+    /// Whether every stream of the file is known, and none a video.
+    fn has_no_video(&self) -> bool {
+        self.progress.is_listed.load(Ordering::Acquire)
+            && !self.progress.has_video.load(Ordering::Acquire)
+    }
+
+    /// The first error that an element reported.
+    fn check_bus(&self) -> Result<(), VideoError> {
+        let mut missing = None;
+        while let Some(message) = self
+            .bus
+            .pop_filtered(&[gst::MessageType::Error, gst::MessageType::Element])
+        {
+            match message.view() {
+                gst::MessageView::Error(error) => {
+                    // A stream that nobody takes is an error of its own, and says less.
+                    let other = match self.has_no_video() {
+                        true => VideoError::NoVideo,
+                        false => VideoError::Damaged(error.error().to_string()),
+                    };
+                    return Err(missing.unwrap_or(other));
+                }
+                _ => missing = missing.or_else(|| missing_plugin(&message)),
+            }
+        }
+        // Told when it turns out that it was the video's.
+        match missing {
+            Some(error) if !self.progress.has_video.load(Ordering::Acquire) => Err(error),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Drop for Frames {
+    fn drop(&mut self) {
+        // A decoder that hangs cannot be ended, and waiting for it would hang, too.
+        let pipeline = self.pipeline.clone();
+        let stopping = std::thread::Builder::new()
+            .name("stop".to_owned())
+            .spawn(move || pipeline.set_state(gst::State::Null));
+        let Ok(stopping) = stopping else { return };
+        let start = Instant::now();
+        while !stopping.is_finished() && start.elapsed() < self.patience.stall {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
+
+fn is_picture(caps: &gst::Caps) -> bool {
+    caps.structure(0).is_some_and(|s| {
+        let name = s.name();
+        ["video/", "image/"]
+            .iter()
+            .any(|kind| name.starts_with(kind))
+            || ["application/ogg", "application/x-3gp"].contains(&name.as_str())
+    })
+}
+
+/// What a message says that is missing of GStreamer.
+fn missing_plugin(message: &gst::MessageRef) -> Option<VideoError> {
+    let structure = message.structure()?;
+    if structure.name() != "missing-plugin" {
+        return None;
+    }
+    let what = structure.get::<String>("name").ok()?;
+    Some(VideoError::Decoder(what))
+}
+
+fn element(name: &'static str) -> Result<gst::Element, VideoError> {
+    gst::ElementFactory::make(name)
+        .build()
+        .map_err(|_| VideoError::Element(name))
+}
+
+fn photo(sample: &gst::Sample) -> Result<(Duration, Photo), VideoError> {
+    let damaged = || VideoError::Damaged("a frame without a format".to_owned());
+    let caps = sample.caps().ok_or_else(damaged)?;
+    let info = gst_video::VideoInfo::from_caps(caps).map_err(|_| damaged())?;
+    let (width, height) = (info.width(), info.height());
+    if u64::from(width) * u64::from(height) > MAX_PIXELS {
+        return Err(VideoError::TooManyPixels { width, height });
+    }
+    let buffer = sample.buffer().ok_or_else(damaged)?;
+    let time = buffer
+        .pts()
+        .and_then(|pts| stream_time(sample.segment(), pts))
+        .unwrap_or_default();
+    let frame =
+        gst_video::VideoFrameRef::from_buffer_ref_readable(buffer, &info).map_err(|_| damaged())?;
+    let data = frame.plane_data(0).map_err(|_| damaged())?;
+    let stride = usize::try_from(frame.plane_stride()[0]).map_err(|_| damaged())?;
+    let row = width as usize * 3;
+    let mut pixels = Vec::with_capacity(row * height as usize);
+    for y in 0..height as usize {
+        let start = y * stride;
+        pixels.extend_from_slice(data.get(start..start + row).ok_or_else(damaged)?);
+    }
+    Ok((
+        time,
+        Photo::from_rgb(pixels, width as usize, height as usize),
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HASTE: Patience = Patience {
+        stall: Duration::from_millis(300),
+        total: Duration::from_secs(20),
+    };
+
+    /// Elements that give a file, or what decodebin takes for one.
+    fn elements(description: &[&str]) -> Vec<gst::Element> {
+        gst::init().unwrap();
+        let launch = |text: &&str| gst::parse::launch(text).unwrap();
+        description.iter().map(launch).collect()
+    }
+
+    fn looked_at(source: &[&str], patience: Patience) -> Watched<(usize, usize, Vec<u8>)> {
+        let frames = Frames::start(&elements(source), patience);
+        collect(frames, |photo| {
+            let view = photo.view().unwrap();
+            let plane = view.plane(0);
+            let middle = plane.data[photo.height / 2 * plane.stride..][..3].to_vec();
+            Ok((photo.width, photo.height, middle))
+        })
+        .unwrap()
+    }
+
+    fn times<R>(watched: &Watched<R>) -> Vec<f64> {
+        watched
+            .frames
+            .iter()
+            .map(|(t, _)| t.as_secs_f64())
+            .collect()
+    }
+
+    /// Times chosen of a video of so many frames, 25 a second.
+    fn chosen(duration: Option<f64>, frames: u32) -> Vec<f64> {
+        let mut chooser = Chooser::new(duration.map(Duration::from_secs_f64));
+        let mut chosen = Vec::new();
+        for i in 0..frames {
+            let time = Duration::from_millis(40) * i;
+            if chooser.wants(time) {
+                chosen.push(time.as_secs_f64());
+                if chosen.len() > MAX_FRAMES {
+                    keep_every_other(&mut chosen);
+                }
+            }
+        }
+        chosen
+    }
+
+    #[test]
+    fn frames_are_spread_over_the_whole_video() {
+        // Two a second, at the next of 25 frames a second.
+        assert_eq!(chosen(Some(2.0), 50), [0.0, 0.52, 1.0, 1.52]);
+        // One picture, and a clip shorter than the interval.
+        assert_eq!(chosen(Some(0.04), 1), [0.0]);
+        assert_eq!(chosen(Some(0.4), 10), [0.0]);
+        // A minute: 20 frames, every three seconds.
+        let minute = chosen(Some(60.0), 1500);
+        assert_eq!(minute.len(), MAX_FRAMES);
+        assert_eq!(minute[19], 57.0);
+        // A file that is a little longer than it says.
+        assert_eq!(chosen(Some(60.0), 1510), minute);
+    }
+
+    #[test]
+    fn without_a_duration_frames_are_thinned_out_as_more_come() {
+        assert_eq!(chosen(None, 50), [0.0, 0.52, 1.0, 1.52]);
+        for seconds in [9, 11, 31, 100, 1000] {
+            let times = chosen(None, seconds * 25);
+            assert!(
+                (10..=MAX_FRAMES).contains(&times.len()),
+                "{seconds} s: {times:?}"
+            );
+            let gaps: Vec<f64> = times.windows(2).map(|t| t[1] - t[0]).collect();
+            let (least, most) = (
+                gaps.iter().copied().fold(f64::MAX, f64::min),
+                gaps.iter().copied().fold(0.0, f64::max),
+            );
+            // Even, up to the grid of the frames.
+            assert!(most - least < 0.081, "{seconds} s: {gaps:?}");
+            assert!(times[times.len() - 1] + most + 0.04 >= f64::from(seconds));
+        }
+        // A wrong duration is none.
+        assert_eq!(chosen(Some(1e9), 50), chosen(None, 50));
+        assert_eq!(chosen(Some(0.0), 50), chosen(None, 50));
+    }
+
+    #[test]
+    fn frames_are_upright_with_square_pixels() {
+        let source = |tag: &'static str| {
+            let watched = looked_at(
+                &[
+                    "videotestsrc num-buffers=3 pattern=red",
+                    "capsfilter caps=video/x-raw,format=I420,width=66,height=40,\
+                     pixel-aspect-ratio=2/1,framerate=1/1",
+                    tag,
+                ],
+                HASTE,
+            );
+            assert!(watched.error.is_none(), "{:?}", watched.error);
+            assert_eq!(times(&watched), [0.0, 1.0, 2.0]);
+            watched.frames[2].1.clone()
+        };
+        // 66 pixels, each twice as wide as high; a row of RGB is padded to a multiple of four bytes.
+        let (width, height, pixel) = source("identity");
+        assert_eq!((width, height), (132, 40));
+        assert!(
+            pixel[0] > 200 && pixel[1] < 30 && pixel[2] < 30,
+            "{pixel:?}"
+        );
+        let (width, height, _) = source("taginject tags=image-orientation=rotate-90");
+        // Turned, pixels are twice as high as wide.
+        assert_eq!(height / width, 3, "{width}×{height}");
+    }
+
+    #[test]
+    fn a_turned_video_is_turned_back() {
+        let watched = looked_at(
+            &[
+                "videotestsrc num-buffers=1 pattern=smpte",
+                "capsfilter caps=video/x-raw,width=64,height=32,framerate=1/1",
+                "taginject tags=image-orientation=rotate-180",
+            ],
+            HASTE,
+        );
+        let (width, height, left) = &watched.frames[0].1;
+        assert_eq!((*width, *height), (64, 32));
+        // The bars end with blue on the right, which is the left now.
+        assert!(left[2] > 150 && left[0] < 60, "{left:?}");
+    }
+
+    #[test]
+    fn a_video_that_stalls_is_given_up() {
+        // One that never gives anything.
+        let watched = looked_at(&["appsrc"], HASTE);
+        let error = watched.error.unwrap();
+        assert_eq!(error.to_string(), "no frame came for 0.3 s");
+        assert!(watched.frames.is_empty());
+    }
+
+    #[test]
+    fn a_video_without_end_is_given_up_and_its_frames_are_few() {
+        let patience = Patience {
+            stall: Duration::from_secs(20),
+            total: Duration::from_millis(300),
+        };
+        let watched = looked_at(
+            &[
+                "videotestsrc pattern=black",
+                "capsfilter caps=video/x-raw,width=16,height=16,framerate=10/1",
+            ],
+            patience,
+        );
+        let error = watched.error.as_ref().unwrap().to_string();
+        assert_eq!(
+            error,
+            "decoding it takes more than 0.3 s; cut it to a few minutes"
+        );
+        assert!((1..=MAX_FRAMES).contains(&watched.frames.len()));
+    }
+
+    #[test]
+    fn an_error_of_the_one_who_looks_ends_it() {
+        let frames = Frames::start(&elements(&["videotestsrc"]), HASTE);
+        let error = collect(frames, |_| -> Result<()> { anyhow::bail!("enough") });
+        assert_eq!(error.unwrap_err().to_string(), "enough");
+    }
+}
