@@ -19,6 +19,7 @@ pub mod gallery;
 pub mod geometry;
 pub mod image;
 pub mod locate;
+mod memory;
 pub mod orientation;
 pub mod pipeline;
 #[cfg(feature = "plugin")]

@@ -17,6 +17,7 @@ use ort::value::{TensorElementType, TensorRef, ValueType};
 use thiserror::Error;
 
 use crate::locate;
+use crate::memory;
 
 /// The variable by which `ort` and its users name the library.
 pub const LIBRARY_VARIABLE: &str = "ORT_DYLIB_PATH";
@@ -275,6 +276,7 @@ impl Session {
             model: model.clone(),
             reason: e.to_string(),
         })?;
+        memory::trim();
         let session = Self { session, model };
         session.check(signature)?;
         Ok(session)
