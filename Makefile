@@ -12,6 +12,7 @@ PLUGIN_DIR ?= $(HOME)/.local/share/gstreamer-1.0/plugins
 BIN_DIR = $(DESTDIR)$(PREFIX)/bin
 LIB_DIR = $(DESTDIR)$(PREFIX)/lib/gst-plugin-mfr
 DATA_DIR = $(DESTDIR)$(PREFIX)/share/gst-plugin-mfr
+DOC_DIR = $(DESTDIR)$(PREFIX)/share/doc/gst-plugin-mfr
 
 ONNXRUNTIME_DIR := target/onnxruntime
 PHOTOS := $(addprefix $(DEMO)/photos/,obama.jpg obama2.jpg obama3.jpg biden.jpg astronaut.png)
@@ -81,16 +82,18 @@ demo: $(DEMO)/gallery.npz $(DEMO)/clip.mp4 $(RECOGNIZE) | onnxruntime
 
 install: $(PLUGIN) $(PROGRAM)
 	@ls $(ONNXRUNTIME_DIR)/libonnxruntime.so.* >/dev/null 2>&1 || $(MAKE) --no-print-directory onnxruntime
-	install -d '$(DESTDIR)$(PLUGIN_DIR)' '$(BIN_DIR)' '$(LIB_DIR)' '$(DATA_DIR)'
+	install -d '$(DESTDIR)$(PLUGIN_DIR)' '$(BIN_DIR)' '$(LIB_DIR)' '$(DATA_DIR)' '$(DOC_DIR)'
 	install -m 755 $(PLUGIN) '$(DESTDIR)$(PLUGIN_DIR)/'
 	install -m 755 $(PROGRAM) '$(BIN_DIR)/'
 	install -m 644 $(ONNXRUNTIME_DIR)/libonnxruntime.so.* '$(LIB_DIR)/'
 	install -m 644 models/facenet.onnx '$(DATA_DIR)/'
+	install -m 644 LICENSE THIRD_PARTY.md models/README.md '$(DOC_DIR)/'
 
 uninstall:
 	rm -f '$(DESTDIR)$(PLUGIN_DIR)/libgstmfr.so' '$(BIN_DIR)/mfr-enroll'
 	rm -f '$(LIB_DIR)'/libonnxruntime.so.* '$(DATA_DIR)/facenet.onnx'
-	@rmdir '$(LIB_DIR)' '$(DATA_DIR)' 2>/dev/null || true
+	rm -f $(addprefix '$(DOC_DIR)'/,LICENSE THIRD_PARTY.md README.md)
+	@rmdir '$(LIB_DIR)' '$(DATA_DIR)' '$(DOC_DIR)' 2>/dev/null || true
 
 clean:
 	$(CARGO) clean --release

@@ -22,7 +22,11 @@ BUILT = Path(__file__).resolve().parent.parent / "target" / "release"
 if "GST_PLUGIN_PATH" not in os.environ and (BUILT / "libgstmfr.so").exists():
     os.environ["GST_PLUGIN_PATH"] = str(BUILT)
 
-import gi  # noqa: E402
+try:
+    import gi  # noqa: E402
+except ModuleNotFoundError:
+    sys.exit(f"{sys.executable} has no PyGObject. On Debian: apt install python3-gi gir1.2-gstreamer-1.0 "
+             "gir1.2-gst-plugins-base-1.0, then run this file with /usr/bin/python3")
 
 gi.require_version("Gst", "1.0")
 gi.require_version("GstVideo", "1.0")

@@ -13,7 +13,7 @@ use crate::image::ImageView;
 use crate::resize::{Border, Filter, Layout, Resize, Resizer};
 use crate::runtime::{RuntimeError, Session, SessionOptions, Signature};
 use boxes::{Candidate, Overlap, suppress};
-use pyramid::{Pyramid, levels};
+use pyramid::levels;
 pub use region::{RegionError, parse_regions};
 
 /// What the metadata and the gallery call this detector.
@@ -101,7 +101,6 @@ pub struct Detector {
     rnet: Session,
     onet: Session,
     resizer: Resizer,
-    pyramid: Pyramid,
     tensor: Vec<f32>,
 }
 
@@ -151,7 +150,6 @@ impl Detector {
             rnet,
             onet,
             resizer: Resizer::default(),
-            pyramid: Pyramid::default(),
             tensor: Vec::new(),
         }
     }
@@ -195,15 +193,13 @@ impl Detector {
         params: &Params,
         candidates: &mut Vec<Candidate>,
     ) -> Result<(), RuntimeError> {
-        self.pyramid.start();
         let min_face = params.min_face_size.max(*MIN_FACE_SIZES.start()) as f32;
         let factor = params
             .scale_factor
             .clamp(*SCALE_FACTORS.start(), *SCALE_FACTORS.end());
         for level in levels(region.width, region.height, min_face, factor) {
             self.tensor.resize(level.width * level.height * 3, 0.0);
-            self.pyramid
-                .level(view, region, &level, &mut self.resizer, &mut self.tensor);
+            level.write(view, region, &mut self.resizer, &mut self.tensor);
             let shape = [1, level.width, level.height, 3];
             let outputs = self.pnet.run(shape, &self.tensor)?;
             let (_, offsets) = outputs.get(0)?;

@@ -10,6 +10,7 @@ use ndarray::ArrayView2;
 use serde::Serialize;
 
 use crate::dataset::UNKNOWN;
+use crate::output;
 
 /// A person a face may belong to.
 #[derive(Debug, Clone, Serialize)]
@@ -61,6 +62,12 @@ pub fn open(path: &Path, embedder: &Embedder) -> Result<Gallery, GalleryError> {
     gallery
         .check_model(embedder.model_sha256(), embedder.dim())
         .map_err(|error| error.at(path))?;
+    if gallery.contract().is_none() {
+        output::warning(&format!(
+            "{} does not say which network and crop it was made with; if not with these, it matches badly",
+            path.display()
+        ));
+    }
     Ok(gallery)
 }
 

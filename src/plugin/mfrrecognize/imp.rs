@@ -429,6 +429,14 @@ impl BaseTransformImpl for MfrRecognize {
             database.gallery().names().len(),
             database.name()
         );
+        if database.gallery().contract().is_none() {
+            gst::warning!(
+                CAT,
+                imp = self,
+                "{} does not say which network and crop it was made with; if not with these, it matches badly",
+                database.name()
+            );
+        }
         *lock(&self.state) = Some(State {
             embedder,
             database,

@@ -75,10 +75,12 @@ pub fn say(out: &mut Output, figures: &Figures) -> Result<()> {
         "  first candidate right (rank-1)  {}",
         percent(figures.rank1)
     ))?;
-    for (rate, share) in &figures.tpir_at_fpir {
-        if let Some(share) = share {
+    // The rate most people mean first.
+    for (rate, share) in figures.tpir_at_fpir.iter().rev() {
+        if let (Ok(rate), Some(share)) = (rate.parse::<f64>(), share) {
             out.line(format_args!(
-                "  right where {rate} of strangers are named  {}",
+                "  right, where the threshold lets {} of strangers be named  {}",
+                percent(rate),
                 percent(*share)
             ))?;
         }
