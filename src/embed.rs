@@ -44,11 +44,16 @@ const SIGNATURE: Signature = Signature {
 /// each ×1.32 about the centre, black outside the image, squeezed to 160×160 without keeping the
 /// aspect.
 fn crop(face: Rect) -> Resize {
+    let source = face.scaled(CROP_SCALE);
     Resize {
-        source: face.scaled(CROP_SCALE),
+        source,
         width: INPUT_SIZE,
         height: INPUT_SIZE,
-        filter: Filter::Linear,
+        filter: if source.width > INPUT_SIZE as f32 {
+            Filter::Area
+        } else {
+            Filter::Linear
+        },
         border: Border::Black,
     }
 }
