@@ -12,6 +12,8 @@ mod output;
 mod people;
 mod photo;
 mod quality;
+#[cfg(test)]
+mod testdata;
 mod trial;
 #[cfg(feature = "plugin")]
 mod video;

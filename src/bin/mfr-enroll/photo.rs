@@ -282,7 +282,7 @@ mod tests {
     #[test]
     fn cmyk_is_converted() {
         // 16×16, cyan 100 % and nothing else, as Pillow writes it (Adobe's inverted CMYK).
-        let (width, height, rgb) = pixels(include_bytes!("testdata/cyan-cmyk.jpg"));
+        let (width, height, rgb) = pixels(crate::testdata::CYAN_CMYK_JPEG);
         assert_eq!((width, height), (16, 16));
         assert!(
             rgb[0] < 10 && rgb[1] > 245 && rgb[2] > 245,
@@ -301,7 +301,7 @@ mod tests {
             .unwrap();
         assert_eq!(pixels(&gif).2[..3], [255, 0, 0]);
         // Two frames, red and blue, lossless, as Pillow writes them.
-        let (_, _, rgb) = pixels(include_bytes!("testdata/red-blue.webp"));
+        let (_, _, rgb) = pixels(crate::testdata::RED_BLUE_WEBP);
         assert_eq!(rgb[..3], [255, 0, 0]);
     }
 
