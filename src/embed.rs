@@ -204,9 +204,9 @@ fn normalise(mut embedding: ArrayViewMut1<f32>) {
 }
 
 fn sha256(path: &Path) -> Result<String, RuntimeError> {
-    let unreadable = |source| RuntimeError::Unreadable {
+    let unreadable = |reason| RuntimeError::Unreadable {
         path: path.display().to_string(),
-        source,
+        reason,
     };
     let mut file = std::fs::File::open(path).map_err(unreadable)?;
     let mut hash = Sha256::new();

@@ -68,10 +68,10 @@ pub enum RuntimeError {
          installation or in the source tree; name it by property or option"
     )]
     ModelMissing { name: &'static str },
-    #[error("model {path}: {source}")]
+    #[error("model {path}: {reason}")]
     Unreadable {
         path: String,
-        source: std::io::Error,
+        reason: std::io::Error,
     },
     #[error(
         "model {model} is not a network that ONNX Runtime can load (expected an ONNX file; it may be \
@@ -221,10 +221,10 @@ impl Session {
     ) -> Result<Self, RuntimeError> {
         let model = path.display().to_string();
         // ONNX Runtime's own message for a missing file names no cause.
-        if let Err(source) = std::fs::File::open(path) {
+        if let Err(reason) = std::fs::File::open(path) {
             return Err(RuntimeError::Unreadable {
                 path: model,
-                source,
+                reason,
             });
         }
         Self::build(model, signature, options, |b| b.commit_from_file(path))

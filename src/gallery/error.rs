@@ -2,19 +2,20 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-/// Why a gallery cannot be made, read, written or used.
+/// Why a gallery cannot be made, read, written or used. Each message says all there is to say, so no
+/// variant has a source that a chain of errors would repeat.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum GalleryError {
-    #[error("gallery {path}: {source}")]
+    #[error("gallery {path}: {reason}")]
     Read {
         path: PathBuf,
-        source: std::io::Error,
+        reason: std::io::Error,
     },
-    #[error("gallery {path} cannot be written: {source}")]
+    #[error("gallery {path} cannot be written: {reason}")]
     Write {
         path: PathBuf,
-        source: std::io::Error,
+        reason: std::io::Error,
     },
     #[error(
         "gallery {} cannot be used: expected an .npz file that mfr-enroll has written, or the \
@@ -71,6 +72,6 @@ impl GalleryError {
 
     /// Whether there is no such file.
     pub fn is_missing_file(&self) -> bool {
-        matches!(self, Self::Read { source, .. } if source.kind() == std::io::ErrorKind::NotFound)
+        matches!(self, Self::Read { reason, .. } if reason.kind() == std::io::ErrorKind::NotFound)
     }
 }

@@ -14,9 +14,9 @@ use crate::svm::LinearSvm;
 impl Gallery {
     /// Reads a gallery file, or the `embedd.npz` of the original scripts, whose SVM is then trained.
     pub fn load(path: &Path) -> Result<Self, GalleryError> {
-        let unreadable = |source| GalleryError::Read {
+        let unreadable = |reason| GalleryError::Read {
             path: path.to_owned(),
-            source,
+            reason,
         };
         let file = File::open(path).map_err(unreadable)?;
         let metadata = file.metadata().map_err(unreadable)?;
@@ -46,9 +46,9 @@ impl Gallery {
     /// Writes the file so that a reader finds the old one or the new one, never half of it, and
     /// so that nobody but the owner may read it: it holds biometric data.
     pub fn save(&self, path: &Path) -> Result<(), GalleryError> {
-        write_atomically(path, |file| self.write(file)).map_err(|source| GalleryError::Write {
+        write_atomically(path, |file| self.write(file)).map_err(|reason| GalleryError::Write {
             path: path.to_owned(),
-            source,
+            reason,
         })
     }
 
