@@ -18,6 +18,7 @@ struct Outcome {
     frames: Vec<Vec<Face>>,
     /// Text of the error that ended it, with what stands in parentheses.
     error: Option<String>,
+    warnings: Vec<String>,
     /// Structures of element messages of mfrrecognize.
     messages: Vec<gst::Structure>,
 }
@@ -63,6 +64,7 @@ fn run_pipeline(pipeline: &gst::Pipeline) -> Outcome {
                 outcome.error = Some(format!("{} ({debug})", e.error()));
                 break;
             }
+            gst::MessageView::Warning(w) => outcome.warnings.push(w.error().to_string()),
             gst::MessageView::Element(e) => {
                 if let Some(s) = e.structure()
                     && s.name() == "mfrrecognize"
@@ -438,6 +440,49 @@ fn a_gallery_that_is_replaced_is_read_anew_on_request() {
     let outcome = run_pipeline(&pipeline);
     assert_eq!(outcome.error, None);
     assert_eq!(label(&outcome.frames[0][0]), "unknown");
+    assert_eq!(label(&outcome.frames.last().unwrap()[0]), "Barack Obama");
+}
+
+#[test]
+fn a_gallery_that_is_damaged_while_running_is_a_warning_and_the_old_one_stays() {
+    init();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("g.npz");
+    std::fs::copy(gallery(), &path).unwrap();
+    let pipeline = gst::parse::launch(&format!(
+        "filesrc location=\"{}\" ! decodebin ! videoconvert ! videoscale \
+         ! video/x-raw,width=300,height=400 ! imagefreeze num-buffers=100 \
+         ! mfrdetect ! mfrrecognize name=r database=\"{}\" ! fakesink name=sink",
+        photo("obama2.jpg"),
+        path.display()
+    ))
+    .unwrap()
+    .downcast::<gst::Pipeline>()
+    .unwrap();
+    let element = pipeline.by_name("r").unwrap();
+    let seen = Mutex::new(0);
+    let damaged = path.clone();
+    element
+        .static_pad("sink")
+        .unwrap()
+        .add_probe(gst::PadProbeType::BUFFER, move |pad, _| {
+            let mut seen = seen.lock().unwrap();
+            *seen += 1;
+            if *seen == 10 {
+                std::fs::write(&damaged, "no gallery").unwrap();
+                let element = pad.parent_element().unwrap();
+                element.emit_by_name::<()>("reload", &[]);
+            }
+            gst::PadProbeReturn::Ok
+        });
+    let outcome = run_pipeline(&pipeline);
+    assert_eq!(outcome.error, None);
+    assert_eq!(outcome.warnings.len(), 1);
+    assert!(
+        outcome.warnings[0].contains("g.npz"),
+        "{:?}",
+        outcome.warnings
+    );
     assert_eq!(label(&outcome.frames.last().unwrap()[0]), "Barack Obama");
 }
 

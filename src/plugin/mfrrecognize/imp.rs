@@ -76,32 +76,36 @@ pub struct MfrRecognize {
 impl MfrRecognize {
     fn recognize(&self, buffer: &mut gst::BufferRef) -> Result<(), gst::ErrorMessage> {
         let settings = lock(&self.settings).clone();
-        let structures = {
+        let (reload_error, structures) = {
             let mut state = lock(&self.state);
             let state = state.as_mut().ok_or_else(frame::not_started)?;
-            self.follow_database(&mut state.database);
+            let reload_error = self.follow_database(&mut state.database);
             let now = self.now(state, buffer);
             let faces = name_faces(state, &lock(&self.input), &settings, buffer, now)?;
-            news(state, &settings, &faces, now)
+            (reload_error, news(state, &settings, &faces, now))
         };
         // No lock is held: a synchronous handler may call back into the element.
+        if let Some(error) = reload_error {
+            gst::element_imp_warning!(
+                self,
+                gst::ResourceError::Read,
+                ("the gallery before stays in use: {error}")
+            );
+        }
         if !structures.is_empty() {
             self.post_faces(structures, buffer.pts(), buffer.duration());
         }
         Ok(())
     }
 
-    /// Takes over a gallery that has been replaced, and says so.
-    fn follow_database(&self, database: &mut Database) {
-        match database.poll(self.reload.swap(false, Ordering::Relaxed)) {
-            None => {}
-            Some(Ok(())) => gst::info!(CAT, imp = self, "{} read anew", database.name()),
-            Some(Err(error)) => gst::element_imp_warning!(
-                self,
-                gst::ResourceError::Read,
-                ("the gallery before stays in use: {error}")
-            ),
+    /// Takes over a gallery that has been replaced; the error if it cannot be used.
+    fn follow_database(&self, database: &mut Database) -> Option<GalleryError> {
+        let reload = self.reload.swap(false, Ordering::Relaxed);
+        let outcome = database.poll(reload)?;
+        if outcome.is_ok() {
+            gst::info!(CAT, imp = self, "{} read anew", database.name());
         }
+        outcome.err()
     }
 
     /// The time of a frame: one that does not stand still, also in a stream without timestamps.
