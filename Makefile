@@ -85,6 +85,7 @@ install: $(PLUGIN) $(PROGRAM)
 	install -d '$(DESTDIR)$(PLUGIN_DIR)' '$(BIN_DIR)' '$(LIB_DIR)' '$(DATA_DIR)' '$(DOC_DIR)'
 	install -m 755 $(PLUGIN) '$(DESTDIR)$(PLUGIN_DIR)/'
 	install -m 755 $(PROGRAM) '$(BIN_DIR)/'
+	rm -f '$(LIB_DIR)'/libonnxruntime.so.*
 	install -m 644 $(ONNXRUNTIME_DIR)/libonnxruntime.so.* '$(LIB_DIR)/'
 	install -m 644 models/facenet.onnx '$(DATA_DIR)/'
 	install -m 644 LICENSE THIRD_PARTY.md models/README.md '$(DOC_DIR)/'

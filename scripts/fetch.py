@@ -56,15 +56,17 @@ SCIKIT_IMAGE = wheel(
     "0baa0108d2d027f34d748e84e592b78acc23e965a5de0e4bb03cf371de5c0581",
     "win_arm64")
 
-# MIT. One wheel for each machine; the library inside does not depend on the Python version.
+# MIT. One wheel for each machine; the library inside does not depend on the Python version. The
+# last version without telemetry: from 1.29.0 on these wheels keep a device id in the user's cache
+# folder and report to their maker unless ORT_DISABLE_TELEMETRY is set.
 ONNXRUNTIME = {
     "x86_64": wheel(
-        "onnxruntime", "1.32.0",
-        "5a34fc4dfeb5a7b4a74c95dcba1e773d722abda720b474edf1b0c419dc6d163d",
+        "onnxruntime", "1.28.0",
+        "a166b78ee04f3a37fa1ef82034b6a3ce96d9684e582d4d30b296de83e9998bb5",
         "manylinux_2_28_x86_64"),
     "aarch64": wheel(
-        "onnxruntime", "1.32.0",
-        "2303372a85299b6757b0e11e1cbf13e410ddf7e10c37f4b37e99d1c90e7daf7c",
+        "onnxruntime", "1.28.0",
+        "8d66f9ceb29909c70839e4e4fb3435c7b490050d8f162bd5f3aba4ca01ee517f",
         "manylinux_2_28_aarch64"),
 }
 
@@ -169,6 +171,9 @@ def fetch_onnxruntime():
         extract(package, f"onnxruntime/capi/{library}".__eq__, folder)
         if not (folder / library).is_file():
             raise FetchError(f"{package} does not contain {library}")
+    for other in folder.glob("libonnxruntime.so.*"):
+        if other.name != library:
+            other.unlink()
     return folder
 
 
