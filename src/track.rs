@@ -3,8 +3,7 @@
 //! The embedding of one frame carries the noise of that frame: a turned head, a blink, blur, the
 //! edge of a mask. Averaged over the recent past of a face it comes nearer to its person, while
 //! that of a stranger comes no nearer to anybody. On a clip of a masked man who was enrolled
-//! without a mask, the share of frames that name him rises from .57 to .99 at a threshold that
-//! names 1 % of strangers.
+//! without a mask, single frames name him in 46 of 107 at the default threshold, averages in all.
 
 use std::time::Duration;
 
