@@ -2,6 +2,7 @@
 
 #![cfg(feature = "plugin")]
 
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use gst::prelude::*;
@@ -393,9 +394,37 @@ fn messages_tell_of_changes_of_every_frame_or_of_nothing() {
     assert_eq!(events("none"), []);
 }
 
+/// Shows a photo of Barack Obama again and again; after ten frames changes the gallery at `path` and
+/// tells the element to reload it.
+fn run_and_reload(path: &Path, frames: u32, change: impl Fn() + Send + Sync + 'static) -> Outcome {
+    init();
+    let pipeline = gst::parse::launch(&format!(
+        "filesrc location=\"{}\" ! decodebin ! videoconvert ! videoscale \
+         ! video/x-raw,width=300,height=400 ! imagefreeze num-buffers={frames} \
+         ! mfrdetect ! mfrrecognize name=r database=\"{}\" ! fakesink name=sink",
+        photo("obama2.jpg"),
+        path.display()
+    ))
+    .unwrap()
+    .downcast::<gst::Pipeline>()
+    .unwrap();
+    let pad = pipeline.by_name("r").unwrap().static_pad("sink").unwrap();
+    let seen = Mutex::new(0);
+    pad.add_probe(gst::PadProbeType::BUFFER, move |pad, _| {
+        let mut seen = seen.lock().unwrap();
+        *seen += 1;
+        if *seen == 10 {
+            change();
+            let element = pad.parent_element().unwrap();
+            element.emit_by_name::<()>("reload", &[]);
+        }
+        gst::PadProbeReturn::Ok
+    });
+    run_pipeline(&pipeline)
+}
+
 #[test]
 fn a_gallery_that_is_replaced_is_read_anew_on_request() {
-    init();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("g.npz");
     let all = Gallery::load(gallery()).unwrap();
@@ -412,32 +441,8 @@ fn a_gallery_that_is_replaced_is_read_anew_on_request() {
         Gallery::train(vec![entry], all.contract().unwrap().clone()).unwrap()
     };
     only("Joe Biden").save(&path).unwrap();
-    let pipeline = gst::parse::launch(&format!(
-        "filesrc location=\"{}\" ! decodebin ! videoconvert ! videoscale \
-         ! video/x-raw,width=300,height=400 ! imagefreeze num-buffers=150 \
-         ! mfrdetect ! mfrrecognize name=r database=\"{}\" ! fakesink name=sink",
-        photo("obama2.jpg"),
-        path.display()
-    ))
-    .unwrap()
-    .downcast::<gst::Pipeline>()
-    .unwrap();
-    let element = pipeline.by_name("r").unwrap();
-    let (new, seen) = (only("Barack Obama"), Mutex::new(0));
-    element
-        .static_pad("sink")
-        .unwrap()
-        .add_probe(gst::PadProbeType::BUFFER, move |pad, _| {
-            let mut seen = seen.lock().unwrap();
-            *seen += 1;
-            if *seen == 10 {
-                new.save(&path).unwrap();
-                let element = pad.parent_element().unwrap();
-                element.emit_by_name::<()>("reload", &[]);
-            }
-            gst::PadProbeReturn::Ok
-        });
-    let outcome = run_pipeline(&pipeline);
+    let (new, replaced) = (only("Barack Obama"), path.clone());
+    let outcome = run_and_reload(&path, 150, move || new.save(&replaced).unwrap());
     assert_eq!(outcome.error, None);
     assert_eq!(label(&outcome.frames[0][0]), "unknown");
     assert_eq!(label(&outcome.frames.last().unwrap()[0]), "Barack Obama");
@@ -445,37 +450,13 @@ fn a_gallery_that_is_replaced_is_read_anew_on_request() {
 
 #[test]
 fn a_gallery_that_is_damaged_while_running_is_a_warning_and_the_old_one_stays() {
-    init();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("g.npz");
     std::fs::copy(gallery(), &path).unwrap();
-    let pipeline = gst::parse::launch(&format!(
-        "filesrc location=\"{}\" ! decodebin ! videoconvert ! videoscale \
-         ! video/x-raw,width=300,height=400 ! imagefreeze num-buffers=100 \
-         ! mfrdetect ! mfrrecognize name=r database=\"{}\" ! fakesink name=sink",
-        photo("obama2.jpg"),
-        path.display()
-    ))
-    .unwrap()
-    .downcast::<gst::Pipeline>()
-    .unwrap();
-    let element = pipeline.by_name("r").unwrap();
-    let seen = Mutex::new(0);
     let damaged = path.clone();
-    element
-        .static_pad("sink")
-        .unwrap()
-        .add_probe(gst::PadProbeType::BUFFER, move |pad, _| {
-            let mut seen = seen.lock().unwrap();
-            *seen += 1;
-            if *seen == 10 {
-                std::fs::write(&damaged, "no gallery").unwrap();
-                let element = pad.parent_element().unwrap();
-                element.emit_by_name::<()>("reload", &[]);
-            }
-            gst::PadProbeReturn::Ok
-        });
-    let outcome = run_pipeline(&pipeline);
+    let outcome = run_and_reload(&path, 100, move || {
+        std::fs::write(&damaged, "no gallery").unwrap();
+    });
     assert_eq!(outcome.error, None);
     assert_eq!(outcome.warnings.len(), 1);
     assert!(
