@@ -91,8 +91,8 @@ impl LinearSvm {
 ///
 /// `embeddings` is \[N, D\], rows of unit length; `labels` has N entries below `classes`, each of
 /// which must occur. The result depends on nothing but the arguments. With a single class there is
-/// nothing to separate it from: w is then its unit mean and b zero, so that the decision value is
-/// the cosine to the mean.
+/// nothing to separate it from: the decision value is then that of a margin between its mean and all
+/// that is at a right angle to it, 2·cos − 1.
 pub fn train(
     embeddings: ArrayView2<f32>,
     labels: &[usize],
@@ -100,7 +100,7 @@ pub fn train(
 ) -> Result<LinearSvm, SvmError> {
     check(embeddings, labels, classes)?;
     if classes == 1 {
-        return Ok(unit_mean(embeddings));
+        return Ok(about_the_mean(embeddings));
     }
     let samples = embeddings.nrows();
     let work = samples.saturating_mul(samples).saturating_mul(classes);
@@ -153,13 +153,13 @@ fn check(embeddings: ArrayView2<f32>, labels: &[usize], classes: usize) -> Resul
     Ok(())
 }
 
-fn unit_mean(embeddings: ArrayView2<f32>) -> LinearSvm {
+fn about_the_mean(embeddings: ArrayView2<f32>) -> LinearSvm {
     let sum = embeddings.sum_axis(Axis(0));
     let length = sum.dot(&sum).sqrt();
     let mean = if length > 0.0 { sum / length } else { sum };
     LinearSvm {
-        weights: mean.insert_axis(Axis(0)),
-        bias: Array1::zeros(1),
+        weights: (mean * 2.0).insert_axis(Axis(0)),
+        bias: Array1::from_elem(1, -1.0),
     }
 }
 
@@ -415,11 +415,11 @@ mod tests {
     }
 
     #[test]
-    fn one_class_alone_is_scored_by_the_cosine_to_its_mean() {
+    fn one_class_alone_has_its_margin_half_way_to_a_right_angle() {
         let x = ndarray::array![[1.0, 0.0], [0.0, 1.0]];
         let svm = train(x.view(), &[0, 0], 1).unwrap();
         let value = svm.decide(ndarray::array![1.0, 0.0].view()).unwrap()[0];
-        assert!((value - 0.5_f32.sqrt()).abs() < 1e-6);
+        assert!((value - (2.0_f32.sqrt() - 1.0)).abs() < 1e-6);
     }
 
     #[test]

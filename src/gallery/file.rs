@@ -5,10 +5,7 @@ use std::io::{BufReader, BufWriter, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
 use super::npz::{NpzReader, NpzWriter, column};
-use super::{
-    Contract, DEFAULT_CALIBRATION, DEFAULT_THRESHOLDS, FORMAT, Gallery, GalleryError, Kind, Parts,
-    legacy,
-};
+use super::{Contract, FORMAT, Gallery, GalleryError, Kind, Logistic, Parts, Statistics, legacy};
 use crate::svm::LinearSvm;
 
 impl Gallery {
@@ -62,10 +59,18 @@ impl Gallery {
         npz.texts("names", &self.names)?;
         npz.texts("sources", &self.sources)?;
         npz.numbers("kinds", &column(&kinds))?;
-        npz.numbers("svm_weights", &self.svm.weights)?;
-        npz.numbers("svm_bias", &self.svm.bias)?;
-        npz.numbers("calibration", &column(&self.calibration))?;
+        let svm = self.scorer.svm();
+        npz.numbers("svm_weights", &svm.weights)?;
+        npz.numbers("svm_bias", &svm.bias)?;
+        let [bare, masked] = self.calibration;
+        let calibration = [bare.slope, bare.offset, masked.slope, masked.offset];
+        npz.numbers("calibration", &column(&calibration))?;
         npz.numbers("thresholds", &column(&self.thresholds))?;
+        if let Some(statistics) = self.scorer.statistics() {
+            npz.numbers("face_centres", &statistics.centres)?;
+            npz.numbers("face_projection", &statistics.projection)?;
+            npz.numbers("face_between", &statistics.between)?;
+        }
         if let Some(contract) = &self.contract {
             let json = serde_json::to_vec(contract)?;
             npz.numbers("contract", &column(&json))?;
@@ -156,28 +161,58 @@ fn parts<R: Read + Seek>(npz: &mut NpzReader<R>) -> Result<Parts, GalleryError> 
             })
             .collect::<Result<_, _>>()?,
         svm,
-        calibration: pair(npz, "calibration", DEFAULT_CALIBRATION)?,
-        thresholds: pair(npz, "thresholds", DEFAULT_THRESHOLDS)?,
+        statistics: statistics(npz)?,
+        calibration: calibration(npz)?,
+        thresholds: match values(npz, "thresholds", "float32 [2]")?.as_deref() {
+            None => None,
+            Some(&[bare, masked]) => Some([bare, masked]),
+            Some(other) => return Err(wrong_length("thresholds", "2", other)),
+        },
         contract: contract(npz)?,
     })
 }
 
-fn pair<R: Read + Seek>(
+/// Slope and offset for bare and for masked faces, or one pair for both.
+fn calibration<R: Read + Seek>(
+    npz: &mut NpzReader<R>,
+) -> Result<Option<[Logistic; 2]>, GalleryError> {
+    let logistic = |slope, offset| Logistic { slope, offset };
+    match values(npz, "calibration", "float32 [4]")?.as_deref() {
+        None => Ok(None),
+        Some(&[a, b]) => Ok(Some([logistic(a, b); 2])),
+        Some(&[a, b, c, d]) => Ok(Some([logistic(a, b), logistic(c, d)])),
+        Some(other) => Err(wrong_length("calibration", "2 or 4", other)),
+    }
+}
+
+fn statistics<R: Read + Seek>(npz: &mut NpzReader<R>) -> Result<Option<Statistics>, GalleryError> {
+    if !npz.contains("face_projection") {
+        return Ok(None);
+    }
+    let centres = npz.array("face_centres")?.floats("float32 [2, D]")?;
+    let projection = npz.array("face_projection")?.floats("float32 [D, D]")?;
+    let between = npz.array("face_between")?.floats("float32 [D]")?;
+    Statistics::new(centres, projection, between).map(Some)
+}
+
+/// A short row of numbers, None where the file has none of this name.
+fn values<R: Read + Seek>(
     npz: &mut NpzReader<R>,
     name: &str,
-    default: [f32; 2],
-) -> Result<[f32; 2], GalleryError> {
+    expected: &str,
+) -> Result<Option<Vec<f32>>, GalleryError> {
     if !npz.contains(name) {
-        return Ok(default);
+        return Ok(None);
     }
-    let values = npz.array(name)?.floats::<ndarray::Ix1>("float32 [2]")?;
-    match values.as_slice() {
-        Some(&[a, b]) => Ok([a, b]),
-        _ => Err(GalleryError::contents(format!(
-            "array {name}: expected 2 numbers, found {}",
-            values.len()
-        ))),
-    }
+    let values = npz.array(name)?.floats::<ndarray::Ix1>(expected)?;
+    Ok(Some(values.to_vec()))
+}
+
+fn wrong_length(name: &str, expected: &str, found: &[f32]) -> GalleryError {
+    GalleryError::contents(format!(
+        "array {name}: expected {expected} numbers, found {}",
+        found.len()
+    ))
 }
 
 fn contract<R: Read + Seek>(npz: &mut NpzReader<R>) -> Result<Option<Contract>, GalleryError> {

@@ -1,18 +1,8 @@
-//! Whose an embedding is: one score that ranks and that the gate decides by.
-//!
-//! The score of a person is `(e·m + |m|·0.3·(w·e + b)) / 1.3` with the mean m of the person's
-//! embeddings: how near the face is to the person, and how far on the person's side of the SVM's
-//! margin. The mean is not scaled to unit length: where a person's photos differ much, so may a
-//! stranger come near, and |m| makes up for that. Measured on LFW over galleries of 1 to 150 people
-//! with 1 to 5 photos, one threshold for all of them at 1 % strangers named: .919 of bare and .683
-//! of masked probes named rightly, against .872 and .543 of the cosine alone.
+//! Whose an embedding is: the score of `score.rs` ranks, the threshold of the gallery decides.
 
 use ndarray::{ArrayView1, ArrayView2};
 
 use super::Gallery;
-
-/// Weight of the SVM's decision value against the cosine.
-const MARGIN_WEIGHT: f32 = 0.3;
 
 /// People named as candidates.
 pub const MAX_CANDIDATES: usize = 5;
@@ -41,33 +31,45 @@ pub struct Identification {
 }
 
 impl Gallery {
-    /// Whose a face is. Below `threshold` (None: the gallery's own) it is unknown.
-    pub fn identify(&self, embedding: ArrayView1<f32>, threshold: Option<f32>) -> Identification {
+    /// Whose a face is, with or without a mask. Below `threshold` (None: the gallery's own for such
+    /// faces) it is unknown.
+    pub fn identify(
+        &self,
+        embedding: ArrayView1<f32>,
+        masked: bool,
+        threshold: Option<f32>,
+    ) -> Identification {
         let rows = embedding.insert_axis(ndarray::Axis(0));
-        self.identify_frame(rows, threshold)
+        self.identify_frame(rows, &[masked], threshold)
             .pop()
-            .unwrap_or_else(|| self.answer(None, Vec::new()))
+            .unwrap_or_else(|| self.answer(None, masked, Vec::new()))
     }
 
-    /// Whose the faces of one picture are, `[faces, D]`. Nobody is in a picture twice: of two faces
+    /// Whose the faces of one picture are, `[faces, D]`; `masked` tells of each whether it wears a
+    /// mask, none where nothing is said. Nobody is in a picture twice: of two faces
     /// like the same person the more similar one gets the name, the other its next candidate above
     /// the threshold, or none.
     pub fn identify_frame(
         &self,
         embeddings: ArrayView2<f32>,
+        masked: &[bool],
         threshold: Option<f32>,
     ) -> Vec<Identification> {
-        let threshold = threshold.unwrap_or(self.thresholds[0]);
-        let scores: Vec<Vec<f32>> = embeddings
-            .rows()
-            .into_iter()
-            .map(|row| self.scores(row))
+        let is_masked = |face: usize| masked.get(face).copied().unwrap_or(false);
+        let rows = embeddings.rows().into_iter().enumerate();
+        let scores: Vec<Vec<f32>> = rows
+            .map(|(face, row)| self.scorer.scores(row, is_masked(face)))
             .collect();
         let mut pairs: Vec<(usize, usize, f32)> = scores
             .iter()
             .enumerate()
             .flat_map(|(face, scores)| {
-                let named = scores.iter().enumerate().filter(|&(_, &s)| s >= threshold);
+                let own = self.thresholds[usize::from(is_masked(face))];
+                let threshold = threshold.unwrap_or(own);
+                let named = scores
+                    .iter()
+                    .enumerate()
+                    .filter(move |&(_, &s)| s >= threshold);
                 named.map(move |(label, &score)| (face, label, score))
             })
             .collect();
@@ -83,34 +85,20 @@ impl Gallery {
         labels
             .into_iter()
             .zip(&scores)
-            .map(|(label, scores)| self.answer(label, candidates(scores)))
+            .enumerate()
+            .map(|(face, (label, scores))| self.answer(label, is_masked(face), candidates(scores)))
             .collect()
     }
 
-    /// The score of every person, 0…1; nothing is like an embedding of another size.
-    fn scores(&self, embedding: ArrayView1<f32>) -> Vec<f32> {
-        let Some(margins) = self.svm.decide(embedding) else {
-            return vec![0.0; self.names.len()];
-        };
-        let cosines = self.means.dot(&embedding);
-        self.means
-            .rows()
-            .into_iter()
-            .zip(cosines.iter().zip(&margins))
-            .map(|(mean, (cosine, margin))| {
-                let length = mean.dot(&mean).sqrt();
-                let score = cosine + MARGIN_WEIGHT * length * margin;
-                let score = (score / (1.0 + MARGIN_WEIGHT)).clamp(0.0, 1.0);
-                if score.is_finite() { score } else { 0.0 }
-            })
-            .collect()
-    }
-
-    fn answer(&self, label: Option<usize>, candidates: Vec<Candidate>) -> Identification {
+    fn answer(
+        &self,
+        label: Option<usize>,
+        masked: bool,
+        candidates: Vec<Candidate>,
+    ) -> Identification {
         let own = candidates.iter().find(|c| Some(c.label) == label);
         let similarity = own.or(candidates.first()).map_or(0.0, |c| c.similarity);
-        let [slope, offset] = self.calibration;
-        let probability = 1.0 / (1.0 + (-(slope * similarity + offset)).exp());
+        let probability = self.calibration[usize::from(masked)].probability(similarity);
         Identification {
             label,
             similarity,

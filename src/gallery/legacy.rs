@@ -4,7 +4,7 @@
 use std::io::{Read, Seek};
 
 use super::npz::NpzReader;
-use super::{DEFAULT_CALIBRATION, DEFAULT_THRESHOLDS, GalleryError, Kind, Parts};
+use super::{GalleryError, Kind, Parts};
 
 pub fn parts<R: Read + Seek>(npz: &mut NpzReader<R>) -> Result<Parts, GalleryError> {
     let embeddings = npz
@@ -28,8 +28,10 @@ pub fn parts<R: Read + Seek>(npz: &mut NpzReader<R>) -> Result<Parts, GalleryErr
         sources: vec![String::new(); rows],
         kinds: vec![Kind::Photo; rows],
         svm: None,
-        calibration: DEFAULT_CALIBRATION,
-        thresholds: DEFAULT_THRESHOLDS,
+        // Nothing says which network made them.
+        statistics: None,
+        calibration: None,
+        thresholds: None,
         contract: None,
     })
 }

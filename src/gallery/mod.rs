@@ -1,32 +1,55 @@
 //! The gallery: people, their embeddings, and who a new embedding belongs to.
 
+mod calibrate;
 mod error;
 mod file;
 mod identify;
 mod legacy;
 mod npz;
+mod score;
+mod statistics;
 
-use ndarray::{Array1, Array2, Axis};
+use ndarray::{Array1, Array2};
 use serde::{Deserialize, Serialize};
 
 use crate::svm::{self, LinearSvm};
 
+pub use calibrate::{Calibration, DEFAULT_TARGET_FPIR, Measured};
 pub use error::GalleryError;
 pub use file::write_atomically;
 pub use identify::{Candidate, Identification, MAX_CANDIDATES};
 pub use npz::NpzWriter;
+use score::{Samples, Scorer};
+pub use statistics::Statistics;
 
 /// Value of `format` in the contract of galleries that this version writes.
 pub const FORMAT: &str = "mfr-gallery/1";
 
-/// Least similarity of a bare and of a masked face at which a name is given. On LFW, over galleries
-/// of 1, 2, 5, 20, 60 and 150 people with 1 to 5 photos each, with and without masked copies, .7 %
-/// of bare and .9 % of masked strangers score higher.
+/// Least similarity of a bare and of a masked face at which a name is given, where nothing is known of
+/// faces in general and nothing was measured: files of the original scripts, other networks. On LFW,
+/// over galleries of 1, 2, 5, 20, 60 and 150 people with 1 to 5 photos each, with and without masked
+/// copies, .7 % of bare and .9 % of masked strangers score higher.
 pub const DEFAULT_THRESHOLDS: [f32; 2] = [0.41, 0.41];
 
-/// Slope and offset of the logistic function that makes a probability of a similarity: of the best
-/// candidate, given as many strangers as people of the gallery; fitted to the same measurement.
-pub const DEFAULT_CALIBRATION: [f32; 2] = [20.3, -6.4];
+/// The probability of such a similarity, fitted to the same measurement.
+pub const DEFAULT_CALIBRATION: Logistic = Logistic {
+    slope: 20.3,
+    offset: -6.4,
+};
+
+/// Makes of a similarity s the probability `1 / (1 + exp(−(slope·s + offset)))` that the best
+/// candidate is right, given as many strangers as people of the gallery.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Logistic {
+    pub slope: f32,
+    pub offset: f32,
+}
+
+impl Logistic {
+    pub fn probability(self, similarity: f32) -> f32 {
+        1.0 / (1.0 + (-(self.slope * similarity + self.offset)).exp())
+    }
+}
 
 /// A length this near to 1 is 1 but for rounding.
 const UNIT_TOLERANCE: f32 = 1e-5;
@@ -44,6 +67,11 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// Whether the face wears a mask, real or painted.
+    pub fn is_masked(self) -> bool {
+        self != Self::Photo
+    }
+
     fn from_number(number: i64) -> Option<Self> {
         match number {
             0 => Some(Self::Photo),
@@ -93,12 +121,11 @@ pub struct Gallery {
     labels: Vec<usize>,
     sources: Vec<String>,
     kinds: Vec<Kind>,
-    svm: LinearSvm,
-    calibration: [f32; 2],
+    scorer: Scorer,
+    /// Of bare and of masked faces.
+    calibration: [Logistic; 2],
     thresholds: [f32; 2],
     contract: Option<Contract>,
-    /// `[K, D]`: the mean of each person's rows, not scaled. Its length tells how much they agree.
-    means: Array2<f32>,
 }
 
 impl Gallery {
@@ -131,8 +158,9 @@ impl Gallery {
             sources: entries.iter().map(|e| e.source.clone()).collect(),
             kinds: entries.iter().map(|e| e.kind).collect(),
             svm: None,
-            calibration: DEFAULT_CALIBRATION,
-            thresholds: DEFAULT_THRESHOLDS,
+            statistics: Statistics::built_in(&contract.model_sha256)?.cloned(),
+            calibration: None,
+            thresholds: None,
             contract: Some(contract),
         })
     }
@@ -152,33 +180,37 @@ impl Gallery {
                 row /= length;
             }
         }
-        let people = parts.names.len();
+        let samples = Samples {
+            embeddings: parts.embeddings.view(),
+            labels: &parts.labels,
+            kinds: &parts.kinds,
+            people: parts.names.len(),
+        };
         let svm = match parts.svm {
             Some(svm) => svm,
-            None => svm::train(parts.embeddings.view(), &parts.labels, people)
-                .map_err(|e| GalleryError::contents(e.to_string()))?,
+            None => train_svm(samples)?,
         };
-        let mut means = Array2::zeros((people, parts.embeddings.ncols()));
-        let mut counts = vec![0.0f32; people];
-        for (row, &label) in parts.embeddings.rows().into_iter().zip(&parts.labels) {
-            let mut mean = means.index_axis_mut(Axis(0), label);
-            mean += &row;
-            counts[label] += 1.0;
-        }
-        for (mut mean, count) in means.rows_mut().into_iter().zip(counts) {
-            mean /= count;
-        }
+        let scorer = Scorer::new(samples, svm, parts.statistics.as_ref());
+        let (thresholds, calibration) = match (parts.thresholds, parts.calibration) {
+            (Some(thresholds), Some(calibration)) => (thresholds, calibration),
+            (thresholds, calibration) => {
+                let expected = calibrate::expected(&scorer, DEFAULT_TARGET_FPIR);
+                (
+                    thresholds.unwrap_or(expected.thresholds()),
+                    calibration.unwrap_or(expected.logistics()),
+                )
+            }
+        };
         Ok(Self {
+            thresholds,
+            calibration,
             names: parts.names,
             embeddings: parts.embeddings,
             labels: parts.labels,
             sources: parts.sources,
             kinds: parts.kinds,
-            svm,
-            calibration: parts.calibration,
-            thresholds: parts.thresholds,
+            scorer,
             contract: parts.contract,
-            means,
         })
     }
 
@@ -267,6 +299,11 @@ impl Gallery {
     }
 }
 
+fn train_svm(samples: Samples) -> Result<LinearSvm, GalleryError> {
+    svm::train(samples.embeddings, samples.labels, samples.people)
+        .map_err(|e| GalleryError::contents(e.to_string()))
+}
+
 /// The first digits of a hash; all of it would bury the message.
 fn head(hash: &str) -> String {
     hash.chars().take(12).collect()
@@ -279,9 +316,12 @@ struct Parts {
     labels: Vec<usize>,
     sources: Vec<String>,
     kinds: Vec<Kind>,
+    /// Trained where there is none.
     svm: Option<LinearSvm>,
-    calibration: [f32; 2],
-    thresholds: [f32; 2],
+    statistics: Option<Statistics>,
+    /// What is to be expected, where they are not given.
+    calibration: Option<[Logistic; 2]>,
+    thresholds: Option<[f32; 2]>,
     contract: Option<Contract>,
 }
 
@@ -335,8 +375,20 @@ impl Parts {
                 return fail("svm_weights or svm_bias are not finite".into());
             }
         }
-        let numbers = self.calibration.iter().chain(&self.thresholds);
-        if !numbers.copied().all(f32::is_finite) {
+        if let Some(statistics) = &self.statistics
+            && statistics.dim() != dim
+        {
+            return fail(format!(
+                "its statistics of faces are of {} numbers, its embeddings have {dim}",
+                statistics.dim()
+            ));
+        }
+        let logistics = self.calibration.iter().flatten();
+        let numbers = logistics.flat_map(|l| [l.slope, l.offset]);
+        if !numbers
+            .chain(self.thresholds.into_iter().flatten())
+            .all(f32::is_finite)
+        {
             return fail("calibration or thresholds are not finite".into());
         }
         Ok(())

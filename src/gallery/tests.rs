@@ -122,7 +122,7 @@ fn each_face_is_named_after_the_person_it_is_near() {
     let gallery = gallery();
     for (face, label) in [([1.0, 0.1, 0.0, 0.0], 0), ([0.0, 0.9, 0.1, 0.0], 1)] {
         let face: Array1<f32> = arr1(&face);
-        let found = gallery.identify(face.view(), None);
+        let found = gallery.identify(face.view(), false, None);
         assert_eq!(found.label, Some(label));
         assert!(found.confidence > 0.99, "{found:?}");
         assert_eq!(found.candidates.len(), 3);
@@ -138,7 +138,7 @@ fn each_face_is_named_after_the_person_it_is_near() {
 
 #[test]
 fn a_face_like_nobody_is_unknown_and_has_candidates_all_the_same() {
-    let found = gallery().identify(arr1(&[0.0, 0.0, 0.0, 1.0]).view(), None);
+    let found = gallery().identify(arr1(&[0.0, 0.0, 0.0, 1.0]).view(), false, None);
     assert_eq!(found.label, None);
     assert!(
         found.similarity < 0.2 && found.confidence > 0.9,
@@ -147,13 +147,16 @@ fn a_face_like_nobody_is_unknown_and_has_candidates_all_the_same() {
     assert_eq!(found.candidates.len(), 3);
     // The threshold given counts, not the gallery's own.
     let face = arr1(&[1.0, 0.1, 0.0, 0.0]);
-    assert_eq!(gallery().identify(face.view(), Some(1.1)).label, None);
+    assert_eq!(
+        gallery().identify(face.view(), false, Some(1.1)).label,
+        None
+    );
 }
 
 #[test]
 fn an_embedding_without_direction_or_of_another_size_is_unknown() {
     for face in [arr1(&[0.0; 4]), arr1(&[f32::NAN; 4]), arr1(&[1.0, 0.0])] {
-        let found = gallery().identify(face.view(), None);
+        let found = gallery().identify(face.view(), false, None);
         assert_eq!(found.label, None, "{face}");
         assert!((0.0..=1.0).contains(&found.similarity) && found.confidence.is_finite());
     }
@@ -167,7 +170,7 @@ fn nobody_is_in_a_picture_twice() {
         [0.1, 1.0, 0.0, 0.0],
     ]);
     let labels = |threshold| -> Vec<_> {
-        let found = gallery().identify_frame(faces.view(), threshold);
+        let found = gallery().identify_frame(faces.view(), &[], threshold);
         found.iter().map(|f| f.label).collect()
     };
     assert_eq!(labels(None), [None, Some(0), Some(1)]);
@@ -180,13 +183,13 @@ fn one_person_alone_is_known_from_others() {
     let gallery = Gallery::train(vec![entry("Ana", [1.0, 0.0, 0.0, 0.0])], contract(4)).unwrap();
     assert_eq!(
         gallery
-            .identify(arr1(&[0.9, 0.3, 0.0, 0.0]).view(), None)
+            .identify(arr1(&[0.9, 0.3, 0.0, 0.0]).view(), false, None)
             .label,
         Some(0)
     );
     assert_eq!(
         gallery
-            .identify(arr1(&[0.1, 0.9, 0.0, 0.0]).view(), None)
+            .identify(arr1(&[0.1, 0.9, 0.0, 0.0]).view(), false, None)
             .label,
         None
     );
@@ -254,7 +257,7 @@ fn damaged_bytes_are_an_error_or_harmless_but_never_a_panic() {
         let mut damaged = whole.clone();
         damaged[at] ^= 0xff;
         if let Ok(gallery) = Gallery::read(Cursor::new(damaged)) {
-            gallery.identify(arr1(&[1.0, 0.0, 0.0, 0.0]).view(), None);
+            gallery.identify(arr1(&[1.0, 0.0, 0.0, 0.0]).view(), false, None);
         }
     }
 }
@@ -349,7 +352,9 @@ fn what_numpy_users_write_by_hand_is_read() {
     assert_eq!(gallery.names(), ["Zoë", "Bo"]);
     assert_eq!(gallery.embeddings(), Array2::<f32>::eye(2));
     assert_eq!(
-        gallery.identify(arr1(&[1.0, 0.0]).view(), None).label,
+        gallery
+            .identify(arr1(&[1.0, 0.0]).view(), false, None)
+            .label,
         Some(1)
     );
     // It says nothing of its model; only the size can be checked.
@@ -371,11 +376,15 @@ fn the_embeddings_of_the_original_scripts_are_read_and_trained() {
     let gallery = Gallery::read(Cursor::new(file)).unwrap();
     assert_eq!(gallery.names(), ["Bo", "Zoë"]);
     assert_eq!(
-        gallery.identify(arr1(&[0.0, 0.1, 1.0]).view(), None).label,
+        gallery
+            .identify(arr1(&[0.0, 0.1, 1.0]).view(), false, None)
+            .label,
         Some(0)
     );
     assert_eq!(
-        gallery.identify(arr1(&[1.0, 0.1, 0.0]).view(), None).label,
+        gallery
+            .identify(arr1(&[1.0, 0.1, 0.0]).view(), false, None)
+            .label,
         Some(1)
     );
 }
@@ -435,7 +444,7 @@ print(z["names"][2], json.loads(bytes(z["contract"]).decode())["format"])
             "kinds |u1 [4]",
             "svm_weights <f4 [3, 4]",
             "svm_bias <f4 [3]",
-            "calibration <f4 [2]",
+            "calibration <f4 [4]",
             "thresholds <f4 [2]",
             "Zoë 张 mfr-gallery/1",
         ]

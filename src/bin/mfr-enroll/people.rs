@@ -73,7 +73,7 @@ pub fn open(path: &Path, embedder: &Embedder) -> Result<Gallery, GalleryError> {
 
 /// Who the faces of one photo are; nobody is in it twice.
 pub fn in_one_photo(gallery: &Gallery, embeddings: ArrayView2<f32>) -> Vec<Answer> {
-    let found = gallery.identify_frame(embeddings, None);
+    let found = gallery.identify_frame(embeddings, &[], None);
     found.iter().map(|f| Answer::of(gallery, f)).collect()
 }
 
@@ -82,7 +82,7 @@ pub fn each_by_itself(gallery: &Gallery, embeddings: ArrayView2<f32>) -> Vec<Ans
     embeddings
         .rows()
         .into_iter()
-        .map(|row| Answer::of(gallery, &gallery.identify(row, None)))
+        .map(|row| Answer::of(gallery, &gallery.identify(row, false, None)))
         .collect()
 }
 

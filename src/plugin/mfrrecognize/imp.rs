@@ -208,7 +208,7 @@ fn identify(database: &Database, embeddings: &Array2<f32>, threshold: f64) -> Ve
     let gallery = database.gallery();
     let threshold = (threshold >= 0.0).then_some(threshold as f32);
     gallery
-        .identify_frame(embeddings.view(), threshold)
+        .identify_frame(embeddings.view(), &[], threshold)
         .into_iter()
         .map(|found| {
             let person = found.label.and_then(|i| Some((i, gallery.names().get(i)?)));

@@ -1,0 +1,436 @@
+//! From which similarity on a name may be given, and what a similarity is worth as a probability.
+//!
+//! Two sources are joined. What is to be *expected* of strangers follows from the general statistics
+//! of faces: strangers are drawn from the model, and their scores with the gallery at hand tell where
+//! the rare best ones lie; this works for a gallery of one person as well. What is *measured* comes
+//! from the gallery: photos and people left out of it in turn, each photo with its masked copies, are
+//! shown to what is left. The more people a gallery has, the more the measurement counts.
+
+use std::collections::HashMap;
+
+use ndarray::{Array1, Array2, Axis, s};
+
+use super::score::{Samples, Scorer};
+use super::{
+    DEFAULT_CALIBRATION, DEFAULT_THRESHOLDS, Gallery, GalleryError, Logistic, Statistics, train_svm,
+};
+
+/// Share of strangers that may be named (false positive identification rate).
+pub const DEFAULT_TARGET_FPIR: f64 = 0.01;
+
+/// Strangers drawn from the statistics.
+const DRAWN: usize = 2000;
+
+/// How far above their mean the share f of the strangers begins, in standard deviations of drawn
+/// strangers' best scores among K people: `TAIL_START + TAIL_GROWTH·ln(K / f)`. Real faces have more
+/// near relatives than drawn ones. Fitted to thresholds that 2,000 of the faces that the statistics
+/// were learned from need with galleries of 1 to 150 people of LFW (docs/accuracy.md).
+const TAIL_START: f64 = 0.49;
+const TAIL_GROWTH: f64 = 0.47;
+
+/// Parts that people and photos are left out in.
+const FOLDS: usize = 5;
+
+/// Above this number of embeddings times people one part alone is left out: training once more takes
+/// long, and there are enough people in it.
+const ONE_FOLD: usize = 2_000_000;
+
+/// Strangers of the gallery above the threshold from which on they count half.
+const HALF_TRUST: f64 = 5.0;
+
+/// The probability of being right at the threshold, and the slope of the logistic function, where too
+/// little can be measured: as fitted on LFW.
+const PROBABILITY_AT_THRESHOLD: f32 = 0.8;
+const USUAL_SLOPE: f32 = 14.0;
+
+/// Answers of either kind that a logistic function is fitted to at least.
+const FEWEST: usize = 50;
+
+/// What is known of bare, or of masked, faces.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Measured {
+    /// Least similarity at which a name is given.
+    pub threshold: f32,
+    pub logistic: Logistic,
+    /// Similarity of photos left out to their own person, where that was the first candidate.
+    pub right: Vec<f32>,
+    /// Similarity to the first candidate where that was somebody else.
+    pub wrong: Vec<f32>,
+    /// Similarity of people left out to their first candidate.
+    pub strangers: Vec<f32>,
+}
+
+impl Measured {
+    fn of(expected: f32) -> Self {
+        Self {
+            threshold: expected,
+            logistic: usual_logistic(expected),
+            right: Vec::new(),
+            wrong: Vec::new(),
+            strangers: Vec::new(),
+        }
+    }
+
+    fn above(&self, similarities: &[f32]) -> usize {
+        let above = similarities.iter().filter(|&&s| s >= self.threshold);
+        above.count()
+    }
+
+    /// Photos of people in the gallery that were tried.
+    pub fn known(&self) -> usize {
+        self.right.len() + self.wrong.len()
+    }
+
+    /// Those named rightly, and wrongly.
+    pub fn named(&self) -> (usize, usize) {
+        (self.above(&self.right), self.above(&self.wrong))
+    }
+
+    /// Photos of people left out that were named.
+    pub fn strangers_named(&self) -> usize {
+        self.above(&self.strangers)
+    }
+
+    /// Joins what was measured with the threshold expected, and fits the logistic function.
+    fn settle(&mut self, target_fpir: f64) {
+        let may_pass = self.strangers.len() as f64 * target_fpir;
+        let mut sorted = self.strangers.clone();
+        sorted.sort_by(|a, b| b.total_cmp(a));
+        if let Some(&own) = sorted.get(may_pass as usize) {
+            let trust = (may_pass / (may_pass + HALF_TRUST)) as f32;
+            self.threshold += (own - self.threshold) * trust;
+        }
+        let not_right: Vec<f32> = self.strangers.iter().chain(&self.wrong).copied().collect();
+        self.logistic = fit(&self.right, &not_right).unwrap_or(usual_logistic(self.threshold));
+    }
+}
+
+/// Of bare and of masked faces.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Calibration {
+    /// Share of strangers that may be named.
+    pub target_fpir: f64,
+    pub bare: Measured,
+    pub masked: Measured,
+}
+
+impl Calibration {
+    pub(super) fn thresholds(&self) -> [f32; 2] {
+        [self.bare.threshold, self.masked.threshold]
+    }
+
+    pub(super) fn logistics(&self) -> [Logistic; 2] {
+        [self.bare.logistic, self.masked.logistic]
+    }
+
+    fn side(&mut self, masked: bool) -> &mut Measured {
+        if masked {
+            &mut self.masked
+        } else {
+            &mut self.bare
+        }
+    }
+}
+
+impl Gallery {
+    /// Sets thresholds and probabilities so that the share `target_fpir`, 0…1, of strangers is named,
+    /// and tells what was measured.
+    pub fn calibrate(&mut self, target_fpir: f64) -> Result<Calibration, GalleryError> {
+        let mut calibration = expected(&self.scorer, target_fpir);
+        let photos = self.photos();
+        let folds = match self.names.len() {
+            people if people * self.labels.len() > ONE_FOLD => 1,
+            _ => FOLDS,
+        };
+        for fold in 0..folds {
+            self.leave_out(fold, &photos, &mut calibration)?;
+        }
+        calibration.bare.settle(target_fpir);
+        calibration.masked.settle(target_fpir);
+        self.thresholds = calibration.thresholds();
+        self.calibration = calibration.logistics();
+        Ok(calibration)
+    }
+
+    /// Of each embedding, the how-manieth photo of its person it is from. Masked copies are of the
+    /// photo that they were painted on.
+    fn photos(&self) -> Vec<usize> {
+        let mut seen: HashMap<(usize, &str), usize> = HashMap::new();
+        let mut counts = vec![0; self.names.len()];
+        let rows = self.labels.iter().zip(&self.sources);
+        rows.map(|(&person, source)| {
+            let photo = source.split("#mask:").next().unwrap_or(source);
+            *seen.entry((person, photo)).or_insert_with(|| {
+                counts[person] += 1;
+                counts[person] - 1
+            })
+        })
+        .collect()
+    }
+
+    /// Trains without a part of the people and without a part of the photos of the others, and shows
+    /// both to the result. Who has a single photo keeps it.
+    fn leave_out(
+        &self,
+        fold: usize,
+        photos: &[usize],
+        calibration: &mut Calibration,
+    ) -> Result<(), GalleryError> {
+        let mut counts = vec![0; self.names.len()];
+        for (&person, &photo) in self.labels.iter().zip(photos) {
+            counts[person] = counts[person].max(photo + 1);
+        }
+        let is_stranger = |person: usize| self.names.len() > 1 && person % FOLDS == fold;
+        let is_probe = |row: usize| {
+            let count = counts[self.labels[row]];
+            count > 1 && photos[row] % FOLDS.min(count) == fold
+        };
+        let mut numbers = HashMap::new();
+        let (mut kept, mut labels, mut kinds, mut people) = (vec![], vec![], vec![], vec![]);
+        for row in 0..self.labels.len() {
+            let person = self.labels[row];
+            if !is_stranger(person) && !is_probe(row) {
+                let number = *numbers.entry(person).or_insert_with(|| {
+                    people.push(person);
+                    people.len() - 1
+                });
+                kept.push(row);
+                labels.push(number);
+                kinds.push(self.kinds[row]);
+            }
+        }
+        if kept.is_empty() {
+            return Ok(());
+        }
+        let embeddings = self.embeddings.select(Axis(0), &kept);
+        let samples = Samples {
+            embeddings: embeddings.view(),
+            labels: &labels,
+            kinds: &kinds,
+            people: people.len(),
+        };
+        let scorer = Scorer::new(samples, train_svm(samples)?, self.scorer.statistics());
+        for row in 0..self.labels.len() {
+            let person = self.labels[row];
+            if !is_stranger(person) && !is_probe(row) {
+                continue;
+            }
+            let masked = self.kinds[row].is_masked();
+            let scores = scorer.scores(self.embeddings.row(row), masked);
+            let best = (0..scores.len()).max_by(|&a, &b| scores[a].total_cmp(&scores[b]));
+            let Some(best) = best else { continue };
+            let side = calibration.side(masked);
+            let list = if is_stranger(person) {
+                &mut side.strangers
+            } else if people[best] == person {
+                &mut side.right
+            } else {
+                &mut side.wrong
+            };
+            list.push(scores[best]);
+        }
+        Ok(())
+    }
+}
+
+/// What is to be expected before anything has been measured.
+pub fn expected(scorer: &Scorer, target_fpir: f64) -> Calibration {
+    let thresholds = match scorer.statistics() {
+        Some(statistics) => {
+            [false, true].map(|masked| expected_threshold(scorer, statistics, masked, target_fpir))
+        }
+        None => [None; 2],
+    };
+    let [bare, masked] = [0, 1].map(|i| match thresholds[i] {
+        Some(threshold) => Measured::of(threshold),
+        None => Measured {
+            logistic: DEFAULT_CALIBRATION,
+            ..Measured::of(DEFAULT_THRESHOLDS[i])
+        },
+    });
+    Calibration {
+        target_fpir,
+        bare,
+        masked,
+    }
+}
+
+/// The similarity above which `target_fpir` of all strangers are to be expected.
+fn expected_threshold(
+    scorer: &Scorer,
+    statistics: &Statistics,
+    masked: bool,
+    target_fpir: f64,
+) -> Option<f32> {
+    let strangers = draw(statistics, masked)?;
+    let best: Vec<f64> = strangers
+        .rows()
+        .into_iter()
+        .map(|row| {
+            let scores = scorer.scores(row, masked);
+            logit(scores.into_iter().fold(0.0, f32::max))
+        })
+        .collect();
+    let count = best.len() as f64;
+    let mean = best.iter().sum::<f64>() / count;
+    let variance = best.iter().map(|b| (b - mean).powi(2)).sum::<f64>() / count;
+    let people = scorer.svm().bias.len() as f64;
+    let rarest = target_fpir.clamp(1e-6, 0.5);
+    let tail = TAIL_START + TAIL_GROWTH * (people / rarest).ln();
+    let threshold = mean + tail * variance.sqrt();
+    Some((1.0 / (1.0 + (-threshold).exp())) as f32)
+}
+
+fn logit(similarity: f32) -> f64 {
+    let p = f64::from(similarity).clamp(1e-6, 1.0 - 1e-6);
+    (p / (1.0 - p)).ln()
+}
+
+/// Embeddings of people who do not exist, `[DRAWN, D]`: the same each time. None where the model
+/// cannot be turned round.
+fn draw(statistics: &Statistics, masked: bool) -> Option<Array2<f32>> {
+    let dim = statistics.dim();
+    let back = invert(&statistics.projection)?;
+    let spread = statistics.between.mapv(|b| (b + 1.0).sqrt());
+    let centre = statistics.centres.row(usize::from(masked));
+    let mut normal = Normal::new(u64::from(masked) + 1);
+    let mut drawn = Array2::from_shape_simple_fn((DRAWN, dim), || normal.next());
+    drawn *= &spread;
+    let mut drawn = drawn.dot(&back);
+    for mut row in drawn.rows_mut() {
+        // From the centre in this direction to the sphere of all embeddings.
+        let length = row.dot(&row).sqrt().max(f32::MIN_POSITIVE);
+        row /= length;
+        let along = row.dot(&centre);
+        let way = (along * along + 1.0 - centre.dot(&centre)).max(0.0).sqrt() - along;
+        row *= way;
+        row += &centre;
+    }
+    Some(drawn)
+}
+
+/// The inverse of a square matrix by Gauss-Jordan elimination; None where there is none.
+fn invert(matrix: &Array2<f32>) -> Option<Array2<f32>> {
+    let n = matrix.nrows();
+    let mut work = Array2::<f64>::zeros((n, 2 * n));
+    work.slice_mut(s![.., ..n]).assign(&matrix.mapv(f64::from));
+    work.slice_mut(s![.., n..]).diag_mut().fill(1.0);
+    for column in 0..n {
+        let size = |&row: &usize| work[[row, column]].abs();
+        let pivot = (column..n).max_by(|a, b| size(a).total_cmp(&size(b)))?;
+        let value = work[[pivot, column]];
+        if !value.is_finite() || value.abs() < 1e-12 {
+            return None;
+        }
+        if pivot != column {
+            let (mut a, mut b) = work.multi_slice_mut((s![column, ..], s![pivot, ..]));
+            ndarray::Zip::from(&mut a)
+                .and(&mut b)
+                .for_each(std::mem::swap);
+        }
+        work.row_mut(column).mapv_inplace(|v| v / value);
+        let pivot_row = work.row(column).to_owned();
+        for row in (0..n).filter(|&row| row != column) {
+            let factor = work[[row, column]];
+            if factor != 0.0 {
+                work.row_mut(row).scaled_add(-factor, &pivot_row);
+            }
+        }
+    }
+    Some(work.slice(s![.., n..]).mapv(|v| v as f32))
+}
+
+/// Normally distributed numbers, the same for the same seed: SplitMix64 (Steele, Lea, Flood 2014)
+/// and Box and Muller's transformation.
+struct Normal {
+    state: u64,
+    spare: Option<f64>,
+}
+
+impl Normal {
+    fn new(seed: u64) -> Self {
+        Self {
+            state: seed,
+            spare: None,
+        }
+    }
+
+    fn next(&mut self) -> f32 {
+        if let Some(spare) = self.spare.take() {
+            return spare as f32;
+        }
+        // Above 0, so that the logarithm is finite.
+        let radius = (-2.0 * (1.0 - self.uniform()).ln()).sqrt();
+        let (sin, cos) = (std::f64::consts::TAU * self.uniform()).sin_cos();
+        self.spare = Some(radius * sin);
+        (radius * cos) as f32
+    }
+
+    /// From 0 to just below 1.
+    fn uniform(&mut self) -> f64 {
+        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.state;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((z ^ (z >> 31)) >> 11) as f64 / (1u64 << 53) as f64
+    }
+}
+
+fn usual_logistic(threshold: f32) -> Logistic {
+    let p = PROBABILITY_AT_THRESHOLD;
+    Logistic {
+        slope: USUAL_SLOPE,
+        offset: (p / (1.0 - p)).ln() - USUAL_SLOPE * threshold,
+    }
+}
+
+/// The logistic function that fits best, both sides weighing the same; None where there is too little
+/// to fit it to.
+fn fit(right: &[f32], not_right: &[f32]) -> Option<Logistic> {
+    if right.len() < FEWEST || not_right.len() < FEWEST {
+        return None;
+    }
+    let side = |similarities: &[f32], target: f64| {
+        let weight = 1.0 / similarities.len() as f64;
+        let values: Vec<_> = similarities.iter().map(|&s| f64::from(s)).collect();
+        values.into_iter().map(move |s| (s, target, weight))
+    };
+    let answers: Vec<_> = side(right, 1.0).chain(side(not_right, 0.0)).collect();
+    // Newton's method; a little resistance keeps the slope finite where the two do not overlap.
+    let resistance = 1e-6;
+    let mut at = Array1::from(vec![f64::from(USUAL_SLOPE), -0.5 * f64::from(USUAL_SLOPE)]);
+    for _ in 0..50 {
+        let (mut g0, mut g1) = (-resistance * at[0], 0.0);
+        let (mut h00, mut h01, mut h11) = (resistance, 0.0, 1e-12);
+        for &(s, target, weight) in &answers {
+            let p = 1.0 / (1.0 + (-(at[0] * s + at[1])).exp());
+            let (error, curve) = (weight * (target - p), weight * p * (1.0 - p));
+            g0 += error * s;
+            g1 += error;
+            h00 += curve * s * s;
+            h01 += curve * s;
+            h11 += curve;
+        }
+        let determinant = h00 * h11 - h01 * h01;
+        if determinant <= 0.0 {
+            break;
+        }
+        let step = [
+            (h11 * g0 - h01 * g1) / determinant,
+            (h00 * g1 - h01 * g0) / determinant,
+        ];
+        // Far from the solution full steps may overshoot.
+        let shorten = (20.0 / step[0].abs().max(step[1].abs())).min(1.0);
+        at[0] += step[0] * shorten;
+        at[1] += step[1] * shorten;
+        if step[0].abs().max(step[1].abs()) < 1e-6 {
+            break;
+        }
+    }
+    let logistic = Logistic {
+        slope: at[0] as f32,
+        offset: at[1] as f32,
+    };
+    (logistic.slope > 0.0 && logistic.slope.is_finite() && logistic.offset.is_finite())
+        .then_some(logistic)
+}

@@ -1,0 +1,258 @@
+//! How like each person of a gallery a face is: the one number that ranks and that the gate decides
+//! by.
+//!
+//! Bare faces are compared with bare photos of a person, masked ones with masked photos or copies.
+//! Three opinions are added, each of which sees what the others do not:
+//!
+//! - the evidence: by how much the face is likelier one of this person than one of anybody, by the
+//!   PLDA model of [`Statistics`]. It knows how much faces differ in general, the mask included, and
+//!   so tells strangers even where a gallery holds a single person;
+//! - the cosine to the mean of the person;
+//! - the decision value of the SVM, which knows the other people of the gallery.
+//!
+//! What each is worth, and the weights: `docs/accuracy.md`.
+
+use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis};
+
+use super::{Kind, Statistics};
+use crate::svm::LinearSvm;
+
+/// Weights of evidence (natural logarithm of the likelihood ratio), cosine and decision value.
+const EVIDENCE_WEIGHT: f32 = 0.01;
+const COSINE_WEIGHT: f32 = 0.3;
+const MARGIN_WEIGHT: f32 = 0.12;
+
+/// The sum of the three is brought to 0…1 by the logistic function of this slope at the middle: on
+/// LFW with 150 people strangers then have .3 on average, people of the gallery .93.
+const SLOPE: f32 = 3.0;
+
+/// Without statistics: weight of the decision value against the cosine.
+const PLAIN_MARGIN_WEIGHT: f32 = 0.3;
+
+/// Photos of a person beyond which the evidence gets no surer: they are alike, and a person with
+/// fifty has no advantage over one with this many.
+const MOST_PHOTOS: usize = 5;
+
+/// What a gallery compares faces with.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Scorer {
+    svm: LinearSvm,
+    /// `[K, D]`: means of the bare and of the masked embeddings of each person, of unit length.
+    means: [Array2<f32>; 2],
+    method: Method,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+enum Method {
+    Evidence(Box<Evidence>),
+    /// Without statistics: mean of all embeddings of each person, not scaled. Where a person's photos
+    /// differ much, so may a stranger come near, and the mean is shorter.
+    Plain {
+        means: Array2<f32>,
+    },
+}
+
+/// The logarithm of the likelihood ratio is `x²·quadratic[n] + x·linear[k] + constant[k]` with the
+/// projected embedding x, its squares x², and the number n of photos of person k.
+#[derive(Debug, Clone, PartialEq)]
+struct Evidence {
+    statistics: Statistics,
+    /// `[MOST_PHOTOS, D]`, n − 1 the row.
+    quadratic: Array2<f32>,
+    /// Row of `quadratic` of each person.
+    photos: Vec<usize>,
+    bare: Linear,
+    masked: Linear,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+struct Linear {
+    /// `[K, D]`
+    weights: Array2<f32>,
+    /// `[K]`
+    constants: Array1<f32>,
+}
+
+/// Embeddings of known people: `embeddings` `[N, D]` of unit length, and of each the person, below
+/// `people`, and what it was made from.
+#[derive(Debug, Clone, Copy)]
+pub struct Samples<'a> {
+    pub embeddings: ArrayView2<'a, f32>,
+    pub labels: &'a [usize],
+    pub kinds: &'a [Kind],
+    pub people: usize,
+}
+
+impl Scorer {
+    pub fn new(samples: Samples, svm: LinearSvm, statistics: Option<&Statistics>) -> Self {
+        let bare = Means::of(samples, Some(false), |e, _| e.to_owned());
+        let masked = Means::of(samples, Some(true), |e, _| e.to_owned());
+        let all = Means::of(samples, None, |e, _| e.to_owned());
+        let unit = |means: &Means| {
+            let mut values = means.values.clone();
+            values.rows_mut().into_iter().for_each(scale_to_unit);
+            values
+        };
+        let method = match statistics {
+            Some(statistics) => Method::Evidence(Box::new(Evidence::new(samples, statistics))),
+            None => Method::Plain {
+                means: all.values.clone(),
+            },
+        };
+        Self {
+            means: [unit(&bare.or(&masked)), unit(&masked.or(&bare))],
+            svm,
+            method,
+        }
+    }
+
+    pub fn svm(&self) -> &LinearSvm {
+        &self.svm
+    }
+
+    pub fn statistics(&self) -> Option<&Statistics> {
+        match &self.method {
+            Method::Evidence(evidence) => Some(&evidence.statistics),
+            Method::Plain { .. } => None,
+        }
+    }
+
+    /// The score of every person, 0…1; nothing is like an embedding of another size or one without
+    /// direction.
+    pub fn scores(&self, embedding: ArrayView1<f32>, masked: bool) -> Vec<f32> {
+        let usable = embedding.iter().all(|v| v.is_finite()) && embedding.dot(&embedding) > 0.0;
+        let Some(margins) = self.svm.decide(embedding).filter(|_| usable) else {
+            return vec![0.0; self.svm.bias.len()];
+        };
+        let scores: Array1<f32> = match &self.method {
+            Method::Evidence(evidence) => {
+                let cosines = self.means[usize::from(masked)].dot(&embedding);
+                let sum = evidence.ratios(embedding, masked) * EVIDENCE_WEIGHT
+                    + cosines * COSINE_WEIGHT
+                    + margins * MARGIN_WEIGHT;
+                sum.mapv(|sum| 1.0 / (1.0 + (-SLOPE * sum).exp()))
+            }
+            Method::Plain { means } => {
+                let lengths = means.map_axis(Axis(1), |mean| mean.dot(&mean).sqrt());
+                (means.dot(&embedding) + lengths * margins * PLAIN_MARGIN_WEIGHT)
+                    / (1.0 + PLAIN_MARGIN_WEIGHT)
+            }
+        };
+        let sound = |score: f32| {
+            if score.is_finite() {
+                score.clamp(0.0, 1.0)
+            } else {
+                0.0
+            }
+        };
+        scores.into_iter().map(sound).collect()
+    }
+}
+
+impl Evidence {
+    fn new(samples: Samples, statistics: &Statistics) -> Self {
+        let centred = |e: ArrayView1<f32>, kind: Kind| statistics.centred(e, kind.is_masked());
+        let bare = Means::of(samples, Some(false), centred);
+        let masked = Means::of(samples, Some(true), centred);
+        let photos: Vec<usize> = bare
+            .counts
+            .iter()
+            .zip(&masked.counts)
+            .map(|(&bare, &masked)| if bare > 0 { bare } else { masked }.clamp(1, MOST_PHOTOS) - 1)
+            .collect();
+        let between = &statistics.between;
+        // Variance of a new picture of a person of whom n are known, and of anybody.
+        let known = |n: usize| between / (between * n as f32 + 1.0) + 1.0;
+        let anybody = between + 1.0;
+        let mut quadratic = Array2::zeros((MOST_PHOTOS, statistics.dim()));
+        for (n, mut row) in (1..).zip(quadratic.rows_mut()) {
+            row.assign(&((1.0 / &anybody - 1.0 / known(n)) * 0.5));
+        }
+        let linear = |means: &Means| {
+            let mut weights = means.values.dot(&statistics.projection);
+            let mut constants = Array1::zeros(samples.people);
+            let people = weights.rows_mut().into_iter().zip(&mut constants);
+            for ((mut row, constant), &photos) in people.zip(&photos) {
+                let n = photos + 1;
+                let variance = known(n);
+                // The person as far as n pictures tell.
+                let person = &row * between / (between + 1.0 / n as f32);
+                row.assign(&(&person / &variance));
+                *constant = -0.5 * person.dot(&row) + 0.5 * (&anybody / &variance).ln().sum();
+            }
+            Linear { weights, constants }
+        };
+        Self {
+            bare: linear(&bare.or(&masked)),
+            masked: linear(&masked.or(&bare)),
+            statistics: statistics.clone(),
+            quadratic,
+            photos,
+        }
+    }
+
+    /// Natural logarithm of the likelihood ratio of every person.
+    fn ratios(&self, embedding: ArrayView1<f32>, masked: bool) -> Array1<f32> {
+        let centred = self.statistics.centred(embedding, masked);
+        let x = self.statistics.project(centred.view());
+        let squares = self.quadratic.dot(&(&x * &x));
+        let linear = if masked { &self.masked } else { &self.bare };
+        let mut ratios = linear.weights.dot(&x) + &linear.constants;
+        for (ratio, &photos) in ratios.iter_mut().zip(&self.photos) {
+            *ratio += squares[photos];
+        }
+        ratios
+    }
+}
+
+/// The mean over each person's embeddings.
+struct Means {
+    /// `[K, D]`, zero where there is none.
+    values: Array2<f32>,
+    counts: Vec<usize>,
+}
+
+impl Means {
+    /// Over those with a mask, without, or all, each changed by `map` first.
+    fn of(
+        samples: Samples,
+        masked: Option<bool>,
+        map: impl Fn(ArrayView1<f32>, Kind) -> Array1<f32>,
+    ) -> Self {
+        let mut values = Array2::zeros((samples.people, samples.embeddings.ncols()));
+        let mut counts = vec![0; samples.people];
+        let rows = samples.embeddings.rows().into_iter();
+        for ((row, &label), &kind) in rows.zip(samples.labels).zip(samples.kinds) {
+            if masked.is_none_or(|masked| masked == kind.is_masked()) {
+                let mut mean = values.row_mut(label);
+                mean += &map(row, kind);
+                counts[label] += 1;
+            }
+        }
+        for (mut row, &count) in values.rows_mut().into_iter().zip(&counts) {
+            row /= count.max(1) as f32;
+        }
+        Self { values, counts }
+    }
+
+    /// With another's mean where there is none.
+    fn or(&self, other: &Self) -> Self {
+        let mut values = self.values.clone();
+        for (k, mut row) in values.rows_mut().into_iter().enumerate() {
+            if self.counts[k] == 0 {
+                row.assign(&other.values.row(k));
+            }
+        }
+        Self {
+            values,
+            counts: self.counts.clone(),
+        }
+    }
+}
+
+fn scale_to_unit(mut row: ndarray::ArrayViewMut1<f32>) {
+    let length = row.dot(&row).sqrt();
+    if length > 0.0 {
+        row /= length;
+    }
+}
