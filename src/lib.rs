@@ -19,6 +19,7 @@ pub mod gallery;
 pub mod geometry;
 pub mod image;
 pub mod locate;
+pub mod mask;
 mod memory;
 pub mod orientation;
 pub mod pipeline;

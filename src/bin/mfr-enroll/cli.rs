@@ -10,9 +10,10 @@ use gstmfr::detect::{
     SCALE_FACTORS, parse_regions,
 };
 use gstmfr::geometry::Rect;
+use gstmfr::mask::{MaskType, UnknownMask};
 use gstmfr::runtime::{Device, SessionOptions};
 
-use crate::options::{self, MinFace, Vision};
+use crate::options::{self, Masks, MinFace, Vision};
 
 /// Makes the gallery for mfrrecognize from folders of photos, and tells who is in others.
 #[derive(Debug, Parser)]
@@ -45,6 +46,8 @@ enum Command {
     Embed(EmbedArgs),
     /// Measure a gallery on photos of known and of unknown people
     Evaluate(EvaluateArgs),
+    /// Write copies of photos in which everybody wears a mask
+    Mask(MaskArgs),
 }
 
 #[derive(Debug, Args)]
@@ -129,6 +132,30 @@ struct EvaluateArgs {
     vision: VisionArgs,
 }
 
+#[derive(Debug, Args)]
+struct MaskArgs {
+    /// Photos, or folders of photos
+    #[arg(required = true, value_name = "IMAGE|DIR")]
+    inputs: Vec<PathBuf>,
+    /// Folder for the copies, PNG files called like their photo and their mask
+    #[arg(long, value_name = "DIR")]
+    output: PathBuf,
+    /// Kinds of masks: surgical, kn95, n95, cloth, sponge, black [default: all]
+    #[arg(long, value_name = "KIND,…", value_delimiter = ',', value_parser = mask_type)]
+    masks: Vec<MaskType>,
+    /// Copies of every photo; kinds take turns [default: one of each kind]
+    #[arg(long, value_name = "N", value_parser = up_to_1024)]
+    mask_copies: Option<usize>,
+    /// Other masks for another number
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    seed: u64,
+    /// One JSON object a line for each photo
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    vision: VisionArgs,
+}
+
 /// The properties of mfrdetect and mfrrecognize under the same names.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Detection and embedding")]
@@ -203,7 +230,32 @@ pub fn command() -> Result<options::Command> {
             json: args.json,
             vision: vision(args.vision, MinFace::Relative),
         }),
+        Command::Mask(args) => options::Command::Mask(options::Mask {
+            inputs: args.inputs,
+            output: args.output,
+            masks: masks(args.masks, args.mask_copies, args.seed),
+            json: args.json,
+            vision: vision(args.vision, MinFace::Relative),
+        }),
     })
+}
+
+/// All kinds unless told otherwise, and one copy of each.
+fn masks(types: Vec<MaskType>, copies: Option<usize>, seed: u64) -> Masks {
+    let types = if types.is_empty() {
+        MaskType::ALL.to_vec()
+    } else {
+        types
+    };
+    Masks {
+        copies: copies.unwrap_or(types.len()),
+        types,
+        seed,
+    }
+}
+
+fn mask_type(text: &str) -> Result<MaskType, String> {
+    text.parse().map_err(|e: UnknownMask| e.to_string())
 }
 
 fn build(args: BuildArgs) -> Result<options::Build> {

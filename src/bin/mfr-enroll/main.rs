@@ -41,6 +41,7 @@ fn run() -> anyhow::Result<ExitCode> {
         options::Command::Identify(identify) => commands::identify::run(&identify),
         options::Command::Embed(embed) => commands::embed::run(&embed),
         options::Command::Evaluate(evaluate) => commands::evaluate::run(&evaluate),
+        options::Command::Mask(mask) => commands::mask::run(&mask),
     }
 }
 

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use gstmfr::detect::{Detector, Params};
 use gstmfr::embed::Embedder;
+use gstmfr::mask::MaskType;
 use gstmfr::runtime::{RuntimeError, SessionOptions};
 
 /// One run of the program.
@@ -14,6 +15,7 @@ pub enum Command {
     Identify(Identify),
     Embed(Embed),
     Evaluate(Evaluate),
+    Mask(Mask),
 }
 
 /// Makes a gallery of a dataset.
@@ -60,6 +62,49 @@ pub struct Evaluate {
     pub unknown: Option<PathBuf>,
     pub json: bool,
     pub vision: Vision,
+}
+
+/// Paints masks onto the faces of photos.
+#[derive(Debug)]
+pub struct Mask {
+    pub inputs: Vec<PathBuf>,
+    pub output: PathBuf,
+    pub masks: Masks,
+    pub json: bool,
+    pub vision: Vision,
+}
+
+/// Which masks are painted, and how many copies of a photo.
+#[derive(Debug, Clone)]
+pub struct Masks {
+    /// The kinds, taken in turn; with none of them there are no copies.
+    pub types: Vec<MaskType>,
+    pub copies: usize,
+    pub seed: u64,
+}
+
+/// One masked copy of a photo.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MaskedCopy {
+    pub mask: MaskType,
+    pub seed: u64,
+}
+
+impl Masks {
+    /// The copies of the photo with this hash. They depend on nothing else, so that a photo gets the
+    /// same masks wherever it lies; which kind comes first differs from photo to photo, so that few
+    /// copies of each use all kinds.
+    pub fn copies(&self, sha256: &[u8; 32]) -> impl Iterator<Item = MaskedCopy> {
+        let [a, b, c, d, e, f, g, h, ..] = *sha256;
+        let own = u64::from_le_bytes([a, b, c, d, e, f, g, h]) ^ self.seed;
+        let first = (own % self.types.len().max(1) as u64) as usize;
+        let turns = self.types.iter().cycle().skip(first).take(self.copies);
+        turns.enumerate().map(move |(i, &mask)| MaskedCopy {
+            mask,
+            // Far from the seeds of the photo's other copies, whose faces count on from theirs.
+            seed: own.wrapping_add((i as u64) << 32),
+        })
+    }
 }
 
 /// How small a face is looked for.

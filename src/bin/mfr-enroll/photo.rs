@@ -6,7 +6,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use gstmfr::image::{ImageError, ImageView};
-use image::{DynamicImage, ImageDecoder, ImageReader, Limits};
+use image::codecs::png::PngEncoder;
+use image::{DynamicImage, ExtendedColorType, ImageDecoder, ImageEncoder, ImageReader, Limits};
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
@@ -102,6 +103,11 @@ impl Photo {
             width,
             height,
         }
+    }
+
+    /// Packed 8-bit RGB.
+    pub fn pixels(&self) -> &[u8] {
+        &self.pixels
     }
 
     /// The pixels, for detection.
@@ -204,6 +210,20 @@ fn rgb8(image: DynamicImage) -> Vec<u8> {
         rgb.extend([r, g, b].map(over_black));
     }
     rgb
+}
+
+/// A PNG file of packed 8-bit RGB.
+pub fn png(rgb: &[u8], width: usize, height: usize) -> Result<Vec<u8>, image::ImageError> {
+    let mut bytes = Vec::new();
+    // No photo that was read is larger than that.
+    let side = |v: usize| u32::try_from(v).unwrap_or(u32::MAX);
+    PngEncoder::new(&mut bytes).write_image(
+        rgb,
+        side(width),
+        side(height),
+        ExtendedColorType::Rgb8,
+    )?;
+    Ok(bytes)
 }
 
 #[cfg(test)]

@@ -5,3 +5,4 @@ pub mod embed;
 pub mod evaluate;
 pub mod identify;
 pub mod list;
+pub mod mask;

@@ -1,0 +1,204 @@
+//! `mask`: copies of photos in which everybody wears a mask, to look at and to keep.
+
+use std::collections::HashSet;
+use std::ffi::OsString;
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, ensure};
+use gstmfr::detect::Face;
+use gstmfr::mask::{self, MaskType};
+use serde::Serialize;
+
+use crate::dataset::{self, Listed, Source};
+use crate::finder::Finder;
+use crate::options::{Mask, MaskedCopy, shown};
+use crate::output::{self, Output, plain};
+use crate::photo::{Photo, png};
+use crate::workers;
+
+/// A photo and the place of its copies: the output folder, the folders below the one that the user
+/// named, and a name without an ending that no other photo has.
+struct Job {
+    source: Source,
+    target: PathBuf,
+}
+
+/// What became of a photo.
+struct Painted {
+    faces: usize,
+    copies: Vec<Written>,
+}
+
+#[derive(Debug, Serialize)]
+struct Written {
+    path: String,
+    mask: &'static str,
+}
+
+/// One line of the JSON output.
+#[derive(Debug, Serialize)]
+struct Line<'a> {
+    path: &'a str,
+    faces: usize,
+    copies: &'a [Written],
+}
+
+pub fn run(options: &Mask) -> Result<ExitCode> {
+    let mut jobs = Vec::new();
+    let mut failures = 0;
+    let mut taken = HashSet::new();
+    for input in &options.inputs {
+        let listed = dataset::photos(std::slice::from_ref(input))?;
+        listed.warn_of_videos();
+        let Listed {
+            sources, failed, ..
+        } = listed;
+        for (path, detail) in &failed {
+            failures += 1;
+            output::error(&format!("{}: {detail}", path.display()));
+        }
+        for source in sources {
+            let target = target(&options.output, input, source.path(), &mut taken);
+            jobs.push(Job { source, target });
+        }
+    }
+    let count = jobs.len() + failures;
+    let mut out = Output::stdout();
+    workers::in_order(
+        &jobs,
+        options.vision.jobs,
+        || Ok(Finder::new(&options.vision)?),
+        |finder, job| Ok(paint(finder, job, options).map_err(|e| format!("{e:#}"))),
+        |index, painted| {
+            let path = shown(jobs[index].source.path());
+            let painted = match painted {
+                Ok(painted) => painted,
+                Err(detail) => {
+                    failures += 1;
+                    output::error(&format!("{path}: {detail}"));
+                    return Ok(());
+                }
+            };
+            if painted.faces == 0 {
+                output::warning(&format!("{path}: no face was found, nothing is written"));
+            }
+            say(&mut out, options.json, &path, &painted)
+        },
+    )?;
+    out.finish()?;
+    ensure!(
+        failures == 0,
+        "{failures} of {} could not be painted on",
+        output::counted(count, "photo")
+    );
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Where the copies of a photo go, their ending left out.
+fn target(output: &Path, input: &Path, photo: &Path, taken: &mut HashSet<PathBuf>) -> PathBuf {
+    let below = photo.strip_prefix(input).ok();
+    // A file that was named itself lies below nothing.
+    let relative = below.filter(|p| !p.as_os_str().is_empty()).map_or_else(
+        || PathBuf::from(photo.file_name().unwrap_or_default()),
+        PathBuf::from,
+    );
+    // ana.jpg and ana.png are two photos, and so are those of two folders.
+    let short = output.join(relative.with_extension(""));
+    let full = output.join(&relative);
+    let numbered = (2..).map(|n| with_ending(&full, &format!("-{n}")));
+    let free = [short, full.clone()]
+        .into_iter()
+        .chain(numbered)
+        .find(|path| taken.insert(path.clone()));
+    free.unwrap_or(full)
+}
+
+fn with_ending(path: &Path, ending: &str) -> PathBuf {
+    let mut name = OsString::from(path);
+    name.push(ending);
+    PathBuf::from(name)
+}
+
+/// Paints every copy of a photo and writes it.
+fn paint(finder: &mut Finder, job: &Job, options: &Mask) -> Result<Painted> {
+    let photo = Photo::of(&job.source)?;
+    let mut faces = finder.find(&photo.view()?)?;
+    // Nearer people last: they stand in front.
+    faces.sort_by(|a, b| a.rect.area().total_cmp(&b.rect.area()));
+    let mut copies = Vec::new();
+    if !faces.is_empty() {
+        let mut counts = [0; MaskType::ALL.len()];
+        for copy in options.masks.copies(&photo.sha256) {
+            let count = &mut counts[copy.mask as usize];
+            *count += 1;
+            let ending = match *count {
+                1 => format!("-{}.png", copy.mask),
+                n => format!("-{}-{n}.png", copy.mask),
+            };
+            let path = with_ending(&job.target, &ending);
+            write(
+                &path,
+                &png(&masked(&photo, &faces, copy)?, photo.width, photo.height)?,
+            )
+            .with_context(|| path.display().to_string())?;
+            copies.push(Written {
+                path: shown(&path),
+                mask: copy.mask.name(),
+            });
+        }
+    }
+    Ok(Painted {
+        faces: faces.len(),
+        copies,
+    })
+}
+
+/// The pixels of a photo with a mask on every face.
+fn masked(photo: &Photo, faces: &[Face], copy: MaskedCopy) -> Result<Vec<u8>> {
+    let mut pixels = photo.pixels().to_vec();
+    for (i, face) in faces.iter().enumerate() {
+        let seed = copy.seed.wrapping_add(i as u64);
+        mask::paint(
+            &mut pixels,
+            photo.width,
+            photo.height,
+            face,
+            copy.mask,
+            seed,
+        )?;
+    }
+    Ok(pixels)
+}
+
+/// Writes a file that is not there yet.
+fn write(path: &Path, bytes: &[u8]) -> Result<()> {
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    let mut file = fs::File::create_new(path)?;
+    Ok(file.write_all(bytes)?)
+}
+
+fn say(out: &mut Output, json: bool, path: &str, painted: &Painted) -> Result<()> {
+    if json {
+        let line = Line {
+            path,
+            faces: painted.faces,
+            copies: &painted.copies,
+        };
+        return Ok(out.line(serde_json::to_string(&line)?)?);
+    }
+    for copy in &painted.copies {
+        out.line(format_args!(
+            "{}: {}, {} of {}",
+            plain(&copy.path),
+            copy.mask,
+            output::counted(painted.faces, "face"),
+            plain(path)
+        ))?;
+    }
+    Ok(())
+}

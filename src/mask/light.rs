@@ -1,0 +1,266 @@
+//! The light of a photo, read from the skin of the face that gets the mask.
+//!
+//! Intensities are squares of the stored values, 0…1: close to linear light, and exact.
+
+use super::fit::Pose;
+use super::maths::{Vec3, dot, scale, smoothstep, solve};
+use super::photo::Photo;
+use super::shape::skin;
+
+/// What a white cloth would look like in the photo.
+#[derive(Debug, Clone)]
+pub struct Light {
+    /// Intensity of white cloth that looks at the camera.
+    white: Vec3,
+    /// Intensity of the deepest black.
+    floor: Vec3,
+    /// Part of the light that falls from everywhere.
+    ambient: f32,
+    /// The light that falls from one side: the brighter, the more a surface looks this way.
+    from: Vec3,
+    /// 0 where the photo is black and white.
+    pub saturation: f32,
+    /// Mean intensity of the skin.
+    pub skin: Vec3,
+    /// Standard deviation of the photo's noise, in stored values 0…1.
+    pub grain: f32,
+    /// Standard deviation in pixels of the blur of the photo.
+    pub blur: f32,
+}
+
+/// Share of light on one side that is allowed to come from nowhere but there.
+const LEAST_SHADE: f32 = 0.22;
+const MOST_SHADE: f32 = 1.7;
+
+impl Light {
+    /// Reads the light off the face.
+    pub fn measure(photo: &Photo, pose: &Pose) -> Self {
+        let spots = spots(photo, pose);
+        let mut brightness: Vec<f32> = spots.iter().map(|s| s.luminance()).collect();
+        brightness.sort_by(f32::total_cmp);
+        let middle = quantile(&brightness, 0.55).unwrap_or(0.25).max(1e-4);
+        let is_skin = |s: &&Spot| (0.3..3.0).contains(&(s.luminance() / middle));
+        let lit: Vec<&Spot> = spots.iter().filter(is_skin).collect();
+        let count = lit.len().max(1) as f32;
+        let mut mean = [0.0; 3];
+        for spot in &lit {
+            for (sum, c) in mean.iter_mut().zip(spot.colour) {
+                *sum += c / count;
+            }
+        }
+        if lit.is_empty() {
+            mean = [middle; 3];
+        }
+        let (ambient, from) = directions(&lit, middle);
+        let around = photo.around(pose.project([0.0, 0.6, 0.0]), pose.scale * 2.2);
+        let tones = Tones::of(&around);
+        let grain = grain(photo, pose);
+        let saturation = saturation(mean, &around);
+        Self {
+            white: white(mean, middle, &tones, saturation),
+            floor: [tones.dark * 0.6; 3],
+            ambient,
+            from,
+            saturation,
+            skin: mean,
+            grain,
+            blur: blur(photo, pose, grain),
+        }
+    }
+
+    /// How bright a surface that looks this way is, against one that looks at the camera.
+    pub fn shade(&self, normal: Vec3) -> f32 {
+        (self.ambient + dot(self.from, normal)).clamp(LEAST_SHADE, MOST_SHADE)
+    }
+
+    /// Intensity of a cloth that reflects `albedo` of each colour, under `shade` of the light.
+    pub fn on(&self, albedo: Vec3, shade: f32) -> Vec3 {
+        let grey = luminance(albedo);
+        let mut out = [0.0; 3];
+        for (i, value) in out.iter_mut().enumerate() {
+            let albedo = grey + (albedo[i] - grey) * self.saturation;
+            *value = shoulder(self.floor[i] + albedo * self.white[i] * shade);
+        }
+        out
+    }
+}
+
+/// Highlights run into white as on film, not into a wall.
+fn shoulder(v: f32) -> f32 {
+    const KNEE: f32 = 0.7;
+    if v <= KNEE {
+        return v;
+    }
+    let over = (v - KNEE) / (1.0 - KNEE);
+    KNEE + (1.0 - KNEE) * (over / (1.0 + over)) * 1.15_f32.min(1.0 + over)
+}
+
+pub fn luminance(c: Vec3) -> f32 {
+    0.25 * c[0] + 0.65 * c[1] + 0.1 * c[2]
+}
+
+/// A spot of the face in the photo.
+struct Spot {
+    normal: Vec3,
+    colour: Vec3,
+}
+
+impl Spot {
+    fn luminance(&self) -> f32 {
+        luminance(self.colour)
+    }
+}
+
+/// Spots all over the part of the face that is seen, eyes and mouth left out.
+fn spots(photo: &Photo, pose: &Pose) -> Vec<Spot> {
+    let mut spots = Vec::new();
+    for row in 0..12 {
+        let y = -0.55 + row as f32 * 0.18;
+        for column in 0..13 {
+            let angle = (column as f32 - 6.0) * 0.19;
+            let (at, normal) = skin(angle, y);
+            let near_eye = (at[0].abs() - 0.5).abs() < 0.32 && (-0.25..0.16).contains(&y);
+            let near_mouth = at[0].abs() < 0.42 && (0.98..1.34).contains(&y);
+            let normal = pose.turn(normal);
+            if near_eye || near_mouth || normal[2] < 0.25 {
+                continue;
+            }
+            let p = pose.project(at);
+            if let Some(colour) = photo.mean([p[0], p[1]], pose.scale * 0.06) {
+                spots.push(Spot { normal, colour });
+            }
+        }
+    }
+    spots
+}
+
+/// Light from everywhere and light from one side, by least squares over the skin; what is far off
+/// the first answer (hair, beards, glasses) has no say in the second.
+fn directions(spots: &[&Spot], middle: f32) -> (f32, Vec3) {
+    let mut weights: Vec<f32> = vec![1.0; spots.len()];
+    // What a face looks like in the mean: lit from above and in front.
+    let (mut ambient, mut from) = (0.75, [0.0, -0.1, 0.25]);
+    for _ in 0..3 {
+        let mut a = [[0.0; 4]; 4];
+        let mut b = [0.0; 4];
+        // Held where it is by a few spots' worth, so that three spots of skin decide nothing.
+        for (i, prior) in [0.75, 0.0, -0.1, 0.25].into_iter().enumerate() {
+            let hold = if i == 0 { 1.0 } else { 4.0 };
+            a[i][i] = hold;
+            b[i] = hold * prior;
+        }
+        for (spot, weight) in spots.iter().zip(&weights) {
+            let n = spot.normal;
+            let terms = [1.0, n[0], n[1], n[2]];
+            for i in 0..4 {
+                for j in 0..4 {
+                    a[i][j] += weight * terms[i] * terms[j];
+                }
+                b[i] += weight * terms[i] * spot.luminance() / middle;
+            }
+        }
+        let Some([all, x, y, z]) = solve(a, b) else {
+            break;
+        };
+        (ambient, from) = (all, [x, y, z]);
+        for (spot, weight) in spots.iter().zip(&mut weights) {
+            let off = (spot.luminance() / middle - ambient - dot(from, spot.normal)) / 0.2;
+            *weight = 1.0 / (1.0 + off * off);
+        }
+    }
+    // 1 for what looks at the camera.
+    let frontal = (ambient + from[2]).max(0.2);
+    (ambient / frontal, scale(from, 1.0 / frontal))
+}
+
+/// How dark and how bright it gets around the face.
+struct Tones {
+    dark: f32,
+    bright: f32,
+}
+
+impl Tones {
+    fn of(colours: &[Vec3]) -> Self {
+        let mut all: Vec<f32> = colours.iter().map(|c| luminance(*c)).collect();
+        all.sort_by(f32::total_cmp);
+        Self {
+            dark: quantile(&all, 0.01).unwrap_or(0.0),
+            bright: quantile(&all, 0.97).unwrap_or(0.8),
+        }
+    }
+}
+
+fn quantile(sorted: &[f32], part: f32) -> Option<f32> {
+    let last = sorted.len().checked_sub(1)?;
+    sorted.get((last as f32 * part) as usize).copied()
+}
+
+/// What white cloth would be beside this skin. Dark skin in good light and fair skin in the dark
+/// look alike, so that half of what is missing is put down to each; the rest of the photo tells
+/// how bright things get in it.
+fn white(skin: Vec3, middle: f32, tones: &Tones, saturation: f32) -> Vec3 {
+    /// Skin as it mostly is in photos, and white cloth beside it.
+    const SKIN: f32 = 0.34;
+    const WHITE: f32 = 0.85;
+    let exposure = (middle / SKIN).sqrt();
+    let guess = WHITE * exposure;
+    let level = guess
+        .min(middle * 4.5)
+        .min((tones.bright * 1.15).max(middle * 1.5))
+        .max(middle * 1.3);
+    // Skin in white light; half of what is off is the light's, the other half the person's.
+    const TINT: Vec3 = [1.28, 0.92, 0.72];
+    let brightness = luminance(skin).max(1e-4);
+    let mut cast = [1.0; 3];
+    for (i, value) in cast.iter_mut().enumerate() {
+        let ratio = (skin[i] / brightness / TINT[i]).clamp(0.5, 2.0);
+        *value = 1.0 + (ratio.sqrt() - 1.0) * saturation;
+    }
+    let norm = luminance(cast).max(1e-3);
+    cast.map(|c| level * c / norm)
+}
+
+/// 0 for a photo in black and white, 1 for one in colour.
+fn saturation(skin: Vec3, around: &[Vec3]) -> f32 {
+    let chroma = |c: &Vec3| {
+        let most = c.iter().copied().fold(0.0, f32::max);
+        let least = c.iter().copied().fold(f32::MAX, f32::min);
+        (most - least) / most.max(1e-3)
+    };
+    let mean = around.iter().map(chroma).sum::<f32>() / around.len().max(1) as f32;
+    smoothstep(0.02, 0.2, chroma(&skin).max(mean))
+}
+
+/// Noise: what is left of second differences along rows in the quiet half of the face.
+fn grain(photo: &Photo, pose: &Pose) -> f32 {
+    let mut bends: Vec<f32> = Vec::new();
+    photo.rows_of_face(pose, |row| {
+        bends.extend(row.windows(3).map(|w| (w[0] - 2.0 * w[1] + w[2]).abs()));
+    });
+    bends.sort_by(f32::total_cmp);
+    // A quarter of a normal distribution lies within 0.32 standard deviations, and a second
+    // difference has √6 times that of a sample.
+    (quantile(&bends, 0.25).unwrap_or(0.0) * 1.28).min(0.06)
+}
+
+/// Blur: an edge grows over as many pixels as it is blurred, so that differences over four pixels
+/// are to those over two as its width tells.
+fn blur(photo: &Photo, pose: &Pose, grain: f32) -> f32 {
+    let mut sums = [0.0f32; 3];
+    photo.rows_of_face(pose, |row| {
+        for w in row.windows(5) {
+            for (sum, step) in sums.iter_mut().zip([1, 2, 4]) {
+                let d = w[step] - w[0];
+                *sum += d * d;
+            }
+        }
+    });
+    let [one, two, four] = sums;
+    if one <= 1e-6 {
+        return 0.5;
+    }
+    let _ = grain;
+    // Mean of both ratios as standard deviations of the blur, measured on blurred edges.
+    let sigma = |ratio: f32, step: f32| smoothstep(2.2, 4.2, ratio) * 2.0 * step;
+    (0.5 * sigma(two / one, 1.0) + 0.5 * sigma(four / two.max(1e-6), 2.0)).clamp(0.35, 6.0)
+}

@@ -1,0 +1,187 @@
+//! Vectors, chance and noise. Nothing here calls the platform's libm, whose last digits differ from
+//! machine to machine: the same seed gives the same pixels everywhere.
+
+use std::f32::consts::{FRAC_PI_2, PI, TAU};
+
+pub type Vec3 = [f32; 3];
+
+pub fn add(a: Vec3, b: Vec3) -> Vec3 {
+    [a[0] + b[0], a[1] + b[1], a[2] + b[2]]
+}
+
+pub fn subtract(a: Vec3, b: Vec3) -> Vec3 {
+    [a[0] - b[0], a[1] - b[1], a[2] - b[2]]
+}
+
+pub fn scale(a: Vec3, by: f32) -> Vec3 {
+    a.map(|v| v * by)
+}
+
+pub fn dot(a: Vec3, b: Vec3) -> f32 {
+    a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
+}
+
+pub fn cross(a: Vec3, b: Vec3) -> Vec3 {
+    [
+        a[1] * b[2] - a[2] * b[1],
+        a[2] * b[0] - a[0] * b[2],
+        a[0] * b[1] - a[1] * b[0],
+    ]
+}
+
+/// Of length 1; a vector without a direction is left as it is.
+pub fn unit(a: Vec3) -> Vec3 {
+    let length = dot(a, a).sqrt();
+    if length > 1e-12 {
+        scale(a, 1.0 / length)
+    } else {
+        a
+    }
+}
+
+/// Colours are vectors too.
+pub fn mix(a: Vec3, b: Vec3, t: f32) -> Vec3 {
+    add(scale(a, 1.0 - t), scale(b, t))
+}
+
+pub fn lerp(a: f32, b: f32, t: f32) -> f32 {
+    a + (b - a) * t
+}
+
+/// 0 below `from`, 1 above `to`, smooth between; `to` may be the smaller one.
+pub fn smoothstep(from: f32, to: f32, x: f32) -> f32 {
+    let width = to - from;
+    if width == 0.0 {
+        return if x < from { 0.0 } else { 1.0 };
+    }
+    let t = ((x - from) / width).clamp(0.0, 1.0);
+    t * t * (3.0 - 2.0 * t)
+}
+
+/// 1 at 0, falling to 0 like a bell about `width` wide on each side.
+pub fn bell(x: f32, width: f32) -> f32 {
+    let t = x / width;
+    let q = 1.0 / (1.0 + t * t);
+    q * q
+}
+
+/// Sine and cosine to 1e-5, from the series.
+pub fn sin_cos(angle: f32) -> (f32, f32) {
+    (sin(angle), sin(angle + FRAC_PI_2))
+}
+
+pub fn sin(angle: f32) -> f32 {
+    let turned = angle - (angle / TAU).round() * TAU;
+    // Mirrored into the quarter turns about 0, where the series is exact enough.
+    let x = if turned > FRAC_PI_2 {
+        PI - turned
+    } else if turned < -FRAC_PI_2 {
+        -PI - turned
+    } else {
+        turned
+    };
+    let q = x * x;
+    x * (1.0 - q / 6.0 * (1.0 - q / 20.0 * (1.0 - q / 42.0 * (1.0 - q / 72.0))))
+}
+
+/// Pseudo-random numbers from a seed (SplitMix64, Steele, Lea and Flood 2014).
+#[derive(Debug, Clone)]
+pub struct Random(u64);
+
+impl Random {
+    pub fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    pub fn bits(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        scramble(self.0)
+    }
+
+    /// 0…1, 1 excluded.
+    pub fn unit(&mut self) -> f32 {
+        (self.bits() >> 40) as f32 / (1u64 << 24) as f32
+    }
+
+    pub fn range(&mut self, least: f32, most: f32) -> f32 {
+        lerp(least, most, self.unit())
+    }
+
+    /// About `centre`, seldom more than `spread` away: the mean of three.
+    pub fn about(&mut self, centre: f32, spread: f32) -> f32 {
+        let mean = (self.unit() + self.unit() + self.unit()) / 3.0;
+        centre + (mean * 2.0 - 1.0) * spread * 1.5
+    }
+
+    pub fn chance(&mut self, probability: f32) -> bool {
+        self.unit() < probability
+    }
+
+    /// 0…count − 1; 0 where there is nothing to choose.
+    pub fn below(&mut self, count: usize) -> usize {
+        (self.bits() % count.max(1) as u64) as usize
+    }
+
+    /// One of `first` and `others`, each as likely.
+    pub fn pick<T: Copy>(&mut self, first: T, others: &[T]) -> T {
+        let index = self.below(others.len() + 1);
+        index
+            .checked_sub(1)
+            .and_then(|i| others.get(i).copied())
+            .unwrap_or(first)
+    }
+}
+
+fn scramble(mut z: u64) -> u64 {
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+/// A number −1…1 that belongs to a cell of a grid.
+pub fn cell(x: i32, y: i32, seed: u64) -> f32 {
+    let key = (u64::from(x as u32) << 32) | u64::from(y as u32);
+    let bits = scramble(key.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ seed);
+    (bits >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+}
+
+/// Smooth noise −1…1 that changes over about one unit.
+pub fn noise(x: f32, y: f32, seed: u64) -> f32 {
+    let (fx, fy) = (x.floor(), y.floor());
+    let (ix, iy) = (fx as i32, fy as i32);
+    let (tx, ty) = (smoothstep(0.0, 1.0, x - fx), smoothstep(0.0, 1.0, y - fy));
+    let (jx, jy) = (ix.wrapping_add(1), iy.wrapping_add(1));
+    lerp(
+        lerp(cell(ix, iy, seed), cell(jx, iy, seed), tx),
+        lerp(cell(ix, jy, seed), cell(jx, jy, seed), tx),
+        ty,
+    )
+}
+
+/// Solves `a·x = b` by Gaussian elimination with pivots; `None` where there is no single answer.
+pub fn solve<const N: usize>(mut a: [[f32; N]; N], mut b: [f32; N]) -> Option<[f32; N]> {
+    for column in 0..N {
+        let pivot =
+            (column..N).max_by(|&i, &j| a[i][column].abs().total_cmp(&a[j][column].abs()))?;
+        a.swap(column, pivot);
+        b.swap(column, pivot);
+        let lead = a[column];
+        let lead_b = b[column];
+        if lead[column].abs() < 1e-12 {
+            return None;
+        }
+        for row in column + 1..N {
+            let factor = a[row][column] / lead[column];
+            for (value, of_lead) in a[row].iter_mut().zip(lead) {
+                *value -= factor * of_lead;
+            }
+            b[row] -= factor * lead_b;
+        }
+    }
+    let mut x = [0.0; N];
+    for row in (0..N).rev() {
+        let known: f32 = (row + 1..N).map(|i| a[row][i] * x[i]).sum();
+        x[row] = (b[row] - known) / a[row][row];
+    }
+    x.iter().all(|v| v.is_finite()).then_some(x)
+}

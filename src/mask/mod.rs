@@ -1,0 +1,198 @@
+//! Masks painted onto faces: photos of a person as they would look with a mask on.
+//!
+//! The way of the data: landmarks → pose of the head ([`fit`]) → cut of the mask round that head
+//! ([`shape`]) → its cloth ([`fabric`]) → triangles to pixels ([`raster`]) → shaded in the light of the
+//! photo ([`light`]) → blended into it ([`layer`]). All of it is drawn by this code; no picture of a
+//! mask is in it.
+
+mod fabric;
+mod fit;
+mod layer;
+mod light;
+mod maths;
+mod photo;
+mod raster;
+mod shape;
+
+use std::fmt;
+use std::str::FromStr;
+
+use thiserror::Error;
+
+use crate::detect::Face;
+use fabric::Fabric;
+use fit::Pose;
+use layer::Layer;
+use light::Light;
+use maths::Random;
+use photo::Photo;
+use raster::Seen;
+use shape::{Cut, Straps, Style};
+
+/// Kinds of masks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum MaskType {
+    /// Pleated, in white, blue or green, with loops round the ears.
+    Surgical,
+    /// Folded along the middle, with a beak.
+    Kn95,
+    /// A stiff cup with straps round the head, with a valve or without.
+    N95,
+    /// Sewn or pleated, of any colour and pattern.
+    Cloth,
+    /// Moulded foam with openings for the ears.
+    Sponge,
+    /// Any cut, in black.
+    Black,
+}
+
+impl MaskType {
+    pub const ALL: [Self; 6] = [
+        Self::Surgical,
+        Self::Kn95,
+        Self::N95,
+        Self::Cloth,
+        Self::Sponge,
+        Self::Black,
+    ];
+
+    /// As the command line and the gallery call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Surgical => "surgical",
+            Self::Kn95 => "kn95",
+            Self::N95 => "n95",
+            Self::Cloth => "cloth",
+            Self::Sponge => "sponge",
+            Self::Black => "black",
+        }
+    }
+
+    fn style(self, random: &mut Random) -> Style {
+        let part = random.unit();
+        match self {
+            Self::Surgical => Style::Pleated,
+            Self::Kn95 => Style::Folded,
+            Self::N95 => Style::Cup,
+            Self::Cloth if part < 0.25 => Style::Pleated,
+            Self::Cloth => Style::Sewn,
+            Self::Sponge => Style::Moulded,
+            Self::Black if part < 0.4 => Style::Pleated,
+            Self::Black if part < 0.5 => Style::Folded,
+            Self::Black => Style::Sewn,
+        }
+    }
+}
+
+impl fmt::Display for MaskType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// A name that no mask has.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("no mask is called {0:?}; expected one of {names}", names = MaskType::ALL.map(MaskType::name).join(", "))]
+pub struct UnknownMask(String);
+
+impl FromStr for MaskType {
+    type Err = UnknownMask;
+
+    fn from_str(name: &str) -> Result<Self, UnknownMask> {
+        Self::ALL
+            .into_iter()
+            .find(|mask| mask.name() == name)
+            .ok_or_else(|| UnknownMask(name.to_owned()))
+    }
+}
+
+/// Why a face cannot get a mask.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum PaintError {
+    #[error("{width}×{height} pixels of RGB take {expected} bytes, found {found}")]
+    Size {
+        width: usize,
+        height: usize,
+        expected: usize,
+        found: usize,
+    },
+    #[error("the landmarks are not those of a face: {0}")]
+    Landmarks(&'static str),
+}
+
+/// Paints a mask over a face.
+///
+/// `rgb` holds packed 8-bit RGB rows, `width`·`height`·3 bytes; landmarks are pixels of that image
+/// and may lie outside of it, where nothing is painted. The same photo, face, kind and seed give the
+/// same pixels on every machine; another seed gives another mask of the kind, worn another way.
+/// Pixels further from the face than about its own width are left alone. Of the face, the landmarks
+/// alone matter.
+pub fn paint(
+    rgb: &mut [u8],
+    width: usize,
+    height: usize,
+    face: &Face,
+    mask: MaskType,
+    seed: u64,
+) -> Result<(), PaintError> {
+    let expected = width.saturating_mul(height).saturating_mul(3);
+    if expected != rgb.len() {
+        return Err(PaintError::Size {
+            width,
+            height,
+            expected,
+            found: rgb.len(),
+        });
+    }
+    let pose = Pose::fit(&face.landmarks)?;
+    let mut random = Random::new(seed.wrapping_mul(8).wrapping_add(mask as u64));
+    let style = mask.style(&mut random);
+    let cut = Cut::new(style, &mut random);
+    let extent = cut.extent();
+    let fabric = Fabric::new(mask, style, extent, &mut random);
+    let photo = Photo { rgb, width, height };
+    let light = Light::measure(&photo, &pose);
+    let mut sheets = vec![Seen::new(&cut.body(), &pose)];
+    sheets.extend(
+        straps(style, &cut, &fabric, &mut random)
+            .iter()
+            .map(|strap| Seen::new(strap, &pose)),
+    );
+    if let Some(layer) = Layer::draw(&photo, &pose, sheets, &fabric, extent, &light, &mut random) {
+        layer.blend(rgb, width);
+    }
+    Ok(())
+}
+
+fn straps(style: Style, cut: &Cut, fabric: &Fabric, random: &mut Random) -> Vec<shape::Sheet> {
+    let kind = match style {
+        Style::Cup => Straps::Head,
+        Style::Folded if random.chance(0.15) => Straps::Head,
+        _ => Straps::Loops,
+    };
+    let ends = kind.ends(random);
+    let width = fabric.strap_width;
+    let starts = match style {
+        Style::Moulded => [0.1, 0.9],
+        Style::Cup => [0.3, 0.75],
+        _ => [0.03, 0.97],
+    };
+    [false, true]
+        .into_iter()
+        .flat_map(|is_right| {
+            starts
+                .into_iter()
+                .zip(ends)
+                .map(move |(v, end)| (is_right, v, end))
+        })
+        .map(|(is_right, v, end)| {
+            let start_width = if style == Style::Moulded {
+                width * 1.8
+            } else {
+                width
+            };
+            cut.strap(is_right, v, end, (start_width, width))
+        })
+        .collect()
+}

@@ -1,0 +1,345 @@
+//! The cut of a mask: its sheet of cloth and its straps as surfaces round the head.
+//!
+//! Coordinates of the head as in [`super::fit`]. A mask is a grid of points: `u` runs from the edge
+//! that is left in the image (−1) over the nose (0) to the right edge (1), `v` from the upper edge
+//! (0) to the lower one (1).
+
+use super::maths::{Random, Vec3, bell, cross, lerp, noise, sin_cos, subtract, unit};
+
+/// A curve through points (y, value).
+type Curve = [(f32, f32)];
+
+/// Half the width of a face at a height.
+const HALF_WIDTH: &Curve = &[
+    (-0.6, 1.08),
+    (0.2, 1.09),
+    (0.6, 1.04),
+    (1.0, 0.96),
+    (1.3, 0.87),
+    (1.55, 0.73),
+    (1.75, 0.56),
+    (1.95, 0.40),
+    (2.2, 0.30),
+];
+/// How far a face stands out in its middle, the nose left out.
+const FRONT: &Curve = &[
+    (-0.6, 0.10),
+    (0.0, 0.04),
+    (0.4, 0.05),
+    (0.8, 0.14),
+    (1.1, 0.21),
+    (1.4, 0.18),
+    (1.65, 0.20),
+    (1.85, 0.08),
+    (2.0, -0.15),
+    (2.2, -0.5),
+];
+/// How far a mask stands off that in its middle: over the ridge of the nose, then like a tent from
+/// its tip to the chin.
+const TENT: &Curve = &[
+    (0.0, 0.10),
+    (0.2, 0.17),
+    (0.45, 0.36),
+    (0.62, 0.42),
+    (0.85, 0.30),
+    (1.15, 0.18),
+    (1.4, 0.14),
+    (1.65, 0.06),
+    (1.9, 0.03),
+    (2.2, 0.0),
+];
+/// How wide the tent is.
+const TENT_WIDTH: &Curve = &[
+    (0.0, 0.16),
+    (0.3, 0.2),
+    (0.6, 0.34),
+    (1.0, 0.55),
+    (1.6, 0.6),
+];
+
+/// The axis that the face is round about.
+const AXIS: f32 = -0.95;
+/// Where ears are, as an angle about that axis from the front.
+const EAR: f32 = 1.78;
+const EAR_TOP: f32 = 0.12;
+const EAR_BOTTOM: f32 = 0.82;
+
+/// The value of a curve at `y`, smooth from point to point; level beyond its ends.
+fn curve(points: &Curve, y: f32) -> f32 {
+    let get = |i: usize| {
+        points
+            .get(i.min(points.len() - 1))
+            .copied()
+            .unwrap_or_default()
+    };
+    let after = points.partition_point(|p| p.0 <= y);
+    let (a, b) = (get(after.saturating_sub(1)), get(after));
+    if b.0 <= a.0 {
+        return a.1;
+    }
+    let (before, beyond) = (get(after.saturating_sub(2)), get(after + 1));
+    let slope = |p: (f32, f32), q: (f32, f32)| (q.1 - p.1) / (q.0 - p.0);
+    let width = b.0 - a.0;
+    let (m0, m1) = (slope(before, b) * width, slope(a, beyond) * width);
+    let t = (y - a.0) / width;
+    // Hermite.
+    let (t2, t3) = (t * t, t * t * t);
+    a.1 * (2.0 * t3 - 3.0 * t2 + 1.0)
+        + m0 * (t3 - 2.0 * t2 + t)
+        + b.1 * (3.0 * t2 - 2.0 * t3)
+        + m1 * (t3 - t2)
+}
+
+/// A point of the bare face, and outwards from there.
+pub fn skin(angle: f32, y: f32) -> (Vec3, Vec3) {
+    let at = |angle: f32, y: f32| -> Vec3 {
+        let (sin, cos) = sin_cos(angle);
+        let front = curve(FRONT, y) - AXIS;
+        [curve(HALF_WIDTH, y) * sin, y, AXIS + front * cos]
+    };
+    let d = 0.03;
+    let across = subtract(at(angle + d, y), at(angle - d, y));
+    let down = subtract(at(angle, y + d), at(angle, y - d));
+    (at(angle, y), unit(cross(across, down)))
+}
+
+/// How a mask is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Style {
+    /// A rectangle in pleats.
+    Pleated,
+    /// Two halves welded along the middle, folding flat.
+    Folded,
+    /// A stiff cup.
+    Cup,
+    /// Two or more pieces sewn to fit.
+    Sewn,
+    /// A piece of foam.
+    Moulded,
+}
+
+/// The numbers of a cut. Heights are of the head; see [`Cut::at`] for what the others do.
+#[derive(Debug, Clone)]
+pub struct Cut {
+    top: f32,
+    top_side: f32,
+    /// How much more the upper edge rises to the ridge of the nose.
+    peak: f32,
+    bottom: f32,
+    bottom_side: f32,
+    /// Angle of the edges about the axis of the face.
+    turn: f32,
+    /// How much nearer the front the corners are than the middle of the edges.
+    round: f32,
+    /// Width in that of the mean face.
+    width: f32,
+    /// How far it stands out like a beak, and how broad that is.
+    beak: f32,
+    beak_width: f32,
+    /// How far cheeks and front are blown up.
+    bulge: f32,
+    tent: f32,
+    tent_width: f32,
+    /// One side higher than the other.
+    tilt: f32,
+    /// Unevenness of surface and edges.
+    uneven: f32,
+    seed: u64,
+}
+
+impl Cut {
+    pub fn new(style: Style, random: &mut Random) -> Self {
+        let seed = random.bits();
+        let r = random;
+        // Fits everybody; each kind changes what is its own.
+        let cut = Self {
+            top: r.about(0.33, 0.13),
+            top_side: r.about(0.66, 0.09),
+            peak: r.range(0.02, 0.08),
+            bottom: r.about(1.93, 0.08),
+            bottom_side: r.about(1.42, 0.1),
+            turn: r.about(1.14, 0.12),
+            round: 0.0,
+            width: r.about(1.0, 0.05),
+            beak: r.range(0.0, 0.06),
+            beak_width: 0.5,
+            bulge: r.range(0.01, 0.05),
+            tent: r.about(1.0, 0.12),
+            tent_width: r.about(1.0, 0.25),
+            tilt: r.about(0.0, 0.05),
+            uneven: 0.02,
+            seed,
+        };
+        match style {
+            Style::Pleated => cut,
+            Style::Folded => Self {
+                top: r.about(0.27, 0.1),
+                top_side: r.about(0.8, 0.08),
+                bottom: r.about(1.9, 0.07),
+                bottom_side: r.about(1.2, 0.08),
+                turn: r.about(1.06, 0.1),
+                round: r.range(0.0, 0.1),
+                beak: r.range(0.1, 0.2),
+                beak_width: r.range(0.24, 0.4),
+                bulge: r.range(0.02, 0.06),
+                uneven: 0.012,
+                ..cut
+            },
+            Style::Cup => Self {
+                top: r.about(0.3, 0.1),
+                top_side: r.about(0.95, 0.06),
+                bottom: r.about(1.88, 0.07),
+                bottom_side: r.about(1.32, 0.08),
+                turn: r.about(0.92, 0.08),
+                round: r.range(0.05, 0.2),
+                beak: r.range(0.16, 0.28),
+                beak_width: r.range(0.55, 0.8),
+                bulge: r.range(0.04, 0.09),
+                uneven: 0.006,
+                ..cut
+            },
+            Style::Sewn => Self {
+                top_side: r.about(0.7, 0.1),
+                bottom_side: r.about(1.3, 0.12),
+                turn: r.about(1.18, 0.13),
+                beak: r.range(0.0, 0.14),
+                beak_width: r.range(0.25, 0.6),
+                uneven: r.range(0.015, 0.035),
+                ..cut
+            },
+            Style::Moulded => Self {
+                top: r.about(0.36, 0.1),
+                top_side: r.about(0.74, 0.07),
+                bottom: r.about(1.88, 0.06),
+                bottom_side: r.about(1.2, 0.08),
+                turn: r.about(1.22, 0.08),
+                beak: r.range(0.04, 0.1),
+                beak_width: r.range(0.2, 0.35),
+                bulge: r.range(0.0, 0.03),
+                uneven: 0.006,
+                ..cut
+            },
+        }
+    }
+
+    /// The point of the mask at (u, v).
+    fn at(&self, u: f32, v: f32) -> Vec3 {
+        let side = u * u;
+        let wave = self.uneven * noise(u * 2.5 + 9.0, v * 2.5, self.seed);
+        let top = lerp(
+            self.top,
+            self.top_side,
+            side.sqrt() * (0.35 + 0.65 * u.abs()),
+        ) - self.peak * bell(u, 0.16)
+            + self.tilt * u;
+        let bottom = lerp(self.bottom, self.bottom_side, side) + self.tilt * u;
+        let y = lerp(top, bottom, v) + wave * 0.6;
+        let far = 2.0 * v - 1.0;
+        let (sin, cos) = sin_cos(u * self.turn * (1.0 - self.round * far * far));
+        let blown = 1.0 + (self.bulge * 4.0 * v * (1.0 - v) + 0.02) + wave;
+        let x = curve(HALF_WIDTH, y) * self.width * blown * sin;
+        let tent =
+            curve(TENT, y) * self.tent * bell(x, curve(TENT_WIDTH, y) * self.tent_width * 1.5);
+        let beak = self.beak * bell(y - 0.95, 0.6) * bell(x, self.beak_width * 1.5);
+        let front = curve(FRONT, y) - AXIS;
+        [x, y, AXIS + front * blown * cos + tent + beak]
+    }
+
+    pub fn body(&self) -> Sheet {
+        const COLUMNS: usize = 41;
+        const ROWS: usize = 29;
+        Sheet::new(COLUMNS, ROWS, |u, v| self.at(u * 2.0 - 1.0, v))
+    }
+
+    /// Half the width of the cloth and its height, measured on the cloth.
+    pub fn extent(&self) -> (f32, f32) {
+        let length = |a: Vec3, b: Vec3| {
+            let d = subtract(a, b);
+            super::maths::dot(d, d).sqrt()
+        };
+        let steps = 12;
+        let along = |at: &dyn Fn(f32) -> Vec3| -> f32 {
+            (0..steps)
+                .map(|i| {
+                    let t = i as f32 / steps as f32;
+                    length(at(t), at(t + 1.0 / steps as f32))
+                })
+                .sum()
+        };
+        (along(&|t| self.at(t, 0.5)), along(&|t| self.at(0.0, t)))
+    }
+
+    /// A band on the skin from the edge of the mask at `v` to a place at the ear or behind it.
+    pub fn strap(&self, is_right: bool, v: f32, to: (f32, f32), widths: (f32, f32)) -> Sheet {
+        const STEPS: usize = 13;
+        let side = if is_right { 1.0 } else { -1.0 };
+        let start = self.at(side, v);
+        let far = 2.0 * v - 1.0;
+        let from = self.turn * (1.0 - self.round * far * far);
+        Sheet::new(STEPS, 3, |along, across| {
+            // Columns run to the right of the image on the outside of either cheek.
+            let t = if is_right { along } else { 1.0 - along };
+            let angle = lerp(from, to.0, t);
+            let width = lerp(widths.0, widths.1, t);
+            let y = lerp(start[1], to.1, t) + (across - 0.5) * width;
+            let (sin, cos) = sin_cos(angle);
+            let stand_off = 1.0 + 0.02 + 0.03 * t;
+            let half = lerp(start[0].abs() / sin_cos(from).0, curve(HALF_WIDTH, y), t);
+            let front = lerp(curve(FRONT, start[1]), curve(FRONT, y), t) - AXIS;
+            [side * half * stand_off * sin, y, AXIS + front * cos]
+        })
+    }
+}
+
+/// Where the straps of a mask go: to a loop round each ear, or round the head.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Straps {
+    Loops,
+    Head,
+}
+
+impl Straps {
+    /// The place at the ear, or above and below it, to which the upper and the lower strap go.
+    pub fn ends(self, random: &mut Random) -> [(f32, f32); 2] {
+        match self {
+            Self::Loops => [
+                (
+                    EAR + random.about(0.0, 0.06),
+                    EAR_TOP + random.about(0.0, 0.1),
+                ),
+                (
+                    EAR + random.about(0.0, 0.06),
+                    EAR_BOTTOM + random.about(0.0, 0.1),
+                ),
+            ],
+            Self::Head => [
+                (EAR + 0.5, random.range(-0.6, -0.1)),
+                (EAR + 0.4, random.range(1.0, 1.3)),
+            ],
+        }
+    }
+}
+
+/// A grid of points of the head.
+#[derive(Debug, Clone)]
+pub struct Sheet {
+    pub columns: usize,
+    pub rows: usize,
+    /// Row by row.
+    pub points: Vec<Vec3>,
+}
+
+impl Sheet {
+    /// `at` gets the column and the row as 0…1.
+    fn new(columns: usize, rows: usize, at: impl Fn(f32, f32) -> Vec3) -> Self {
+        let step = |i: usize, count: usize| i as f32 / (count - 1) as f32;
+        Self {
+            columns,
+            rows,
+            points: (0..rows)
+                .flat_map(|row| (0..columns).map(move |column| (column, row)))
+                .map(|(column, row)| at(step(column, columns), step(row, rows)))
+                .collect(),
+        }
+    }
+}
