@@ -169,8 +169,8 @@ impl Fabric {
         for i in 0..count {
             self.features.push(Feature::Pleat {
                 at: random.about(0.3 + 0.42 * i as f32 / (count - 1) as f32, 0.05),
-                depth: random.range(0.02, 0.05),
-                sag: random.about(0.04, 0.05),
+                depth: random.range(0.02, 0.07),
+                sag: random.about(-0.03, 0.06),
             });
         }
         for from_top in [true, false] {
@@ -229,8 +229,8 @@ impl Fabric {
         }
         if random.chance(0.4) {
             self.features.push(Feature::Ribs {
-                period: random.range(0.12, 0.3),
-                depth: random.range(0.003, 0.012),
+                period: random.range(0.14, 0.3),
+                depth: random.range(0.002, 0.007),
             });
         }
         if random.chance(0.4) {
@@ -296,7 +296,7 @@ impl Fabric {
         self.mottle = random.range(0.02, 0.06);
         self.mottle_length = random.range(0.015, 0.03);
         self.strap = self.ground;
-        self.strap_width = random.range(0.13, 0.18);
+        self.strap_width = random.range(0.06, 0.12);
     }
 
     /// Hems along the upper and lower edge.
@@ -312,7 +312,7 @@ impl Fabric {
     }
 
     fn slack(&mut self, random: &mut Random, strength: f32) {
-        for (length, depth) in [(0.7, 0.05), (0.28, 0.014)] {
+        for (length, depth) in [(0.7, 0.09), (0.3, 0.03)] {
             self.features.push(Feature::Slack {
                 length: length * random.range(0.7, 1.4),
                 depth: depth * strength * random.range(0.3, 1.0),
@@ -356,12 +356,15 @@ impl Fabric {
             let seed = self.seed.wrapping_add(i as u64);
             match *feature {
                 Feature::Pleat { at, depth, sag } => {
-                    let line = at + sag * u * u + 0.01 * noise(u * 3.0, at * 9.0, seed);
+                    let line = at + sag * u * u + 0.012 * noise(u * 2.5, at * 9.0, seed);
                     let d = (v - line) * self.height;
-                    let open = depth * (1.0 - 0.55 * u * u);
+                    // Closed at the sides, where it is welded, and here and there.
+                    let open = depth
+                        * (1.0 - 0.6 * u * u)
+                        * (1.0 + 0.5 * noise(u * 2.0 + 3.0, at * 5.0, seed));
                     // A slow rise down to the edge of the pleat, and a step back under it.
-                    height += open * smoothstep(-0.3, 0.0, d) * smoothstep(0.03, 0.0, d);
-                    fold = fold.max(bell(d - 0.022, 0.022) * (open / 0.05).min(1.0));
+                    height += open * smoothstep(-0.34, -0.02, d) * smoothstep(0.07, 0.0, d);
+                    fold = fold.max(bell(d - 0.04, 0.05) * (open / 0.06).clamp(0.0, 0.8));
                 }
                 Feature::Fold {
                     from,
@@ -590,67 +593,78 @@ fn any_colour(random: &mut Random) -> Albedo {
     value.map(|v| (v * v).max(0.004))
 }
 
-/// The colour of a mask of a kind, a little different each time.
+/// The colour of a mask of a kind, a little different each time: a common one or one of the others.
 fn ground(mask: MaskType, random: &mut Random) -> Albedo {
-    let rgb = match mask {
-        MaskType::Surgical => {
-            if random.chance(0.06) {
-                return any_colour(random);
-            }
-            let others = [
+    type Colours = &'static [[u8; 3]];
+    let (share, common, others): (f32, Colours, Colours) = match mask {
+        MaskType::Surgical => (
+            0.8,
+            &[
+                [245, 245, 243],
+                [238, 240, 242],
+                [165, 215, 240],
                 [150, 205, 235],
                 [120, 185, 225],
-                [165, 215, 240],
-                [90, 165, 215],
                 [190, 225, 240],
                 [140, 215, 205],
-                [170, 225, 205],
+                [175, 225, 208],
                 [110, 200, 190],
+            ],
+            &[
+                [90, 165, 215],
                 [70, 160, 150],
-                [240, 242, 244],
-                [228, 232, 235],
                 [215, 235, 225],
                 [240, 200, 210],
                 [200, 195, 225],
-            ];
-            random.pick([245, 245, 243], &others)
-        }
-        MaskType::Kn95 => {
-            let others = [
-                [244, 244, 240],
+                [130, 130, 135],
+                [235, 225, 160],
+            ],
+        ),
+        MaskType::Kn95 => (
+            0.7,
+            &[
+                [242, 242, 240],
+                [246, 246, 243],
                 [236, 238, 240],
-                [248, 246, 238],
-                [240, 240, 240],
+                [240, 238, 232],
+            ],
+            &[
                 [40, 40, 44],
+                [30, 30, 34],
                 [120, 124, 130],
                 [190, 192, 195],
                 [60, 80, 120],
                 [225, 180, 185],
-                [200, 215, 225],
+                [185, 205, 220],
                 [205, 190, 165],
-            ];
-            random.pick([242, 242, 240], &others)
-        }
-        MaskType::N95 => {
-            let others = [
+            ],
+        ),
+        MaskType::N95 => (
+            0.75,
+            &[
+                [244, 243, 238],
                 [240, 238, 228],
-                [235, 236, 232],
                 [246, 246, 244],
-                [242, 242, 240],
+                [236, 237, 234],
+            ],
+            &[
                 [150, 195, 225],
                 [165, 215, 200],
                 [205, 208, 205],
                 [125, 128, 132],
-            ];
-            random.pick([244, 243, 238], &others)
-        }
-        MaskType::Sponge => {
-            let others = [
+                [45, 46, 50],
+            ],
+        ),
+        MaskType::Sponge => (
+            0.55,
+            &[
+                [45, 46, 50],
                 [60, 62, 66],
                 [85, 87, 92],
                 [28, 28, 30],
-                [24, 24, 26],
                 [130, 132, 136],
+            ],
+            &[
                 [175, 177, 180],
                 [230, 165, 175],
                 [215, 140, 150],
@@ -660,28 +674,37 @@ fn ground(mask: MaskType, random: &mut Random) -> Albedo {
                 [180, 160, 130],
                 [160, 190, 215],
                 [150, 40, 50],
-            ];
-            random.pick([45, 46, 50], &others)
-        }
-        MaskType::Cloth => {
-            let others = [
-                [245, 245, 242],
+            ],
+        ),
+        MaskType::Cloth => (
+            0.4,
+            &[
+                [242, 242, 240],
                 [240, 238, 230],
                 [30, 40, 70],
                 [45, 60, 100],
                 [120, 45, 60],
                 [90, 95, 105],
                 [200, 190, 170],
-            ];
-            if random.chance(0.6) {
-                return any_colour(random);
-            }
-            random.pick([240, 240, 240], &others)
-        }
-        MaskType::Black => {
-            let others = [[18, 18, 20], [24, 24, 30], [30, 29, 30], [40, 40, 46]];
-            random.pick([22, 22, 24], &others)
-        }
+            ],
+            &[],
+        ),
+        MaskType::Black => (
+            1.0,
+            &[
+                [22, 22, 24],
+                [18, 18, 20],
+                [24, 24, 30],
+                [30, 29, 30],
+                [40, 40, 46],
+            ],
+            &[],
+        ),
+    };
+    let list = if random.chance(share) { common } else { others };
+    let rgb = match list.get(random.below(list.len())) {
+        Some(&rgb) if !random.chance(0.04) || mask == MaskType::Black => rgb,
+        _ => return any_colour(random),
     };
     let strength = random.about(1.0, 0.1);
     paint(rgb).map(|c| (c * strength * random.about(1.0, 0.05)).clamp(0.004, 0.95))

@@ -99,7 +99,10 @@ impl Layer {
         for (y, row) in cells.chunks_exact_mut(columns).enumerate() {
             for (x, out) in row.iter_mut().enumerate() {
                 if let Some((coverage, sample)) = raster.cell(x, y, side) {
-                    let colour = shader.colour(usize::from(sample.sheet), sample.s, sample.t);
+                    let sheet = usize::from(sample.sheet);
+                    let colour = shader.colour(sheet, sample.s, sample.t);
+                    let coverage =
+                        coverage * sheets.get(sheet).map_or(1.0, |s| s.visible(sample.s));
                     *out = Cell {
                         colour: scale(colour, coverage),
                         coverage,
@@ -185,10 +188,12 @@ impl Layer {
                 }
                 let under = 1.0 - cell.coverage.min(1.0);
                 let lit = 1.0 - cell.shadow;
-                let grain = self.grain * cell.coverage * self.noise(x, y - top);
+                let noise = self.grain * cell.coverage * self.noise(x, y - top);
                 for (value, colour) in pixel.iter_mut().zip(cell.colour) {
                     let mixed = intensity(*value) * lit * under + colour;
-                    let stored = mixed.max(0.0).sqrt() + grain;
+                    let stored = mixed.max(0.0).sqrt();
+                    // Dark parts of photos are quieter.
+                    let stored = stored + noise * (0.4 + 0.6 * stored);
                     *value = (stored * 255.0 + 0.5).clamp(0.0, 255.0) as u8;
                 }
             }

@@ -3,7 +3,7 @@
 //! Intensities are squares of the stored values, 0…1: close to linear light, and exact.
 
 use super::fit::Pose;
-use super::maths::{Vec3, dot, scale, smoothstep, solve};
+use super::maths::{Curve, Vec3, curve, dot, scale, smoothstep, solve};
 use super::photo::Photo;
 use super::shape::skin;
 
@@ -64,13 +64,27 @@ impl Light {
             saturation,
             skin: mean,
             grain,
-            blur: blur(photo, pose, grain),
+            blur: blur(photo, pose),
         }
+    }
+
+    /// How much a colour of the photo is like the skin of the face, 0…1: shade and make-up are,
+    /// hair and most backgrounds are not.
+    pub fn likeness(&self, colour: Vec3) -> f32 {
+        let (own, other) = (luminance(self.skin).max(1e-4), luminance(colour).max(1e-4));
+        let brightness = smoothstep(0.16, 0.32, other / own) * smoothstep(3.5, 2.2, other / own);
+        // Against the same brightness, so that shade does not count.
+        let off: f32 = (0..3)
+            .map(|i| (colour[i] / other - self.skin[i] / own).abs())
+            .sum();
+        brightness * smoothstep(1.3, 0.8, off)
     }
 
     /// How bright a surface that looks this way is, against one that looks at the camera.
     pub fn shade(&self, normal: Vec3) -> f32 {
-        (self.ambient + dot(self.from, normal)).clamp(LEAST_SHADE, MOST_SHADE)
+        // Whatever the light, little of it comes from below, where the chest is.
+        let below = 1.0 - 0.3 * smoothstep(0.0, 1.0, normal[1]);
+        (self.ambient + dot(self.from, normal)).clamp(LEAST_SHADE, MOST_SHADE) * below
     }
 
     /// Intensity of a cloth that reflects `albedo` of each colour, under `shade` of the light.
@@ -139,12 +153,12 @@ fn spots(photo: &Photo, pose: &Pose) -> Vec<Spot> {
 fn directions(spots: &[&Spot], middle: f32) -> (f32, Vec3) {
     let mut weights: Vec<f32> = vec![1.0; spots.len()];
     // What a face looks like in the mean: lit from above and in front.
-    let (mut ambient, mut from) = (0.75, [0.0, -0.1, 0.25]);
+    let (mut ambient, mut from) = (0.65, [0.0, -0.15, 0.35]);
     for _ in 0..3 {
         let mut a = [[0.0; 4]; 4];
         let mut b = [0.0; 4];
         // Held where it is by a few spots' worth, so that three spots of skin decide nothing.
-        for (i, prior) in [0.75, 0.0, -0.1, 0.25].into_iter().enumerate() {
+        for (i, prior) in [0.65, 0.0, -0.15, 0.35].into_iter().enumerate() {
             let hold = if i == 0 { 1.0 } else { 4.0 };
             a[i][i] = hold;
             b[i] = hold * prior;
@@ -206,15 +220,15 @@ fn white(skin: Vec3, middle: f32, tones: &Tones, saturation: f32) -> Vec3 {
     let guess = WHITE * exposure;
     let level = guess
         .min(middle * 4.5)
-        .min((tones.bright * 1.15).max(middle * 1.5))
+        .min((tones.bright * 1.5).max(middle * 1.6))
         .max(middle * 1.3);
-    // Skin in white light; half of what is off is the light's, the other half the person's.
+    // Skin in white light; a third of what is off is the light's, the rest the person's.
     const TINT: Vec3 = [1.28, 0.92, 0.72];
     let brightness = luminance(skin).max(1e-4);
     let mut cast = [1.0; 3];
     for (i, value) in cast.iter_mut().enumerate() {
         let ratio = (skin[i] / brightness / TINT[i]).clamp(0.5, 2.0);
-        *value = 1.0 + (ratio.sqrt() - 1.0) * saturation;
+        *value = 1.0 + (ratio - 1.0) * 0.35 * saturation;
     }
     let norm = luminance(cast).max(1e-3);
     cast.map(|c| level * c / norm)
@@ -228,7 +242,7 @@ fn saturation(skin: Vec3, around: &[Vec3]) -> f32 {
         (most - least) / most.max(1e-3)
     };
     let mean = around.iter().map(chroma).sum::<f32>() / around.len().max(1) as f32;
-    smoothstep(0.02, 0.2, chroma(&skin).max(mean))
+    smoothstep(0.08, 0.35, chroma(&skin).max(mean))
 }
 
 /// Noise: what is left of second differences along rows in the quiet half of the face.
@@ -239,18 +253,43 @@ fn grain(photo: &Photo, pose: &Pose) -> f32 {
     });
     bends.sort_by(f32::total_cmp);
     // A quarter of a normal distribution lies within 0.32 standard deviations, and a second
-    // difference has √6 times that of a sample.
-    (quantile(&bends, 0.25).unwrap_or(0.0) * 1.28).min(0.06)
+    // difference has √6 times that of a sample: 1.28; less a third, since skin is not flat.
+    (quantile(&bends, 0.25).unwrap_or(0.0) * 0.8).min(0.04)
 }
 
 /// Blur: an edge grows over as many pixels as it is blurred, so that differences over four pixels
-/// are to those over two as its width tells.
-fn blur(photo: &Photo, pose: &Pose, grain: f32) -> f32 {
+/// are to those over two as its width tells. Fourth powers, so that edges count and not the skin.
+fn blur(photo: &Photo, pose: &Pose) -> f32 {
+    /// Ratios of differences over two pixels and over one, and over four and two, across an edge
+    /// with a blur of this standard deviation: computed.
+    const BY_TWO: &Curve = &[
+        (4.9, 0.3),
+        (7.15, 0.5),
+        (9.36, 0.7),
+        (11.72, 1.0),
+        (13.45, 1.4),
+        (14.63, 2.0),
+        (15.36, 3.0),
+    ];
+    const BY_FOUR: &Curve = &[
+        (2.75, 0.3),
+        (3.38, 0.5),
+        (4.4, 0.7),
+        (6.36, 1.0),
+        (8.88, 1.4),
+        (11.52, 2.0),
+        (13.68, 3.0),
+        (14.61, 4.0),
+        (15.36, 6.0),
+    ];
     let mut sums = [0.0f32; 3];
     photo.rows_of_face(pose, |row| {
         for w in row.windows(5) {
-            for (sum, step) in sums.iter_mut().zip([1, 2, 4]) {
-                let d = w[step] - w[0];
+            let [from, one, two, _, four] = w else {
+                continue;
+            };
+            for (sum, to) in sums.iter_mut().zip([one, two, four]) {
+                let d = (to - from) * (to - from);
                 *sum += d * d;
             }
         }
@@ -259,8 +298,5 @@ fn blur(photo: &Photo, pose: &Pose, grain: f32) -> f32 {
     if one <= 1e-6 {
         return 0.5;
     }
-    let _ = grain;
-    // Mean of both ratios as standard deviations of the blur, measured on blurred edges.
-    let sigma = |ratio: f32, step: f32| smoothstep(2.2, 4.2, ratio) * 2.0 * step;
-    (0.5 * sigma(two / one, 1.0) + 0.5 * sigma(four / two.max(1e-6), 2.0)).clamp(0.35, 6.0)
+    0.5 * (curve(BY_TWO, two / one) + curve(BY_FOUR, four / two.max(1e-6)))
 }

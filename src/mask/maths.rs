@@ -65,6 +65,33 @@ pub fn bell(x: f32, width: f32) -> f32 {
     q * q
 }
 
+/// A curve through points (x, y), sorted by x.
+pub type Curve = [(f32, f32)];
+
+/// The value of a curve at `x`, smooth from point to point; level beyond its ends.
+pub fn curve(points: &Curve, x: f32) -> f32 {
+    let get = |i: usize| {
+        let last = points.len().saturating_sub(1);
+        points.get(i.min(last)).copied().unwrap_or_default()
+    };
+    let after = points.partition_point(|p| p.0 <= x);
+    let (a, b) = (get(after.saturating_sub(1)), get(after));
+    if b.0 <= a.0 {
+        return a.1;
+    }
+    let (before, beyond) = (get(after.saturating_sub(2)), get(after + 1));
+    let slope = |p: (f32, f32), q: (f32, f32)| (q.1 - p.1) / (q.0 - p.0);
+    let width = b.0 - a.0;
+    let (m0, m1) = (slope(before, b) * width, slope(a, beyond) * width);
+    let t = (x - a.0) / width;
+    // Hermite.
+    let (t2, t3) = (t * t, t * t * t);
+    a.1 * (2.0 * t3 - 3.0 * t2 + 1.0)
+        + m0 * (t3 - 2.0 * t2 + t)
+        + b.1 * (3.0 * t2 - 2.0 * t3)
+        + m1 * (t3 - t2)
+}
+
 /// Sine and cosine to 1e-5, from the series.
 pub fn sin_cos(angle: f32) -> (f32, f32) {
     (sin(angle), sin(angle + FRAC_PI_2))

@@ -126,8 +126,8 @@ pub enum PaintError {
 /// `rgb` holds packed 8-bit RGB rows, `width`·`height`·3 bytes; landmarks are pixels of that image
 /// and may lie outside of it, where nothing is painted. The same photo, face, kind and seed give the
 /// same pixels on every machine; another seed gives another mask of the kind, worn another way.
-/// Pixels further from the face than about its own width are left alone. Of the face, the landmarks
-/// alone matter.
+/// Pixels further from the face than about its own width are left alone. Landmarks decide; the box
+/// tells how wide the face is and how long its chin, unless it is empty or not finite.
 pub fn paint(
     rgb: &mut [u8],
     width: usize,
@@ -145,7 +145,7 @@ pub fn paint(
             found: rgb.len(),
         });
     }
-    let pose = Pose::fit(&face.landmarks)?;
+    let pose = Pose::fit(face)?;
     let mut random = Random::new(seed.wrapping_mul(8).wrapping_add(mask as u64));
     let style = mask.style(&mut random);
     let cut = Cut::new(style, &mut random);
@@ -154,11 +154,18 @@ pub fn paint(
     let photo = Photo { rgb, width, height };
     let light = Light::measure(&photo, &pose);
     let mut sheets = vec![Seen::new(&cut.body(), &pose)];
-    sheets.extend(
-        straps(style, &cut, &fabric, &mut random)
-            .iter()
-            .map(|strap| Seen::new(strap, &pose)),
-    );
+    let is_over_hair = random.chance(if style == Style::Cup { 0.7 } else { 0.08 });
+    for strap in straps(style, &cut, &fabric, &mut random) {
+        let mut strap = Seen::new(&strap, &pose);
+        if !is_over_hair {
+            strap.end_off_skin(|at| {
+                photo
+                    .mean(at, pose.scale * 0.04)
+                    .map_or(0.0, |colour| light.likeness(colour))
+            });
+        }
+        sheets.push(strap);
+    }
     if let Some(layer) = Layer::draw(&photo, &pose, sheets, &fabric, extent, &light, &mut random) {
         layer.blend(rgb, width);
     }
@@ -174,7 +181,7 @@ fn straps(style: Style, cut: &Cut, fabric: &Fabric, random: &mut Random) -> Vec<
     let ends = kind.ends(random);
     let width = fabric.strap_width;
     let starts = match style {
-        Style::Moulded => [0.1, 0.9],
+        Style::Moulded => [0.25, 0.75],
         Style::Cup => [0.3, 0.75],
         _ => [0.03, 0.97],
     };

@@ -20,6 +20,9 @@ pub struct Seen {
     columns: usize,
     rows: usize,
     vertices: Vec<Vertex>,
+    /// How much of each column is seen, 0…1; all of it where there is none.
+    visible: Vec<f32>,
+    starts_left: bool,
 }
 
 /// Directions of a place on a sheet: outwards, along its rows, down its columns.
@@ -53,7 +56,44 @@ impl Seen {
             columns,
             rows,
             vertices,
+            visible: Vec::new(),
+            starts_left: sheet.starts_left,
         }
+    }
+
+    /// Lets a strap end where it leaves the skin: under hair, most of the time. `is_skin` gives 0…1
+    /// for a place of the photo.
+    pub fn end_off_skin(&mut self, is_skin: impl Fn([f32; 2]) -> f32) {
+        let middle = self.rows / 2 * self.columns;
+        let mut visible = vec![0.0; self.columns];
+        let mut seen = 1.0f32;
+        for i in 0..self.columns {
+            let column = if self.starts_left {
+                i
+            } else {
+                self.columns - 1 - i
+            };
+            if let Some(vertex) = self.vertices.get(middle + column) {
+                seen = seen.min(is_skin([vertex.at[0], vertex.at[1]]));
+            }
+            if let Some(out) = visible.get_mut(column) {
+                *out = seen;
+            }
+        }
+        self.visible = visible;
+    }
+
+    /// How much is seen at a place along the rows, 0…1.
+    pub fn visible(&self, s: f32) -> f32 {
+        let x = s.clamp(0.0, 1.0) * (self.columns - 1) as f32;
+        let column = x as usize;
+        let get = |i: usize| {
+            self.visible
+                .get(i.min(self.columns - 1))
+                .copied()
+                .unwrap_or(1.0)
+        };
+        get(column) + (get(column + 1) - get(column)) * (x - column as f32)
     }
 
     /// Left, top, right, bottom in pixels.

@@ -4,57 +4,54 @@
 //! that is left in the image (−1) over the nose (0) to the right edge (1), `v` from the upper edge
 //! (0) to the lower one (1).
 
-use super::maths::{Random, Vec3, bell, cross, lerp, noise, sin_cos, subtract, unit};
-
-/// A curve through points (y, value).
-type Curve = [(f32, f32)];
+use super::maths::{Curve, Random, Vec3, bell, cross, curve, lerp, noise, sin_cos, subtract, unit};
 
 /// Half the width of a face at a height.
 const HALF_WIDTH: &Curve = &[
-    (-0.6, 1.08),
-    (0.2, 1.09),
+    (-0.6, 1.06),
+    (0.2, 1.08),
     (0.6, 1.04),
-    (1.0, 0.96),
-    (1.3, 0.87),
-    (1.55, 0.73),
-    (1.75, 0.56),
-    (1.95, 0.40),
-    (2.2, 0.30),
+    (0.95, 0.98),
+    (1.2, 0.92),
+    (1.45, 0.80),
+    (1.65, 0.68),
+    (1.85, 0.56),
+    (2.1, 0.45),
 ];
 /// How far a face stands out in its middle, the nose left out.
 const FRONT: &Curve = &[
     (-0.6, 0.10),
     (0.0, 0.04),
     (0.4, 0.05),
-    (0.8, 0.14),
-    (1.1, 0.21),
-    (1.4, 0.18),
-    (1.65, 0.20),
-    (1.85, 0.08),
-    (2.0, -0.15),
-    (2.2, -0.5),
+    (0.75, 0.14),
+    (1.0, 0.21),
+    (1.3, 0.18),
+    (1.56, 0.20),
+    (1.76, 0.08),
+    (1.9, -0.15),
+    (2.1, -0.5),
 ];
 /// How far a mask stands off that in its middle: over the ridge of the nose, then like a tent from
 /// its tip to the chin.
 const TENT: &Curve = &[
     (0.0, 0.10),
     (0.2, 0.17),
-    (0.45, 0.36),
+    (0.45, 0.34),
     (0.62, 0.42),
-    (0.85, 0.30),
-    (1.15, 0.18),
-    (1.4, 0.14),
-    (1.65, 0.06),
-    (1.9, 0.03),
-    (2.2, 0.0),
+    (0.8, 0.30),
+    (1.05, 0.19),
+    (1.3, 0.15),
+    (1.55, 0.07),
+    (1.8, 0.04),
+    (2.1, 0.0),
 ];
 /// How wide the tent is.
 const TENT_WIDTH: &Curve = &[
     (0.0, 0.16),
     (0.3, 0.2),
     (0.6, 0.34),
-    (1.0, 0.55),
-    (1.6, 0.6),
+    (0.9, 0.55),
+    (1.5, 0.6),
 ];
 
 /// The axis that the face is round about.
@@ -63,32 +60,6 @@ const AXIS: f32 = -0.95;
 const EAR: f32 = 1.78;
 const EAR_TOP: f32 = 0.12;
 const EAR_BOTTOM: f32 = 0.82;
-
-/// The value of a curve at `y`, smooth from point to point; level beyond its ends.
-fn curve(points: &Curve, y: f32) -> f32 {
-    let get = |i: usize| {
-        points
-            .get(i.min(points.len() - 1))
-            .copied()
-            .unwrap_or_default()
-    };
-    let after = points.partition_point(|p| p.0 <= y);
-    let (a, b) = (get(after.saturating_sub(1)), get(after));
-    if b.0 <= a.0 {
-        return a.1;
-    }
-    let (before, beyond) = (get(after.saturating_sub(2)), get(after + 1));
-    let slope = |p: (f32, f32), q: (f32, f32)| (q.1 - p.1) / (q.0 - p.0);
-    let width = b.0 - a.0;
-    let (m0, m1) = (slope(before, b) * width, slope(a, beyond) * width);
-    let t = (y - a.0) / width;
-    // Hermite.
-    let (t2, t3) = (t * t, t * t * t);
-    a.1 * (2.0 * t3 - 3.0 * t2 + 1.0)
-        + m0 * (t3 - 2.0 * t2 + t)
-        + b.1 * (3.0 * t2 - 2.0 * t3)
-        + m1 * (t3 - t2)
-}
 
 /// A point of the bare face, and outwards from there.
 pub fn skin(angle: f32, y: f32) -> (Vec3, Vec3) {
@@ -136,6 +107,10 @@ pub struct Cut {
     /// How far it stands out like a beak, and how broad that is.
     beak: f32,
     beak_width: f32,
+    /// 0 where the beak is round, 1 where it is an edge down the middle.
+    ridge: f32,
+    /// How much it keeps its own width at the chin instead of the face's.
+    stiff: f32,
     /// How far cheeks and front are blown up.
     bulge: f32,
     tent: f32,
@@ -156,13 +131,15 @@ impl Cut {
             top: r.about(0.33, 0.13),
             top_side: r.about(0.66, 0.09),
             peak: r.range(0.02, 0.08),
-            bottom: r.about(1.93, 0.08),
-            bottom_side: r.about(1.42, 0.1),
+            bottom: r.about(1.86, 0.08),
+            bottom_side: r.about(1.36, 0.1),
             turn: r.about(1.14, 0.12),
             round: 0.0,
             width: r.about(1.0, 0.05),
             beak: r.range(0.0, 0.06),
             beak_width: 0.5,
+            ridge: 0.0,
+            stiff: r.range(0.15, 0.4),
             bulge: r.range(0.01, 0.05),
             tent: r.about(1.0, 0.12),
             tent_width: r.about(1.0, 0.25),
@@ -175,46 +152,53 @@ impl Cut {
             Style::Folded => Self {
                 top: r.about(0.27, 0.1),
                 top_side: r.about(0.8, 0.08),
-                bottom: r.about(1.9, 0.07),
-                bottom_side: r.about(1.2, 0.08),
+                bottom: r.about(1.84, 0.07),
+                bottom_side: r.about(1.15, 0.08),
                 turn: r.about(1.06, 0.1),
                 round: r.range(0.0, 0.1),
                 beak: r.range(0.1, 0.2),
-                beak_width: r.range(0.24, 0.4),
+                beak_width: r.range(0.4, 0.6),
+                ridge: r.range(0.5, 1.0),
+                stiff: r.range(0.25, 0.45),
                 bulge: r.range(0.02, 0.06),
                 uneven: 0.012,
                 ..cut
             },
             Style::Cup => Self {
                 top: r.about(0.3, 0.1),
-                top_side: r.about(0.95, 0.06),
-                bottom: r.about(1.88, 0.07),
-                bottom_side: r.about(1.32, 0.08),
+                top_side: r.about(1.0, 0.06),
+                bottom: r.about(1.82, 0.07),
+                bottom_side: r.about(1.27, 0.08),
                 turn: r.about(0.92, 0.08),
                 round: r.range(0.05, 0.2),
                 beak: r.range(0.16, 0.28),
                 beak_width: r.range(0.55, 0.8),
+                stiff: r.range(0.35, 0.6),
                 bulge: r.range(0.04, 0.09),
                 uneven: 0.006,
                 ..cut
             },
             Style::Sewn => Self {
                 top_side: r.about(0.7, 0.1),
-                bottom_side: r.about(1.3, 0.12),
+                bottom_side: r.about(1.25, 0.12),
                 turn: r.about(1.18, 0.13),
                 beak: r.range(0.0, 0.14),
-                beak_width: r.range(0.25, 0.6),
+                beak_width: r.range(0.3, 0.6),
+                ridge: r.unit(),
+                stiff: r.range(0.05, 0.3),
                 uneven: r.range(0.015, 0.035),
                 ..cut
             },
             Style::Moulded => Self {
                 top: r.about(0.36, 0.1),
                 top_side: r.about(0.74, 0.07),
-                bottom: r.about(1.88, 0.06),
-                bottom_side: r.about(1.2, 0.08),
+                bottom: r.about(1.82, 0.06),
+                bottom_side: r.about(1.15, 0.08),
                 turn: r.about(1.22, 0.08),
                 beak: r.range(0.04, 0.1),
-                beak_width: r.range(0.2, 0.35),
+                beak_width: r.range(0.3, 0.5),
+                ridge: r.unit(),
+                stiff: r.range(0.0, 0.15),
                 bulge: r.range(0.0, 0.03),
                 uneven: 0.006,
                 ..cut
@@ -232,15 +216,19 @@ impl Cut {
             side.sqrt() * (0.35 + 0.65 * u.abs()),
         ) - self.peak * bell(u, 0.16)
             + self.tilt * u;
-        let bottom = lerp(self.bottom, self.bottom_side, side) + self.tilt * u;
+        let bottom = lerp(self.bottom, self.bottom_side, side * (0.4 + 0.6 * side)) + self.tilt * u;
         let y = lerp(top, bottom, v) + wave * 0.6;
         let far = 2.0 * v - 1.0;
         let (sin, cos) = sin_cos(u * self.turn * (1.0 - self.round * far * far));
         let blown = 1.0 + (self.bulge * 4.0 * v * (1.0 - v) + 0.02) + wave;
-        let x = curve(HALF_WIDTH, y) * self.width * blown * sin;
+        let face = curve(HALF_WIDTH, y);
+        let own = lerp(face, curve(HALF_WIDTH, y.min(1.2)), self.stiff);
+        let x = own * self.width * blown * sin;
         let tent =
             curve(TENT, y) * self.tent * bell(x, curve(TENT_WIDTH, y) * self.tent_width * 1.5);
-        let beak = self.beak * bell(y - 0.95, 0.6) * bell(x, self.beak_width * 1.5);
+        let round = bell(x, self.beak_width * 1.5);
+        let sharp = (1.0 - x.abs() / (self.beak_width * 1.6)).max(0.0);
+        let beak = self.beak * bell(y - 0.9, 0.6) * lerp(round, sharp, self.ridge);
         let front = curve(FRONT, y) - AXIS;
         [x, y, AXIS + front * blown * cos + tent + beak]
     }
@@ -269,6 +257,11 @@ impl Cut {
         (along(&|t| self.at(t, 0.5)), along(&|t| self.at(0.0, t)))
     }
 
+    /// Height of the edges at the sides.
+    pub fn side(&self) -> f32 {
+        self.bottom_side - self.top_side
+    }
+
     /// A band on the skin from the edge of the mask at `v` to a place at the ear or behind it.
     pub fn strap(&self, is_right: bool, v: f32, to: (f32, f32), widths: (f32, f32)) -> Sheet {
         const STEPS: usize = 13;
@@ -276,7 +269,7 @@ impl Cut {
         let start = self.at(side, v);
         let far = 2.0 * v - 1.0;
         let from = self.turn * (1.0 - self.round * far * far);
-        Sheet::new(STEPS, 3, |along, across| {
+        let sheet = Sheet::new(STEPS, 3, |along, across| {
             // Columns run to the right of the image on the outside of either cheek.
             let t = if is_right { along } else { 1.0 - along };
             let angle = lerp(from, to.0, t);
@@ -287,7 +280,11 @@ impl Cut {
             let half = lerp(start[0].abs() / sin_cos(from).0, curve(HALF_WIDTH, y), t);
             let front = lerp(curve(FRONT, start[1]), curve(FRONT, y), t) - AXIS;
             [side * half * stand_off * sin, y, AXIS + front * cos]
-        })
+        });
+        Sheet {
+            starts_left: is_right,
+            ..sheet
+        }
     }
 }
 
@@ -327,6 +324,8 @@ pub struct Sheet {
     pub rows: usize,
     /// Row by row.
     pub points: Vec<Vec3>,
+    /// Whether the first column is the one at the mask.
+    pub starts_left: bool,
 }
 
 impl Sheet {
@@ -340,6 +339,7 @@ impl Sheet {
                 .flat_map(|row| (0..columns).map(move |column| (column, row)))
                 .map(|(column, row)| at(step(column, columns), step(row, rows)))
                 .collect(),
+            starts_left: true,
         }
     }
 }
