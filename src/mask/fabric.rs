@@ -4,7 +4,7 @@
 //! eyes: `s` to the right, `t` down.
 
 use super::MaskType;
-use super::maths::{Random, Vec3, bell, lerp, mix, noise, scale, sin_cos, smoothstep};
+use super::maths::{Random, Vec3, bell, cell, floor, lerp, mix, noise, scale, sin_cos, smoothstep};
 use super::shape::Style;
 
 /// Reflected part of red, green and blue light.
@@ -531,11 +531,11 @@ impl Pattern {
                 loose,
             } => {
                 let (x, y) = (s / period, t / period * 1.15);
-                let row = y.floor();
-                let x = x + if row as i32 % 2 == 0 { 0.0 } else { 0.5 };
-                let (cx, cy) = (x.floor() as i32, row as i32);
-                let dx = x - x.floor() - 0.5 - 0.25 * loose * super::maths::cell(cx, cy, seed);
-                let dy = y - row - 0.5 - 0.25 * loose * super::maths::cell(cx, cy, seed ^ 3);
+                let row = floor(y);
+                let x = x + if row % 2 == 0 { 0.0 } else { 0.5 };
+                let column = floor(x);
+                let dx = x - column as f32 - 0.5 - 0.25 * loose * cell(column, row, seed);
+                let dy = y - row as f32 - 0.5 - 0.25 * loose * cell(column, row, seed ^ 3);
                 let d = (dx * dx + dy * dy).sqrt();
                 let soft = (pixel / period).max(0.04);
                 let full = smoothstep(radius + soft, radius - soft, d);
@@ -571,7 +571,7 @@ impl Pattern {
 fn stripe(x: f32, period: f32, part: f32, pixel: f32) -> f32 {
     let phase = x / period;
     // Distance from the middle of the nearest stripe, in periods.
-    let off = (phase - phase.round()).abs();
+    let off = (phase - floor(phase + 0.5) as f32).abs();
     let soft = (pixel / period * 0.5).max(0.015);
     let drawn = smoothstep(part / 2.0 + soft, part / 2.0 - soft, off);
     lerp(drawn, part, smoothstep(0.35, 0.8, pixel / period))

@@ -3,16 +3,16 @@
 use super::fabric::Fabric;
 use super::fit::Pose;
 use super::light::{Light, luminance};
-use super::maths::{Random, Vec3, add, cell, dot, mix, scale, smoothstep, subtract, unit};
+use super::maths::{Random, Vec3, add, cell, dot, lerp, mix, scale, smoothstep, subtract, unit};
 use super::photo::{Photo, intensity};
 use super::raster::{Facing, Raster, Seen};
 
 /// Cells of the layer along its longer side at most: a face in a photo of 20 megapixels gets a mask
 /// that is drawn this fine and enlarged.
 const MAX_SIDE: f32 = 900.0;
-/// Samples along each side of a cell, for small, middling and large masks.
-const FINE: usize = 4;
-const COARSE: usize = 2;
+/// Samples along each side of a cell: the more, the fewer cells there are.
+const SAMPLES: [(usize, usize); 2] = [(90, 4), (240, 3)];
+const LEAST_SAMPLES: usize = 2;
 
 /// A cell: intensities times coverage, and coverage.
 #[derive(Debug, Clone, Copy, Default)]
@@ -74,11 +74,10 @@ impl Layer {
             (width as f32 * factor).ceil() as usize,
             (height as f32 * factor).ceil() as usize,
         );
-        let side = if columns.max(rows) > 240 {
-            COARSE
-        } else {
-            FINE
-        };
+        let side = SAMPLES
+            .into_iter()
+            .find(|&(most, _)| columns.max(rows) <= most)
+            .map_or(LEAST_SAMPLES, |(_, side)| side);
         for sheet in &mut sheets {
             sheet.place([area[0] as f32, area[1] as f32], factor * side as f32);
         }
@@ -95,12 +94,17 @@ impl Layer {
             relief,
             pixel: 1.0 / (pose.scale * factor),
         };
+        let patches = Patches::new(light, area);
         let mut cells = vec![Cell::default(); columns * rows];
         for (y, row) in cells.chunks_exact_mut(columns).enumerate() {
             for (x, out) in row.iter_mut().enumerate() {
                 if let Some((coverage, sample)) = raster.cell(x, y, side) {
                     let sheet = usize::from(sample.sheet);
-                    let colour = shader.colour(sheet, sample.s, sample.t);
+                    let patch = patches.at(
+                        (x as f32 + 0.5) / columns as f32,
+                        (y as f32 + 0.5) / rows as f32,
+                    );
+                    let colour = scale(shader.colour(sheet, sample.s, sample.t), patch);
                     let coverage =
                         coverage * sheets.get(sheet).map_or(1.0, |s| s.visible(sample.s));
                     *out = Cell {
@@ -304,9 +308,9 @@ struct Relief {
 }
 
 impl Relief {
-    /// About a point for each cell, `unit` cells being in a distance between the eyes.
+    /// About three points for four cells, `unit` cells being in a distance between the eyes.
     fn new(fabric: &Fabric, (half_width, height): (f32, f32), unit: f32) -> Self {
-        let count = |length: f32| ((length * unit) as usize).clamp(24, 400);
+        let count = |length: f32| ((length * unit * 0.75) as usize).clamp(24, 300);
         let (columns, rows) = (count(half_width * 2.0), count(height));
         let step = (
             2.0 * half_width / (columns - 1) as f32,
@@ -346,6 +350,49 @@ impl Relief {
             ((b.0 - a.0) * (1.0 - ty) + (d.0 - c.0) * ty) / self.step.0,
             ((c.0 - a.0) * (1.0 - tx) + (d.0 - b.0) * tx) / self.step.1,
             (a.1 * (1.0 - tx) + b.1 * tx) * (1.0 - ty) + (c.1 * (1.0 - tx) + d.1 * tx) * ty,
+        )
+    }
+}
+
+/// The light's patches on a coarse grid over the area.
+#[derive(Debug)]
+struct Patches(Vec<f32>);
+
+impl Patches {
+    const SIDE: usize = 16;
+
+    fn new(light: &Light, area: [usize; 4]) -> Self {
+        let [left, top, right, bottom] = area.map(|v| v as f32);
+        let last = (Self::SIDE - 1) as f32;
+        let place = |i: usize| {
+            let (x, y) = (
+                (i % Self::SIDE) as f32 / last,
+                (i / Self::SIDE) as f32 / last,
+            );
+            [lerp(left, right, x), lerp(top, bottom, y)]
+        };
+        Self(
+            (0..Self::SIDE * Self::SIDE)
+                .map(|i| light.patch(place(i)))
+                .collect(),
+        )
+    }
+
+    /// At a place of the area, both coordinates 0…1.
+    fn at(&self, x: f32, y: f32) -> f32 {
+        let last = (Self::SIDE - 1) as f32;
+        let (x, y) = (x * last, y * last);
+        let (column, row) = (x as usize, y as usize);
+        let get = |dx: usize, dy: usize| {
+            let (column, row) = (column + dx, row + dy);
+            let index = row.min(Self::SIDE - 1) * Self::SIDE + column.min(Self::SIDE - 1);
+            self.0.get(index).copied().unwrap_or(1.0)
+        };
+        let (tx, ty) = (x - column as f32, y - row as f32);
+        lerp(
+            lerp(get(0, 0), get(1, 0), tx),
+            lerp(get(0, 1), get(1, 1), tx),
+            ty,
         )
     }
 }

@@ -3,7 +3,7 @@
 //! Intensities are squares of the stored values, 0…1: close to linear light, and exact.
 
 use super::fit::Pose;
-use super::maths::{Curve, Vec3, curve, dot, scale, smoothstep, solve};
+use super::maths::{Curve, Vec3, bell, curve, dot, scale, smoothstep, solve};
 use super::photo::Photo;
 use super::shape::skin;
 
@@ -19,13 +19,24 @@ pub struct Light {
     /// The light that falls from one side: the brighter, the more a surface looks this way.
     from: Vec3,
     /// 0 where the photo is black and white.
-    pub saturation: f32,
+    saturation: f32,
     /// Mean intensity of the skin.
     pub skin: Vec3,
+    /// What is brighter or darker than the directions of light tell: cast shadows, lamps nearby.
+    patches: Vec<Patch>,
+    /// How far a patch reaches, in pixels.
+    reach: f32,
     /// Standard deviation of the photo's noise, in stored values 0…1.
     pub grain: f32,
     /// Standard deviation in pixels of the blur of the photo.
     pub blur: f32,
+}
+
+/// Light on a spot of skin against what its direction tells.
+#[derive(Debug, Clone, Copy)]
+struct Patch {
+    at: [f32; 2],
+    ratio: f32,
 }
 
 /// Share of light on one side that is allowed to come from nowhere but there.
@@ -56,16 +67,45 @@ impl Light {
         let tones = Tones::of(&around);
         let grain = grain(photo, pose);
         let saturation = saturation(mean, &around);
-        Self {
+        let mut light = Self {
             white: white(mean, middle, &tones, saturation),
             floor: [tones.dark * 0.6; 3],
             ambient,
             from,
             saturation,
             skin: mean,
+            patches: Vec::new(),
+            reach: pose.scale * 0.3,
             grain,
             blur: blur(photo, pose),
+        };
+        let patch = |spot: &&Spot| {
+            // As bright as skin that looks this way, as far as it is skin.
+            let expected = light.shade(spot.normal) * middle;
+            let ratio = (spot.luminance() / expected.max(1e-4)).clamp(0.4, 1.6);
+            Patch {
+                at: spot.at,
+                ratio: 1.0 + (ratio - 1.0) * light.likeness(spot.colour),
+            }
+        };
+        light.patches = lit.iter().map(patch).collect();
+        light
+    }
+
+    /// How bright it is at a place of the photo against what the directions of light tell.
+    pub fn patch(&self, at: [f32; 2]) -> f32 {
+        // As much as a few spots say nothing is special.
+        let (mut sum, mut weights) = (1.0, 1.0);
+        for patch in &self.patches {
+            let (x, y) = (
+                (patch.at[0] - at[0]) / self.reach,
+                (patch.at[1] - at[1]) / self.reach,
+            );
+            let weight = bell((x * x + y * y).sqrt(), 1.0);
+            sum += weight * patch.ratio;
+            weights += weight;
         }
+        sum / weights
     }
 
     /// How much a colour of the photo is like the skin of the face, 0…1: shade and make-up are,
@@ -115,6 +155,7 @@ pub fn luminance(c: Vec3) -> f32 {
 
 /// A spot of the face in the photo.
 struct Spot {
+    at: [f32; 2],
     normal: Vec3,
     colour: Vec3,
 }
@@ -140,8 +181,9 @@ fn spots(photo: &Photo, pose: &Pose) -> Vec<Spot> {
                 continue;
             }
             let p = pose.project(at);
-            if let Some(colour) = photo.mean([p[0], p[1]], pose.scale * 0.06) {
-                spots.push(Spot { normal, colour });
+            let at = [p[0], p[1]];
+            if let Some(colour) = photo.mean(at, pose.scale * 0.06) {
+                spots.push(Spot { at, normal, colour });
             }
         }
     }
@@ -213,22 +255,22 @@ fn quantile(sorted: &[f32], part: f32) -> Option<f32> {
 /// look alike, so that half of what is missing is put down to each; the rest of the photo tells
 /// how bright things get in it.
 fn white(skin: Vec3, middle: f32, tones: &Tones, saturation: f32) -> Vec3 {
-    /// Skin as it mostly is in photos, and white cloth beside it.
-    const SKIN: f32 = 0.34;
-    const WHITE: f32 = 0.85;
+    /// Skin in the middle of 1,400 photos of LFW and CelebA, and white cloth beside it.
+    const SKIN: f32 = 0.42;
+    const WHITE: f32 = 0.95;
     let exposure = (middle / SKIN).sqrt();
     let guess = WHITE * exposure;
     let level = guess
         .min(middle * 4.5)
         .min((tones.bright * 1.5).max(middle * 1.6))
         .max(middle * 1.3);
-    // Skin in white light; a third of what is off is the light's, the rest the person's.
-    const TINT: Vec3 = [1.28, 0.92, 0.72];
+    // Skin in the mean of those photos; half of what is off is the light's, half the person's.
+    const TINT: Vec3 = [1.56, 0.85, 0.6];
     let brightness = luminance(skin).max(1e-4);
     let mut cast = [1.0; 3];
     for (i, value) in cast.iter_mut().enumerate() {
         let ratio = (skin[i] / brightness / TINT[i]).clamp(0.5, 2.0);
-        *value = 1.0 + (ratio - 1.0) * 0.35 * saturation;
+        *value = 1.0 + (ratio - 1.0) * 0.5 * saturation;
     }
     let norm = luminance(cast).max(1e-3);
     cast.map(|c| level * c / norm)
@@ -236,13 +278,17 @@ fn white(skin: Vec3, middle: f32, tones: &Tones, saturation: f32) -> Vec3 {
 
 /// 0 for a photo in black and white, 1 for one in colour.
 fn saturation(skin: Vec3, around: &[Vec3]) -> f32 {
-    let chroma = |c: &Vec3| {
-        let most = c.iter().copied().fold(0.0, f32::max);
-        let least = c.iter().copied().fold(f32::MAX, f32::min);
-        (most - least) / most.max(1e-3)
+    let chroma = |colours: &[Vec3]| {
+        let (mut spread, mut sum) = (0.0, 1e-3);
+        for c in colours {
+            let most = c.iter().copied().fold(0.0, f32::max);
+            spread += most - c.iter().copied().fold(f32::MAX, f32::min);
+            sum += most;
+        }
+        spread / sum
     };
-    let mean = around.iter().map(chroma).sum::<f32>() / around.len().max(1) as f32;
-    smoothstep(0.08, 0.35, chroma(&skin).max(mean))
+    // Skin in colour photos has 0.23 in one of a hundred.
+    smoothstep(0.1, 0.3, chroma(&[skin]).max(chroma(around)))
 }
 
 /// Noise: what is left of second differences along rows in the quiet half of the face.

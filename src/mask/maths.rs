@@ -98,7 +98,7 @@ pub fn sin_cos(angle: f32) -> (f32, f32) {
 }
 
 pub fn sin(angle: f32) -> f32 {
-    let turned = angle - (angle / TAU).round() * TAU;
+    let turned = angle - floor(angle / TAU + 0.5) as f32 * TAU;
     // Mirrored into the quarter turns about 0, where the series is exact enough.
     let x = if turned > FRAC_PI_2 {
         PI - turned
@@ -165,6 +165,12 @@ fn scramble(mut z: u64) -> u64 {
     z ^ (z >> 31)
 }
 
+/// Without a call into libm, which `f32::floor` is on older processors.
+pub fn floor(x: f32) -> i32 {
+    let towards_zero = x as i32;
+    towards_zero.saturating_sub(i32::from(towards_zero as f32 > x))
+}
+
 /// A number −1…1 that belongs to a cell of a grid.
 pub fn cell(x: i32, y: i32, seed: u64) -> f32 {
     let key = (u64::from(x as u32) << 32) | u64::from(y as u32);
@@ -174,9 +180,9 @@ pub fn cell(x: i32, y: i32, seed: u64) -> f32 {
 
 /// Smooth noise −1…1 that changes over about one unit.
 pub fn noise(x: f32, y: f32, seed: u64) -> f32 {
-    let (fx, fy) = (x.floor(), y.floor());
-    let (ix, iy) = (fx as i32, fy as i32);
-    let (tx, ty) = (smoothstep(0.0, 1.0, x - fx), smoothstep(0.0, 1.0, y - fy));
+    let (ix, iy) = (floor(x), floor(y));
+    let smooth = |t: f32| t * t * (3.0 - 2.0 * t);
+    let (tx, ty) = (smooth(x - ix as f32), smooth(y - iy as f32));
     let (jx, jy) = (ix.wrapping_add(1), iy.wrapping_add(1));
     lerp(
         lerp(cell(ix, iy, seed), cell(jx, iy, seed), tx),

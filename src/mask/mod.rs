@@ -194,11 +194,9 @@ fn straps(style: Style, cut: &Cut, fabric: &Fabric, random: &mut Random) -> Vec<
                 .map(move |(v, end)| (is_right, v, end))
         })
         .map(|(is_right, v, end)| {
-            let start_width = if style == Style::Moulded {
-                width * 1.8
-            } else {
-                width
-            };
+            // Foam goes on to the ears in one piece, with an opening for them.
+            let is_piece = style == Style::Moulded;
+            let start_width = if is_piece { cut.side() * 0.5 } else { width };
             cut.strap(is_right, v, end, (start_width, width))
         })
         .collect()

@@ -161,12 +161,22 @@ pub struct Sample {
     pub sheet: u8,
 }
 
+impl Sample {
+    /// Nothing is further away.
+    const NOTHING: Self = Self {
+        depth: f32::NEG_INFINITY,
+        s: 0.0,
+        t: 0.0,
+        sheet: 0,
+    };
+}
+
 /// Samples of an area, row by row.
 #[derive(Debug)]
 pub struct Raster {
     width: usize,
     height: usize,
-    samples: Vec<Option<Sample>>,
+    samples: Vec<Sample>,
 }
 
 impl Raster {
@@ -174,7 +184,7 @@ impl Raster {
         Self {
             width,
             height,
-            samples: vec![None; width * height],
+            samples: vec![Sample::NOTHING; width * height],
         }
     }
 
@@ -215,35 +225,37 @@ impl Raster {
             let least = values.iter().copied().fold(f32::MAX, f32::min);
             let most = values.iter().copied().fold(f32::MIN, f32::max);
             // Samples lie in the middle of their cells. Casts saturate.
-            let first = (least - 0.5).ceil().max(0.0) as usize;
-            let end = ((most - 0.5).floor() + 1.0).max(0.0) as usize;
+            let first = (least - 0.5).max(0.0) as usize;
+            let end = (most + 0.5).max(0.0) as usize;
             first..end.min(size)
         };
         let (xs, ys) = (
             span([a[0], b[0], c[0]], self.width),
             span([a[1], b[1], c[1]], self.height),
         );
+        let inverse = 1.0 / area;
         for y in ys {
             let py = y as f32 + 0.5;
-            for x in xs.clone() {
+            let (first, end) = (y * self.width + xs.start, y * self.width + xs.end);
+            let Some(row) = self.samples.get_mut(first..end) else {
+                continue;
+            };
+            for (x, seen) in (xs.start..).zip(row) {
                 let px = x as f32 + 0.5;
-                let wb = (px - a[0]) * (c[1] - a[1]) - (py - a[1]) * (c[0] - a[0]);
-                let wc = (b[0] - a[0]) * (py - a[1]) - (b[1] - a[1]) * (px - a[0]);
-                let wa = area - wb - wc;
-                if wa < 0.0 || wb < 0.0 || wc < 0.0 {
+                let kb = ((px - a[0]) * (c[1] - a[1]) - (py - a[1]) * (c[0] - a[0])) * inverse;
+                let kc = ((b[0] - a[0]) * (py - a[1]) - (b[1] - a[1]) * (px - a[0])) * inverse;
+                let ka = 1.0 - kb - kc;
+                if ka < 0.0 || kb < 0.0 || kc < 0.0 {
                     continue;
                 }
-                let (ka, kb, kc) = (wa / area, wb / area, wc / area);
-                let sample = Sample {
-                    depth: a[2] * ka + b[2] * kb + c[2] * kc,
-                    s: pa[0] * ka + pb[0] * kb + pc[0] * kc,
-                    t: pa[1] * ka + pb[1] * kb + pc[1] * kc,
-                    sheet,
-                };
-                if let Some(seen) = self.samples.get_mut(y * self.width + x)
-                    && seen.is_none_or(|other| other.depth < sample.depth)
-                {
-                    *seen = Some(sample);
+                let depth = a[2] * ka + b[2] * kb + c[2] * kc;
+                if seen.depth < depth {
+                    *seen = Sample {
+                        depth,
+                        s: pa[0] * ka + pb[0] * kb + pc[0] * kc,
+                        t: pa[1] * ka + pb[1] * kb + pc[1] * kc,
+                        sheet,
+                    };
                 }
             }
         }
@@ -258,7 +270,9 @@ impl Raster {
             let start = (y * side + dy) * self.width + x * side;
             let row = self.samples.get(start..start + side)?;
             for (dx, sample) in row.iter().enumerate() {
-                let Some(sample) = sample else { continue };
+                if sample.depth == Sample::NOTHING.depth {
+                    continue;
+                }
                 count += 1;
                 let (ox, oy) = (dx as f32 - middle, dy as f32 - middle);
                 let distance = ox * ox + oy * oy;

@@ -4,7 +4,9 @@
 //! that is left in the image (−1) over the nose (0) to the right edge (1), `v` from the upper edge
 //! (0) to the lower one (1).
 
-use super::maths::{Curve, Random, Vec3, bell, cross, curve, lerp, noise, sin_cos, subtract, unit};
+use super::maths::{
+    Curve, Random, Vec3, add, bell, cross, curve, dot, lerp, noise, scale, sin_cos, subtract, unit,
+};
 
 /// Half the width of a face at a height.
 const HALF_WIDTH: &Curve = &[
@@ -234,8 +236,8 @@ impl Cut {
     }
 
     pub fn body(&self) -> Sheet {
-        const COLUMNS: usize = 41;
-        const ROWS: usize = 29;
+        const COLUMNS: usize = 33;
+        const ROWS: usize = 23;
         Sheet::new(COLUMNS, ROWS, |u, v| self.at(u * 2.0 - 1.0, v))
     }
 
@@ -243,7 +245,7 @@ impl Cut {
     pub fn extent(&self) -> (f32, f32) {
         let length = |a: Vec3, b: Vec3| {
             let d = subtract(a, b);
-            super::maths::dot(d, d).sqrt()
+            dot(d, d).sqrt()
         };
         let steps = 12;
         let along = |at: &dyn Fn(f32) -> Vec3| -> f32 {
@@ -257,34 +259,44 @@ impl Cut {
         (along(&|t| self.at(t, 0.5)), along(&|t| self.at(0.0, t)))
     }
 
-    /// Height of the edges at the sides.
-    pub fn side(&self) -> f32 {
-        self.bottom_side - self.top_side
-    }
-
-    /// A band on the skin from the edge of the mask at `v` to a place at the ear or behind it.
+    /// A band on the skin from the edge of the mask at `v` to a place at the ear or behind it, as
+    /// wide at either end as `widths` says.
     pub fn strap(&self, is_right: bool, v: f32, to: (f32, f32), widths: (f32, f32)) -> Sheet {
         const STEPS: usize = 13;
         let side = if is_right { 1.0 } else { -1.0 };
-        let start = self.at(side, v);
+        // Sewn on a little inside of the edge.
+        let start = self.at(side * 0.97, v);
         let far = 2.0 * v - 1.0;
-        let from = self.turn * (1.0 - self.round * far * far);
+        let from = 0.97 * self.turn * (1.0 - self.round * far * far);
+        let lies = |t: f32, across: f32| -> Vec3 {
+            let angle = lerp(from, to.0, t);
+            let y = lerp(start[1], to.1, t) + across * lerp(widths.0, widths.1, t);
+            let (sin, cos) = sin_cos(angle);
+            let lifted = 1.02 + 0.03 * t;
+            let front = curve(FRONT, y) - AXIS;
+            [
+                side * curve(HALF_WIDTH, y) * lifted * sin,
+                y,
+                AXIS + front * cos,
+            ]
+        };
+        let off = subtract(start, lies(0.0, 0.0));
         let sheet = Sheet::new(STEPS, 3, |along, across| {
             // Columns run to the right of the image on the outside of either cheek.
             let t = if is_right { along } else { 1.0 - along };
-            let angle = lerp(from, to.0, t);
-            let width = lerp(widths.0, widths.1, t);
-            let y = lerp(start[1], to.1, t) + (across - 0.5) * width;
-            let (sin, cos) = sin_cos(angle);
-            let stand_off = 1.0 + 0.02 + 0.03 * t;
-            let half = lerp(start[0].abs() / sin_cos(from).0, curve(HALF_WIDTH, y), t);
-            let front = lerp(curve(FRONT, start[1]), curve(FRONT, y), t) - AXIS;
-            [side * half * stand_off * sin, y, AXIS + front * cos]
+            // From the mask, which stands off the skin, to the skin.
+            let left = (1.0 - t) * (1.0 - t);
+            add(lies(t, across - 0.5), scale(off, left))
         });
         Sheet {
             starts_left: is_right,
             ..sheet
         }
+    }
+
+    /// Height of the edges at the sides.
+    pub fn side(&self) -> f32 {
+        self.bottom_side - self.top_side
     }
 }
 
