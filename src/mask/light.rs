@@ -42,6 +42,8 @@ struct Patch {
 /// Share of light on one side that is allowed to come from nowhere but there.
 const LEAST_SHADE: f32 = 0.22;
 const MOST_SHADE: f32 = 1.7;
+/// Blacks that are no black, in intensities of the skin: a photo may hold nothing that is dark.
+const MOST_HAZE: f32 = 0.06;
 
 impl Light {
     /// Reads the light off the face.
@@ -69,7 +71,7 @@ impl Light {
         let saturation = saturation(mean, &around);
         let mut light = Self {
             white: white(mean, middle, &tones, saturation),
-            floor: [tones.dark * 0.6; 3],
+            floor: [(tones.dark * 0.6).min(middle * MOST_HAZE); 3],
             ambient,
             from,
             saturation,

@@ -13,6 +13,8 @@ mod maths;
 mod photo;
 mod raster;
 mod shape;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 use std::str::FromStr;

@@ -168,10 +168,10 @@ impl Cut {
             },
             Style::Cup => Self {
                 top: r.about(0.3, 0.1),
-                top_side: r.about(1.0, 0.06),
+                top_side: r.about(0.88, 0.07),
                 bottom: r.about(1.82, 0.07),
                 bottom_side: r.about(1.27, 0.08),
-                turn: r.about(0.92, 0.08),
+                turn: r.about(1.0, 0.08),
                 round: r.range(0.05, 0.2),
                 beak: r.range(0.16, 0.28),
                 beak_width: r.range(0.55, 0.8),
