@@ -812,6 +812,95 @@ fn without_gstreamer_a_video_is_rejected() {
     assert!(detail.contains("this build has no GStreamer"), "{detail}");
 }
 
+// Masks
+
+#[test]
+fn masked_copies_keep_the_eyes_and_are_called_like_their_photo() {
+    let folder = Folder::new();
+    let face = astronaut().crop_imm(120, 0, 220, 220);
+    folder.write("photos/a.jpg", &encoded(face.clone(), ImageFormat::Jpeg));
+    folder.write("photos/a.png", &encoded(face.clone(), ImageFormat::Png));
+    folder.write("photos/x/a.png", &encoded(face.clone(), ImageFormat::Png));
+    let output = folder.path("masked");
+    let (photos, masked) = (text(&folder.path("photos")), text(&output));
+    let kinds = ["--masks", "black,n95", "--mask-copies", "3", "--json"];
+    let args = [&["mask", &photos, "--output", &masked], &kinds[..]].concat();
+    let lines: Vec<Value> = run(&args).succeeds().lines().map(json).collect();
+    assert_eq!(lines.len(), 3);
+    assert!(lines.iter().all(|line| line["faces"] == 1));
+    // Kinds take turns: two of one, one of the other.
+    let mut kinds: Vec<_> = (0..3)
+        .map(|i| lines[1]["copies"][i]["mask"].as_str())
+        .collect();
+    assert_eq!(kinds[0], kinds[2]);
+    kinds.sort_unstable();
+    kinds.dedup();
+    assert_eq!(kinds, [Some("black"), Some("n95")]);
+    // The second photo of the name keeps its ending in the copies' names.
+    for name in [
+        "a-black.png",
+        "a-n95.png",
+        "a.png-black.png",
+        "x/a-black.png",
+    ] {
+        assert!(output.join(name).is_file(), "{name}");
+    }
+    let before = face.to_rgb8();
+    let after = image::open(output.join("a.png-black.png"))
+        .unwrap()
+        .to_rgb8();
+    let original = folder.path("photos/a.png");
+    let landmarks = identify(&[&text(&original)])[0]["faces"][0]["landmarks"].clone();
+    let at = |image: &RgbImage, i: usize| {
+        let place = |j: usize| landmarks[i][j].as_f64().unwrap() as u32;
+        *image.get_pixel(place(0), place(1))
+    };
+    assert_eq!(at(&before, 0), at(&after, 0));
+    assert_eq!(at(&before, 1), at(&after, 1));
+    assert!(
+        at(&after, 3)[0] < 90 && at(&after, 4)[0] < 90,
+        "{:?}",
+        at(&after, 3)
+    );
+    // Nothing is written over; the same photo gets the same masks elsewhere.
+    run(&args).fails(
+        1,
+        &["a-black.png: the file is there already", "3 of 3 photos"],
+    );
+    let again = text(&folder.path("again"));
+    run(&[
+        "mask",
+        &photos,
+        "--output",
+        &again,
+        "--masks",
+        "black,n95",
+        "--mask-copies",
+        "3",
+    ])
+    .succeeds();
+    let same = image::open(folder.path("again/a.png-black.png"))
+        .unwrap()
+        .to_rgb8();
+    assert_eq!(after, same);
+}
+
+#[test]
+fn a_photo_without_a_face_has_no_masked_copy() {
+    let folder = Folder::new();
+    let empty = RgbImage::from_pixel(100, 100, Rgb([90, 120, 90]));
+    let photo = folder.write("wall.png", &encoded(empty, ImageFormat::Png));
+    let output = folder.path("masked");
+    let ran = run(&["mask", &text(&photo), "--output", &text(&output)]);
+    assert!(
+        ran.stderr.contains("wall.png: no face was found"),
+        "{}",
+        ran.stderr
+    );
+    assert_eq!(ran.succeeds(), "");
+    assert!(!output.exists());
+}
+
 // Evaluation
 
 #[test]
@@ -1015,6 +1104,13 @@ fn wrong_usage_ends_with_status_2_and_names_the_argument() {
     );
     wrong("--device", "gpu", "expected cpu, cuda");
     wrong("--jobs", "9999", "a whole number from 0 to 1024");
+    run(&["mask", "a.jpg", "--output", "o", "--masks", "black,scarf"]).fails(
+        2,
+        &[
+            "--masks",
+            "no mask is called \"scarf\"; expected one of surgical",
+        ],
+    );
 }
 
 #[test]

@@ -3,13 +3,13 @@
 use std::collections::HashSet;
 use std::ffi::OsString;
 use std::fs;
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use gstmfr::detect::Face;
-use gstmfr::mask::{self, MaskType};
+use gstmfr::mask;
 use serde::Serialize;
 
 use crate::dataset::{self, Listed, Source};
@@ -71,7 +71,7 @@ pub fn run(options: &Mask) -> Result<ExitCode> {
         &jobs,
         options.vision.jobs,
         || Ok(Finder::new(&options.vision)?),
-        |finder, job| Ok(paint(finder, job, options).map_err(|e| format!("{e:#}"))),
+        |finder, job| work(finder, job, options),
         |index, painted| {
             let path = shown(jobs[index].source.path());
             let painted = match painted {
@@ -122,45 +122,50 @@ fn with_ending(path: &Path, ending: &str) -> PathBuf {
     PathBuf::from(name)
 }
 
-/// Paints every copy of a photo and writes it.
-fn paint(finder: &mut Finder, job: &Job, options: &Mask) -> Result<Painted> {
-    let photo = Photo::of(&job.source)?;
+/// Paints and writes every copy of a photo.
+fn work(finder: &mut Finder, job: &Job, options: &Mask) -> Result<Result<Painted, String>> {
+    let photo = match Photo::of(&job.source) {
+        Ok(photo) => photo,
+        Err(error) => return Ok(Err(error.to_string())),
+    };
     let mut faces = finder.find(&photo.view()?)?;
     // Nearer people last: they stand in front.
     faces.sort_by(|a, b| a.rect.area().total_cmp(&b.rect.area()));
-    let mut copies = Vec::new();
-    if !faces.is_empty() {
-        let mut counts = [0; MaskType::ALL.len()];
-        for copy in options.masks.copies(&photo.sha256) {
-            let count = &mut counts[copy.mask as usize];
-            *count += 1;
-            let ending = match *count {
-                1 => format!("-{}.png", copy.mask),
-                n => format!("-{}-{n}.png", copy.mask),
-            };
-            let path = with_ending(&job.target, &ending);
-            write(
-                &path,
-                &png(&masked(&photo, &faces, copy)?, photo.width, photo.height)?,
-            )
-            .with_context(|| path.display().to_string())?;
-            copies.push(Written {
-                path: shown(&path),
-                mask: copy.mask.name(),
-            });
-        }
-    }
-    Ok(Painted {
+    let copies = if faces.is_empty() {
+        Ok(Vec::new())
+    } else {
+        copies(&photo, &faces, &job.target, options).map_err(|error| format!("{error:#}"))
+    };
+    Ok(copies.map(|copies| Painted {
         faces: faces.len(),
         copies,
-    })
+    }))
+}
+
+fn copies(photo: &Photo, faces: &[Face], target: &Path, options: &Mask) -> Result<Vec<Written>> {
+    let mut written: Vec<Written> = Vec::new();
+    for copy in options.masks.copies(&photo.sha256) {
+        let kind = copy.mask.name();
+        let ending = match written.iter().filter(|w| w.mask == kind).count() {
+            0 => format!("-{kind}.png"),
+            earlier => format!("-{kind}-{}.png", earlier + 1),
+        };
+        let path = with_ending(target, &ending);
+        let pixels = masked(photo, faces, copy)?;
+        write(&path, &png(&pixels, photo.width, photo.height)?)
+            .with_context(|| path.display().to_string())?;
+        written.push(Written {
+            path: shown(&path),
+            mask: kind,
+        });
+    }
+    Ok(written)
 }
 
 /// The pixels of a photo with a mask on every face.
 fn masked(photo: &Photo, faces: &[Face], copy: MaskedCopy) -> Result<Vec<u8>> {
     let mut pixels = photo.pixels().to_vec();
-    for (i, face) in faces.iter().enumerate() {
-        let seed = copy.seed.wrapping_add(i as u64);
+    for (seed, face) in (copy.seed..).zip(faces) {
         mask::paint(
             &mut pixels,
             photo.width,
@@ -178,7 +183,10 @@ fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder)?;
     }
-    let mut file = fs::File::create_new(path)?;
+    let mut file = fs::File::create_new(path).map_err(|error| match error.kind() {
+        io::ErrorKind::AlreadyExists => anyhow!("the file is there already, and is kept"),
+        _ => error.into(),
+    })?;
     Ok(file.write_all(bytes)?)
 }
 
