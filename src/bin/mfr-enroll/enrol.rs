@@ -16,7 +16,7 @@ use crate::finder::Finder;
 use crate::options::Vision;
 use crate::output;
 use crate::photo::Photo;
-use crate::quality::{Reason, Refusal, Rejected, check, prominent};
+use crate::quality::{Measures, Reason, Refusal, Rejected, prominent};
 use crate::workers;
 
 /// Cosine above which two photos of a person are one: stored twice, or saved again.
@@ -341,7 +341,7 @@ fn usable_faces(finder: &mut Finder, photo: &Photo) -> Result<Result<Usable, Ref
     let mut refusal = None;
     for face in &faces {
         let crop = crop_rgb8(&view, face.rect);
-        match check(face, &crop) {
+        match Measures::of(face, &crop).check() {
             Ok(()) => crops.push(crop),
             Err(reason) => refusal = refusal.or(Some(reason)),
         }

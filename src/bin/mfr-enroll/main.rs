@@ -11,6 +11,7 @@ mod options;
 mod output;
 mod people;
 mod photo;
+mod pose;
 mod quality;
 #[cfg(test)]
 mod testdata;

@@ -4,6 +4,8 @@ use gstmfr::detect::Face;
 use gstmfr::embed::INPUT_SIZE;
 use serde::Serialize;
 
+use crate::pose::Pose;
+
 /// Why a file is not used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -14,6 +16,8 @@ pub enum Reason {
     Blurred,
     TooDark,
     TooBright,
+    /// The head is turned too far.
+    Pose,
     Unreadable,
     Duplicate,
 }
@@ -28,6 +32,7 @@ impl Reason {
             Self::Blurred => "blurred",
             Self::TooDark => "too_dark",
             Self::TooBright => "too_bright",
+            Self::Pose => "pose",
             Self::Unreadable => "unreadable",
             Self::Duplicate => "duplicate",
         }
@@ -61,6 +66,15 @@ const MAX_LUMA: f32 = 225.0;
 /// Least [`Measures::sharpness`]. Blurred to .066: .989, to .034: .90, to .020: .50.
 const MIN_SHARPNESS: f32 = 0.04;
 
+/// Yaw in degrees. First candidates right, of 7,797 photos of LFW and CelebA against the means of
+/// their people's frontal photos: .93 to 20°, .90 to 30°, .83 to 40°, .72 of the 47 beyond. Up to
+/// here a turned photo helps to know the person turned; what is estimated at more is a profile, with
+/// one eye and half a mouth: 22 of 11,387 photos.
+const MAX_YAW: f32 = 45.0;
+
+/// Roll in degrees. 250 photos of LFW leaning by 25°: .996, by 35°: .97, by 45°: .93, by 60°: .54.
+const MAX_ROLL: f32 = 50.0;
+
 /// The face's part of a crop that is 1.32 faces wide.
 const FACE_SIDE: usize = 120;
 /// Pixels of the crop, each way, that are averaged before sharpness is measured: 40 blocks over the
@@ -68,19 +82,24 @@ const FACE_SIDE: usize = 120;
 const BLOCK: usize = 3;
 const BLOCKS: usize = FACE_SIDE / BLOCK;
 
-/// What can be measured on the crop of a face.
-#[derive(Debug, Clone, Copy, PartialEq)]
+/// What can be measured on a face.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Measures {
+    /// Shorter side of the face in pixels of the photo.
+    pub size: f32,
     /// Mean luma of the face, 0…255.
-    pub luma: f32,
+    pub brightness: f32,
     /// Variance of the Laplacian over that of the luma, both at 40×40 pixels a face: contrast and
     /// light cancel out.
     pub sharpness: f32,
+    /// As of [`Pose`].
+    pub yaw: f32,
+    pub roll: f32,
 }
 
 impl Measures {
-    /// Of a crop as `embed::crop_rgb8` gives it.
-    pub fn of(crop: &[u8]) -> Self {
+    /// Of a face and its crop as `embed::crop_rgb8` gives it.
+    pub fn of(face: &Face, crop: &[u8]) -> Self {
         let blocks = blocks(crop);
         let at = |x: usize, y: usize| blocks[y * BLOCKS + x];
         let laplacian: Vec<f32> = (1..BLOCKS - 1)
@@ -91,11 +110,51 @@ impl Measures {
             .collect();
         let (luma, contrast) = mean_and_variance(&blocks);
         let (_, detail) = mean_and_variance(&laplacian);
-        // A plain surface is neither sharp nor blurred; it must not divide by zero.
+        let Pose { yaw, roll } = Pose::of(&face.landmarks);
         Self {
-            luma,
+            size: face.rect.width.min(face.rect.height),
+            brightness: luma,
+            // A plain surface is neither sharp nor blurred; it must not divide by zero.
             sharpness: detail / contrast.max(1.0),
+            yaw,
+            roll,
         }
+    }
+
+    /// Refuses a face that is too small, too dark, too bright, blurred or turned too far.
+    pub fn check(&self) -> Result<(), Refusal> {
+        let light = || {
+            format!(
+                "the face has a brightness of {:.0}, {MIN_LUMA} to {MAX_LUMA} is usable",
+                self.brightness
+            )
+        };
+        let turned = |how: &str, angle: f32, most: f32| {
+            format!(
+                "the head is {how} by about {:.0}°, up to {most}° is usable",
+                angle.abs()
+            )
+        };
+        Err(if self.size < MIN_SIDE {
+            let size = self.size;
+            let detail = format!("the face is {size:.0} pixels wide, {MIN_SIDE} are needed");
+            (Reason::TooSmall, detail)
+        } else if self.brightness < MIN_LUMA {
+            (Reason::TooDark, light())
+        } else if self.brightness > MAX_LUMA {
+            (Reason::TooBright, light())
+        } else if self.sharpness < MIN_SHARPNESS {
+            let sharpness = self.sharpness;
+            let detail =
+                format!("the face has a sharpness of {sharpness:.3}, {MIN_SHARPNESS} is needed");
+            (Reason::Blurred, detail)
+        } else if self.yaw.abs() > MAX_YAW {
+            (Reason::Pose, turned("turned", self.yaw, MAX_YAW))
+        } else if self.roll.abs() > MAX_ROLL {
+            (Reason::Pose, turned("tilted", self.roll, MAX_ROLL))
+        } else {
+            return Ok(());
+        })
     }
 }
 
@@ -120,30 +179,6 @@ fn mean_and_variance(values: &[f32]) -> (f32, f32) {
     let mean = values.iter().sum::<f32>() / count;
     let variance = values.iter().map(|v| (v - mean).powi(2)).sum::<f32>() / count;
     (mean, variance)
-}
-
-/// Refuses a face that is too small, too dark, too bright or blurred.
-pub fn check(face: &Face, crop: &[u8]) -> Result<(), Refusal> {
-    let side = face.rect.width.min(face.rect.height);
-    let Measures { luma, sharpness } = Measures::of(crop);
-    if side < MIN_SIDE {
-        let detail = format!("the face is {side:.0} pixels wide, {MIN_SIDE} are needed");
-        Err((Reason::TooSmall, detail))
-    } else if luma < MIN_LUMA {
-        let detail =
-            format!("the face has a brightness of {luma:.0}, {MIN_LUMA} to {MAX_LUMA} is usable");
-        Err((Reason::TooDark, detail))
-    } else if luma > MAX_LUMA {
-        let detail =
-            format!("the face has a brightness of {luma:.0}, {MIN_LUMA} to {MAX_LUMA} is usable");
-        Err((Reason::TooBright, detail))
-    } else if sharpness < MIN_SHARPNESS {
-        let detail =
-            format!("the face has a sharpness of {sharpness:.3}, {MIN_SHARPNESS} is needed");
-        Err((Reason::Blurred, detail))
-    } else {
-        Ok(())
-    }
 }
 
 /// How many times as prominent as the next face the one that a photo is kept for must be: half the
@@ -228,6 +263,7 @@ mod tests {
             (true, 0) => 80,
             (true, _) => 180,
         });
+        let check = |face, crop: &[u8]| Measures::of(face, crop).check();
         assert_eq!(check(&good, &stripes), Ok(()));
         let reason = |face, crop: &[u8]| check(face, crop).unwrap_err().0;
         assert_eq!(reason(&good, &crop(|_, _| 5)), Reason::TooDark);
@@ -235,5 +271,27 @@ mod tests {
         // A smooth ramp has no detail at all.
         assert_eq!(reason(&good, &crop(|x, _| x as u8 + 50)), Reason::Blurred);
         assert_eq!(reason(&face(0.0, 0.0, 20.0), &stripes), Reason::TooSmall);
+    }
+
+    #[test]
+    fn a_profile_is_refused_and_a_head_that_leans_a_little_is_not() {
+        let good = Measures {
+            size: 100.0,
+            brightness: 120.0,
+            sharpness: 1.0,
+            yaw: -44.0,
+            roll: 30.0,
+        };
+        assert_eq!(good.check(), Ok(()));
+        let refused = |measures: Measures| measures.check().unwrap_err();
+        let (reason, detail) = refused(Measures { yaw: -56.8, ..good });
+        assert_eq!(reason, Reason::Pose);
+        assert_eq!(
+            detail,
+            "the head is turned by about 57°, up to 45° is usable"
+        );
+        let (reason, detail) = refused(Measures { roll: 80.0, ..good });
+        assert_eq!(reason, Reason::Pose);
+        assert!(detail.starts_with("the head is tilted by about 80°"));
     }
 }
