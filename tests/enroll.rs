@@ -411,6 +411,40 @@ fn a_photo_of_several_people_is_settled_by_the_other_photos_or_rejected() {
 }
 
 #[test]
+fn a_photo_of_somebody_else_is_rejected_and_two_that_disagree_are_reported() {
+    let folder = Folder::new();
+    for (photo, name) in [
+        ("obama.jpg", "Barack Obama/1.jpg"),
+        ("obama2.jpg", "Barack Obama/2.jpg"),
+        ("obama3.jpg", "Barack Obama/3.jpg"),
+        ("astronaut.png", "Barack Obama/wrong.png"),
+        ("biden.jpg", "Joe Biden/1.jpg"),
+        // Saved again, so that it is not the same file.
+        ("biden.jpg", "Joseph Biden/copy.png"),
+    ] {
+        folder.photo(photo, &format!("p/{name}"));
+    }
+    let biden = image::open(demo_photos().join("biden.jpg")).unwrap();
+    let copy = encoded(biden.brighten(5), ImageFormat::Png);
+    folder.write("p/Joseph Biden/copy.png", &copy);
+    let report = json(&build(&folder.path("p"), &folder.path("o.npz")).succeeds());
+    assert_eq!(rejected(&report), [("Barack Obama/wrong.png", "outlier")]);
+    assert_eq!(report["suspicious"], Value::Array(vec![]));
+    let alike = &report["alike"][0];
+    assert_eq!(alike["people"][0], "Joe Biden");
+    assert_eq!(alike["people"][1], "Joseph Biden");
+    assert_eq!(report["alike"].as_array().unwrap().len(), 1);
+
+    folder.photo("astronaut.png", "two/Ben/1.png");
+    folder.photo("biden.jpg", "two/Ben/2.jpg");
+    let report = json(&build(&folder.path("two"), &folder.path("o.npz")).succeeds());
+    assert_eq!(rejected(&report), []);
+    let suspicious = report["suspicious"].as_array().unwrap();
+    let paths: Vec<_> = suspicious.iter().map(|s| &s["path"]).collect();
+    assert_eq!(paths, ["Ben/1.png", "Ben/2.jpg"]);
+}
+
+#[test]
 fn val_photos_and_face_crops_come_with_the_gallery() {
     let folder = Folder::new();
     folder.photo("obama.jpg", "d/train/Obama/1.jpg");

@@ -10,6 +10,7 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::options::shown;
 use crate::output;
 use crate::photo::PhotoError;
+use crate::portrait::Portrait;
 use crate::quality::{Reason, Rejected};
 
 /// Endings taken for photos, whatever is inside. Formats that cannot be read are among them: their
@@ -204,6 +205,8 @@ impl Collection {
             path: relative(root, path),
             reason: Reason::Unreadable,
             detail: detail.to_owned(),
+            person: None,
+            portrait: Portrait::default(),
         });
     }
 }

@@ -2,20 +2,26 @@
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
+use std::fmt::Display;
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Result;
 use gstmfr::embed::{Embedder, crop_rgb8};
+use gstmfr::gallery::Kind;
+use gstmfr::geometry::Rect;
+use gstmfr::image::ImageView;
 use ndarray::{Array1, ArrayView1};
 use serde::Serialize;
 
+use crate::agreement::{self, Agreement, Likeness, Pair, Sample, Verdict};
 use crate::batch::Batch;
 use crate::dataset::{Collection, Item, Source};
 use crate::finder::Finder;
 use crate::options::Vision;
 use crate::output;
 use crate::photo::Photo;
+use crate::portrait::{Portrait, thumbnail};
 use crate::quality::{Measures, Reason, Refusal, Rejected, prominent};
 use crate::workers;
 
@@ -60,6 +66,19 @@ pub struct Learned {
     pub embedding: Array1<f32>,
     /// If it was asked for.
     pub crop: Option<Vec<u8>>,
+    pub portrait: Portrait,
+    /// To the person's other photos and to other people's.
+    pub likeness: Likeness,
+}
+
+impl Learned {
+    /// The same as a photo that is not used after all.
+    fn refused(self, refusal: Refusal) -> Refused {
+        Refused {
+            refusal,
+            portrait: self.portrait,
+        }
+    }
 }
 
 /// What a dataset gave, all in the order of the files.
@@ -67,8 +86,19 @@ pub struct Learned {
 pub struct Enrolled {
     pub learned: Vec<Learned>,
     pub rejected: Vec<Rejected>,
+    /// The most similar pairs of people, whose samples are indices into `learned`.
+    pub pairs: Vec<Pair>,
     /// Videos of which a frame could be read, rejected ones included.
     pub videos: Vec<Video>,
+}
+
+/// What is kept of photos besides embeddings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Keep {
+    /// The crops of faces that are used.
+    pub crops: bool,
+    /// Thumbnails of all photos, for a report.
+    pub thumbnails: bool,
 }
 
 /// What became of the frames of a video.
@@ -119,16 +149,30 @@ impl Video {
     }
 }
 
+/// A photo that is not used.
+#[derive(Debug, Clone, PartialEq)]
+struct Refused {
+    refusal: Refusal,
+    portrait: Portrait,
+}
+
+impl From<Refusal> for Refused {
+    fn from(refusal: Refusal) -> Self {
+        let portrait = Portrait::default();
+        Self { refusal, portrait }
+    }
+}
+
 /// What there is in a file: a photo has one shot, a video as many as were looked at.
 #[derive(Debug)]
 struct Seen {
-    shots: Vec<(Option<Duration>, Result<Usable, Refusal>)>,
+    shots: Vec<(Option<Duration>, Result<Usable, Refused>)>,
     /// Why there are not more of a video.
     error: Option<String>,
 }
 
-impl From<Result<Usable, Refusal>> for Seen {
-    fn from(outcome: Result<Usable, Refusal>) -> Self {
+impl From<Result<Usable, Refused>> for Seen {
+    fn from(outcome: Result<Usable, Refused>) -> Self {
         Self {
             shots: vec![(None, outcome)],
             error: None,
@@ -139,24 +183,31 @@ impl From<Result<Usable, Refusal>> for Seen {
 /// The faces of a photo that it may be about, each good enough to learn from.
 #[derive(Debug)]
 struct Usable {
-    crops: Vec<Vec<u8>>,
+    faces: Vec<Candidate>,
     sha256: [u8; 32],
+}
+
+/// A face that may be learned.
+#[derive(Debug, Clone)]
+struct Candidate {
+    crop: Vec<u8>,
+    portrait: Portrait,
 }
 
 /// A photo of several people.
 #[derive(Debug)]
 struct Several {
     shot: Shot,
-    crops: Vec<Vec<u8>>,
+    faces: Vec<Candidate>,
 }
 
 /// Photos sorted by what is to become of them.
 #[derive(Debug, Default)]
 struct Sorted {
     /// With the crops, if those are to be kept.
-    used: Vec<(Shot, Option<Vec<u8>>)>,
+    used: Vec<(Shot, Option<Vec<u8>>, Portrait)>,
     several: Vec<Several>,
-    refused: Vec<(Shot, Refusal)>,
+    refused: Vec<(Shot, Refused)>,
     seen: HashMap<[u8; 32], Shot>,
 }
 
@@ -166,24 +217,28 @@ impl Sorted {
         &mut self,
         collection: &Collection,
         shot: Shot,
-        outcome: Result<Usable, Refusal>,
-        keep_crops: bool,
+        outcome: Result<Usable, Refused>,
+        keep: Keep,
     ) -> Option<Vec<u8>> {
         let fresh = outcome.and_then(|usable| match self.seen.entry(usable.sha256) {
-            Entry::Occupied(first) => Err(same_file(collection, *first.get(), shot)),
+            Entry::Occupied(first) => Err(Refused {
+                refusal: same_file(collection, *first.get(), shot),
+                portrait: most_prominent(usable.faces),
+            }),
             Entry::Vacant(place) => {
                 place.insert(shot);
-                Ok(usable.crops)
+                Ok(usable.faces)
             }
         });
         match fresh {
-            Ok(mut crops) if crops.len() == 1 => {
-                let crop = crops.pop()?;
-                self.used.push((shot, keep_crops.then(|| crop.clone())));
+            Ok(mut faces) if faces.len() == 1 => {
+                let Candidate { crop, portrait } = faces.pop()?;
+                let kept = keep.crops.then(|| crop.clone());
+                self.used.push((shot, kept, portrait));
                 return Some(crop);
             }
-            Ok(crops) => self.several.push(Several { shot, crops }),
-            Err(refusal) => self.refused.push((shot, refusal)),
+            Ok(faces) => self.several.push(Several { shot, faces }),
+            Err(refused) => self.refused.push((shot, refused)),
         }
         None
     }
@@ -194,7 +249,7 @@ pub fn enrol(
     collection: &Collection,
     embedder: &mut Embedder,
     vision: &Vision,
-    keep_crops: bool,
+    keep: Keep,
 ) -> Result<Enrolled> {
     let items = &collection.items;
     let bar = output::progress("enrolling", items.len());
@@ -205,12 +260,12 @@ pub fn enrol(
         items,
         vision.jobs,
         || Ok(Finder::new(vision)?),
-        look_at,
+        |finder, item| look_at(finder, item, keep),
         |item, seen| {
             bar.inc(1);
             for (time, outcome) in seen.shots {
                 let shot = Shot { item, time };
-                if let Some(crop) = sorted.add(collection, shot, outcome, keep_crops) {
+                if let Some(crop) = sorted.add(collection, shot, outcome, keep) {
                     batch.push(crop)?;
                 }
             }
@@ -224,10 +279,12 @@ pub fn enrol(
         .rows()
         .into_iter()
         .zip(sorted.used)
-        .map(|(embedding, (shot, crop))| Learned {
+        .map(|(embedding, (shot, crop, portrait))| Learned {
             shot,
             embedding: embedding.to_owned(),
             crop,
+            portrait,
+            likeness: Likeness::default(),
         })
         .collect();
     let mut refused = sorted.refused;
@@ -235,30 +292,35 @@ pub fn enrol(
         items,
         sorted.several,
         embedder,
-        keep_crops,
+        keep,
         &mut learned,
         &mut refused,
     )?;
     learned.sort_by_key(|l| l.shot);
     drop_copies(items, &mut learned, &mut refused);
+    let pairs = drop_outliers(collection, &mut learned, &mut refused);
     let videos = videos(items, &learned, &refused, errors);
     // Frames are counted; files are listed.
     refused.retain(|(shot, _)| shot.time.is_none());
     for (&item, video) in &videos {
         let shot = Shot { item, time: None };
-        refused.extend(video.refusal().map(|refusal| (shot, refusal)));
+        refused.extend(video.refusal().map(|refusal| (shot, refusal.into())));
     }
     refused.sort_by_key(|(shot, _)| *shot);
-    let refused = refused
-        .into_iter()
-        .map(|(shot, (reason, detail))| Rejected {
+    let refused = refused.into_iter().map(|(shot, refused)| {
+        let (reason, detail) = refused.refusal;
+        Rejected {
             path: shot.name(items),
             reason,
             detail,
-        });
+            person: Some(items[shot.item].person),
+            portrait: refused.portrait,
+        }
+    });
     Ok(Enrolled {
         learned,
         rejected: collection.rejected.iter().cloned().chain(refused).collect(),
+        pairs,
         videos: videos.into_values().collect(),
     })
 }
@@ -267,13 +329,13 @@ pub fn enrol(
 fn videos(
     items: &[Item],
     learned: &[Learned],
-    refused: &[(Shot, Refusal)],
+    refused: &[(Shot, Refused)],
     mut errors: BTreeMap<usize, String>,
 ) -> BTreeMap<usize, Video> {
     let used = learned.iter().map(|l| (l.shot, None));
     let unused = refused
         .iter()
-        .map(|(shot, (reason, _))| (*shot, Some(*reason)));
+        .map(|(shot, refused)| (*shot, Some(refused.refusal.0)));
     let mut videos = BTreeMap::new();
     for (shot, reason) in used.chain(unused).filter(|(shot, _)| shot.time.is_some()) {
         let video = videos.entry(shot.item).or_insert_with(|| Video {
@@ -290,22 +352,26 @@ fn videos(
 }
 
 /// What there is to learn from in a file.
-fn look_at(finder: &mut Finder, item: &Item) -> Result<Seen> {
+fn look_at(finder: &mut Finder, item: &Item, keep: Keep) -> Result<Seen> {
     match &item.source {
         Source::Photo(path) => Ok(match Photo::load(path) {
-            Ok(photo) => usable_faces(finder, &photo)?.into(),
-            Err(error) => Err((Reason::Unreadable, error.to_string())).into(),
+            Ok(photo) => usable_faces(finder, &photo, keep)?.into(),
+            Err(error) => unreadable(&error).into(),
         }),
-        Source::Video(path) => watch(finder, path),
+        Source::Video(path) => watch(finder, path, keep),
     }
 }
 
+fn unreadable(error: &dyn Display) -> Result<Usable, Refused> {
+    Err((Reason::Unreadable, error.to_string()).into())
+}
+
 #[cfg(feature = "plugin")]
-fn watch(finder: &mut Finder, path: &Path) -> Result<Seen> {
-    let watched = crate::video::watch(path, |photo| usable_faces(finder, photo))?;
+fn watch(finder: &mut Finder, path: &Path, keep: Keep) -> Result<Seen> {
+    let watched = crate::video::watch(path, |photo| usable_faces(finder, photo, keep))?;
     let error = watched.error.map(|error| error.to_string());
     Ok(match error {
-        Some(error) if watched.frames.is_empty() => Err((Reason::Unreadable, error)).into(),
+        Some(error) if watched.frames.is_empty() => unreadable(&error).into(),
         error => Seen {
             shots: watched
                 .frames
@@ -318,43 +384,62 @@ fn watch(finder: &mut Finder, path: &Path) -> Result<Seen> {
 }
 
 #[cfg(not(feature = "plugin"))]
-fn watch(_: &mut Finder, path: &Path) -> Result<Seen> {
+fn watch(_: &mut Finder, path: &Path, _: Keep) -> Result<Seen> {
     let error = match std::fs::metadata(path) {
         Ok(_) => crate::photo::PhotoError::NoGStreamer,
         Err(error) => error.into(),
     };
-    Ok(Err((Reason::Unreadable, error.to_string())).into())
+    Ok(unreadable(&error).into())
 }
 
 /// The faces that a photo may be about, or why there is none to learn from.
-fn usable_faces(finder: &mut Finder, photo: &Photo) -> Result<Result<Usable, Refusal>> {
+fn usable_faces(finder: &mut Finder, photo: &Photo, keep: Keep) -> Result<Result<Usable, Refused>> {
     let view = photo.view()?;
     let faces = prominent(&finder.find(&view)?, photo.width, photo.height);
+    let refused = |refusal, measures| {
+        let rects: Vec<_> = faces.iter().map(|face| face.rect).collect();
+        let portrait = portrait(&view, &rects, measures, keep);
+        Err(Refused { refusal, portrait })
+    };
     if faces.is_empty() {
         let detail = format!("no face in {}×{} pixels", photo.width, photo.height);
-        return Ok(Err((Reason::NoFace, detail)));
+        return Ok(refused((Reason::NoFace, detail), None));
     }
     if faces.len() > MAX_RIVALS {
-        return Ok(Err(too_many(faces.len())));
+        return Ok(refused(too_many(faces.len()), None));
     }
-    let mut crops = Vec::new();
-    let mut refusal = None;
+    let mut usable = Vec::new();
     for face in &faces {
         let crop = crop_rgb8(&view, face.rect);
-        match Measures::of(face, &crop).check() {
-            Ok(()) => crops.push(crop),
-            Err(reason) => refusal = refusal.or(Some(reason)),
+        let measures = Measures::of(face, &crop);
+        match measures.check() {
+            Ok(()) => usable.push(Candidate {
+                crop,
+                portrait: portrait(&view, &[face.rect], Some(measures), keep),
+            }),
+            Err(refusal) if faces.len() == 1 => return Ok(refused(refusal, Some(measures))),
+            // One of several who cannot be learned may be the one.
+            Err(_) => return Ok(refused(too_many(faces.len()), None)),
         }
     }
-    Ok(match refusal {
-        Some(refusal) if faces.len() == 1 => Err(refusal),
-        // One of several who cannot be learned may be the one.
-        Some(_) => Err(too_many(faces.len())),
-        None => Ok(Usable {
-            crops,
-            sha256: photo.sha256,
-        }),
-    })
+    Ok(Ok(Usable {
+        faces: usable,
+        sha256: photo.sha256,
+    }))
+}
+
+fn portrait(view: &ImageView, faces: &[Rect], measures: Option<Measures>, keep: Keep) -> Portrait {
+    let thumbnail = keep.thumbnails.then(|| thumbnail(view, faces)).flatten();
+    Portrait {
+        measures,
+        thumbnail,
+    }
+}
+
+/// The one that stands for all faces of a photo.
+fn most_prominent(faces: Vec<Candidate>) -> Portrait {
+    let first = faces.into_iter().next();
+    first.map(|face| face.portrait).unwrap_or_default()
 }
 
 fn too_many(faces: usize) -> Refusal {
@@ -381,14 +466,14 @@ fn resolve(
     items: &[Item],
     several: Vec<Several>,
     embedder: &mut Embedder,
-    keep_crops: bool,
+    keep: Keep,
     learned: &mut Vec<Learned>,
-    refused: &mut Vec<(Shot, Refusal)>,
+    refused: &mut Vec<(Shot, Refused)>,
 ) -> Result<()> {
     // Photos with one face alone are evidence; what is resolved here is not.
     let clear = learned.len();
-    for Several { shot, mut crops } in several {
-        let views: Vec<&[u8]> = crops.iter().map(Vec::as_slice).collect();
+    for Several { shot, mut faces } in several {
+        let views: Vec<&[u8]> = faces.iter().map(|face| face.crop.as_slice()).collect();
         let embeddings = embedder.embed_crops(&views)?;
         let person = items[shot.item].person;
         let own: Vec<_> = learned[..clear]
@@ -402,12 +487,25 @@ fn resolve(
             .map(|face| mean_similarity(face, &own))
             .collect();
         match standing_out(&similarities) {
-            Some(face) => learned.push(Learned {
-                shot,
-                embedding: embeddings.row(face).to_owned(),
-                crop: keep_crops.then(|| crops.swap_remove(face)),
-            }),
-            None => refused.push((shot, too_many(crops.len()))),
+            Some(face) => {
+                let embedding = embeddings.row(face).to_owned();
+                let Candidate { crop, portrait } = faces.swap_remove(face);
+                learned.push(Learned {
+                    shot,
+                    embedding,
+                    crop: keep.crops.then_some(crop),
+                    portrait,
+                    likeness: Likeness::default(),
+                });
+            }
+            None => {
+                let refusal = too_many(faces.len());
+                let portrait = Portrait {
+                    measures: None,
+                    ..most_prominent(faces)
+                };
+                refused.push((shot, Refused { refusal, portrait }));
+            }
         }
     }
     Ok(())
@@ -433,7 +531,7 @@ fn standing_out(similarities: &[f32]) -> Option<usize> {
 
 /// Drops photos of a person that show the same picture as an earlier one: the same counted twice
 /// would weigh twice. `learned` is sorted, so that the photos of a person follow one another.
-fn drop_copies(items: &[Item], learned: &mut Vec<Learned>, refused: &mut Vec<(Shot, Refusal)>) {
+fn drop_copies(items: &[Item], learned: &mut Vec<Learned>, refused: &mut Vec<(Shot, Refused)>) {
     let mut kept: Vec<Learned> = Vec::with_capacity(learned.len());
     let mut person_start = 0;
     for next in learned.drain(..) {
@@ -450,12 +548,52 @@ fn drop_copies(items: &[Item], learned: &mut Vec<Learned>, refused: &mut Vec<(Sh
         match original {
             Some(original) => {
                 let detail = format!("the same picture as {}", original.shot.name(items));
-                refused.push((next.shot, (Reason::Duplicate, detail)));
+                refused.push((next.shot, next.refused((Reason::Duplicate, detail))));
             }
             None => kept.push(next),
         }
     }
     *learned = kept;
+}
+
+/// Drops photos of somebody else, by the person's other photos and by other people's. Returns the
+/// pairs of people who are most like each other.
+fn drop_outliers(
+    collection: &Collection,
+    learned: &mut Vec<Learned>,
+    refused: &mut Vec<(Shot, Refused)>,
+) -> Vec<Pair> {
+    let samples: Vec<Sample> = learned
+        .iter()
+        .map(|l| Sample {
+            person: collection.items[l.shot.item].person,
+            file: l.shot.item,
+            kind: Kind::Photo,
+            embedding: l.embedding.view(),
+        })
+        .collect();
+    let Agreement {
+        likeness,
+        mut pairs,
+    } = agreement::compare(&samples);
+    // Where each that stays comes to stand.
+    let mut places = Vec::with_capacity(learned.len());
+    let mut kept = Vec::with_capacity(learned.len());
+    for (mut next, likeness) in learned.drain(..).zip(likeness) {
+        places.push(kept.len());
+        if likeness.verdict == Verdict::Outlier {
+            let detail = likeness.detail(|person| &collection.people[person]);
+            refused.push((next.shot, next.refused((Reason::Outlier, detail))));
+        } else {
+            next.likeness = likeness;
+            kept.push(next);
+        }
+    }
+    *learned = kept;
+    for pair in &mut pairs {
+        pair.samples = pair.samples.map(|sample| places[sample]);
+    }
+    pairs
 }
 
 #[cfg(test)]
@@ -485,6 +623,8 @@ mod tests {
             shot: photo(item),
             embedding: arr1(&embedding),
             crop: None,
+            portrait: Portrait::default(),
+            likeness: Likeness::default(),
         }
     }
 
@@ -505,7 +645,10 @@ mod tests {
         let kept: Vec<_> = all.iter().map(|l| l.shot.item).collect();
         assert_eq!(kept, [0, 2, 4]);
         let detail = "the same picture as a/1".to_owned();
-        assert_eq!(refused, [(photo(3), (Reason::Duplicate, detail))]);
+        assert_eq!(
+            refused,
+            [(photo(3), Refused::from((Reason::Duplicate, detail)))]
+        );
     }
 
     #[test]
@@ -515,7 +658,7 @@ mod tests {
         assert_eq!(frame(1, 3).name(&items), "a/clip.mp4#t=3.00");
         let mut used = vec![learned(0, [1.0, 0.0]), learned(1, [0.0, 1.0])];
         used[1].shot = frame(1, 0);
-        let refused = |shot, reason| (shot, (reason, String::new()));
+        let refused = |shot, reason| (shot, Refused::from((reason, String::new())));
         let refused = [
             refused(frame(1, 1), Reason::Blurred),
             refused(frame(2, 0), Reason::TooDark),

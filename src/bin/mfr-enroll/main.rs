@@ -1,16 +1,19 @@
 //! `mfr-enroll`: makes the gallery from folders of photos, and tells who is in others.
 
+mod agreement;
 mod batch;
 mod cli;
 mod commands;
 mod dataset;
 mod enrol;
 mod finder;
+mod findings;
 mod npz;
 mod options;
 mod output;
 mod people;
 mod photo;
+mod portrait;
 mod pose;
 mod quality;
 #[cfg(test)]

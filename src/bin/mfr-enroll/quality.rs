@@ -4,6 +4,7 @@ use gstmfr::detect::Face;
 use gstmfr::embed::INPUT_SIZE;
 use serde::Serialize;
 
+use crate::portrait::Portrait;
 use crate::pose::Pose;
 
 /// Why a file is not used.
@@ -20,6 +21,8 @@ pub enum Reason {
     Pose,
     Unreadable,
     Duplicate,
+    /// Somebody else, by the person's other photos.
+    Outlier,
 }
 
 impl Reason {
@@ -35,16 +38,22 @@ impl Reason {
             Self::Pose => "pose",
             Self::Unreadable => "unreadable",
             Self::Duplicate => "duplicate",
+            Self::Outlier => "outlier",
         }
     }
 }
 
 /// A file that is not used, for the report.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Rejected {
     pub path: String,
     pub reason: Reason,
     pub detail: String,
+    /// Index of the person whose it would be; none for what could not even be listed.
+    #[serde(skip)]
+    pub person: Option<usize>,
+    #[serde(skip)]
+    pub portrait: Portrait,
 }
 
 /// A reason and what was found, for a file that the caller knows.

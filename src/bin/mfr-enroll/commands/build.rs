@@ -1,6 +1,5 @@
 //! `build`: a gallery from a dataset.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -11,7 +10,8 @@ use serde::Serialize;
 
 use super::evaluate::{say as say_figures, warn_of_unenrolled};
 use crate::dataset::{Collection, Dataset};
-use crate::enrol::{Enrolled, Video, enrol};
+use crate::enrol::{Enrolled, Keep, enrol};
+use crate::findings::Findings;
 use crate::npz;
 use crate::options::{Build, shown};
 use crate::output::{self, Output, counted, plain};
@@ -25,30 +25,12 @@ const REJECTED: u8 = 3;
 #[derive(Debug, Serialize)]
 struct Report<'a> {
     output: String,
-    people: Vec<PersonReport<'a>>,
-    photos: PhotosReport,
-    videos: &'a [Video],
+    #[serde(flatten)]
+    findings: Findings<'a>,
     threshold: f32,
-    rejected: &'a [Rejected],
     #[serde(skip_serializing_if = "Option::is_none")]
     val: Option<Figures>,
     seconds: f64,
-}
-
-#[derive(Debug, Serialize)]
-struct PersonReport<'a> {
-    name: &'a str,
-    photos: usize,
-    used: usize,
-}
-
-#[derive(Debug, Serialize)]
-struct PhotosReport {
-    /// Videos included.
-    found: usize,
-    used: usize,
-    /// Files of other kinds, and files that are in nobody's folder.
-    ignored: usize,
 }
 
 pub fn run(options: &Build) -> Result<ExitCode> {
@@ -62,8 +44,11 @@ pub fn run(options: &Build) -> Result<ExitCode> {
         None => val,
     };
     let mut embedder = options.vision.embedder()?;
-    let keep_crops = options.faces_output.is_some();
-    let enrolled = enrol(&train, &mut embedder, &options.vision, keep_crops)?;
+    let keep = Keep {
+        crops: options.faces_output.is_some(),
+        thumbnails: false,
+    };
+    let enrolled = enrol(&train, &mut embedder, &options.vision, keep)?;
     if enrolled.learned.is_empty() {
         bail!("{}", nothing_usable(options, &enrolled));
     }
@@ -94,7 +79,13 @@ pub fn run(options: &Build) -> Result<ExitCode> {
         })?;
     }
 
-    let report = report(options, &train, &enrolled, &gallery, figures, start);
+    let report = Report {
+        output: shown(&options.output),
+        findings: Findings::of(&train, &enrolled),
+        threshold: gallery.thresholds()[0],
+        val: figures,
+        seconds: start.elapsed().as_secs_f64(),
+    };
     let mut out = Output::stdout();
     if options.json {
         out.line(serde_json::to_string(&report)?)?;
@@ -123,6 +114,7 @@ fn nothing_usable(options: &Build, enrolled: &Enrolled) -> String {
         path,
         reason,
         detail,
+        ..
     } in &enrolled.rejected
     {
         text += &format!("\n  {}: {} ({detail})", plain(path), reason.name());
@@ -188,120 +180,24 @@ impl<'a> Faces<'a> {
     }
 }
 
-fn report<'a>(
-    options: &Build,
-    train: &'a Collection,
-    enrolled: &'a Enrolled,
-    gallery: &Gallery,
-    val: Option<Figures>,
-    start: Instant,
-) -> Report<'a> {
-    let mut persons: BTreeMap<usize, PersonReport> = train
-        .people
-        .iter()
-        .enumerate()
-        .map(|(i, name)| {
-            let none = PersonReport {
-                name,
-                photos: 0,
-                used: 0,
-            };
-            (i, none)
-        })
-        .collect();
-    let mut count = |item: usize, used: usize| {
-        if let Some(person) = persons.get_mut(&train.items[item].person) {
-            person.photos += 1 - used;
-            person.used += used;
-        }
-    };
-    (0..train.items.len()).for_each(|item| count(item, 0));
-    // A video counts once, however many of its frames are used.
-    let used: BTreeSet<usize> = enrolled.learned.iter().map(|l| l.shot.item).collect();
-    used.iter().for_each(|&item| count(item, 1));
-    Report {
-        output: shown(&options.output),
-        people: persons.into_values().collect(),
-        photos: PhotosReport {
-            found: train.items.len() + train.rejected.len(),
-            used: used.len(),
-            ignored: train.ignored,
-        },
-        videos: &enrolled.videos,
-        threshold: gallery.thresholds()[0],
-        rejected: &enrolled.rejected,
-        val,
-        seconds: start.elapsed().as_secs_f64(),
-    }
-}
-
 /// The report for people.
 fn say(out: &mut Output, report: &Report) -> Result<()> {
-    let width = report.people.iter().map(|p| p.name.chars().count()).max();
-    let width = width.unwrap_or(0).clamp("person".len(), 40);
-    out.line(format_args!("{:width$}  photos  used", "person"))?;
-    for person in &report.people {
-        let note = match person.used {
-            0 => "  (not in the gallery)",
-            _ => "",
-        };
-        out.line(format_args!(
-            "{:width$}  {:6}  {:4}{note}",
-            plain(person.name),
-            person.photos,
-            person.used
-        ))?;
-    }
-    if !report.videos.is_empty() {
-        out.line("\nvideos")?;
-    }
-    for video in report.videos {
-        let reasons = match video.reasons() {
-            reasons if reasons.is_empty() => reasons,
-            reasons => format!(" ({reasons})"),
-        };
-        let end = match &video.error {
-            Some(error) => format!("; then: {}", plain(error)),
-            None => String::new(),
-        };
-        out.line(format_args!(
-            "  {}: {} of {} used{reasons}{end}",
-            plain(&video.path),
-            video.used,
-            counted(video.frames, "frame")
-        ))?;
-    }
-    if !report.rejected.is_empty() {
-        out.line("\nrejected")?;
-        for Rejected {
-            path,
-            reason,
-            detail,
-        } in report.rejected
-        {
-            out.line(format_args!(
-                "  {}: {} ({})",
-                plain(path),
-                reason.name(),
-                plain(detail)
-            ))?;
-        }
-    }
+    let findings = &report.findings;
+    findings.say(out)?;
     if let Some(figures) = &report.val {
         out.line("\ntried on the val photos")?;
         say_figures(out, figures)?;
     }
-    let enrolled = report.people.iter().filter(|p| p.used > 0).count();
     out.line(format_args!(
         "\n{}: {}, {} of {} used, threshold {:.3}, {:.1} s",
         report.output,
-        counted(enrolled, "person"),
-        report.photos.used,
-        counted(report.photos.found, "photo"),
+        counted(findings.enrolled(), "person"),
+        findings.photos.used,
+        counted(findings.photos.found, "photo"),
         report.threshold,
         report.seconds
     ))?;
-    if enrolled == 1 {
+    if findings.enrolled() == 1 {
         output::warning(
             "one person alone gives nothing to tell them apart from; with other people's photos \
              in the dataset strangers are known better",

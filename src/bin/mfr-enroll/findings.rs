@@ -1,0 +1,213 @@
+//! What is to be said of a dataset: who has how many photos, which are not used and why, which are
+//! odd, and who looks like whom.
+
+use std::collections::BTreeSet;
+
+use anyhow::Result;
+use serde::Serialize;
+
+use crate::agreement::{Pair, Verdict};
+use crate::dataset::Collection;
+use crate::enrol::{Enrolled, Video};
+use crate::output::{Output, counted, plain};
+use crate::quality::Rejected;
+
+/// All of it, for the reports of `build` and `check`.
+#[derive(Debug, Serialize)]
+pub struct Findings<'a> {
+    pub people: Vec<Person<'a>>,
+    pub photos: Photos,
+    pub videos: &'a [Video],
+    pub rejected: &'a [Rejected],
+    /// Used all the same.
+    pub suspicious: Vec<Suspicion>,
+    /// People who look like one person enrolled under two names.
+    pub alike: Vec<Similar>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Person<'a> {
+    pub name: &'a str,
+    /// Videos included, each of which counts once.
+    pub photos: usize,
+    pub used: usize,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Photos {
+    /// Videos included.
+    pub found: usize,
+    pub used: usize,
+    /// Files of other kinds, and files that are in nobody's folder.
+    pub ignored: usize,
+}
+
+/// A photo that perhaps shows somebody else.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Suspicion {
+    pub path: String,
+    pub person: String,
+    pub detail: String,
+}
+
+/// Two people, and the photo of each that is most like the other.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Similar {
+    pub people: [String; 2],
+    /// Mean cosine between their photos.
+    pub similarity: f32,
+    pub photos: [String; 2],
+}
+
+impl<'a> Findings<'a> {
+    pub fn of(train: &'a Collection, enrolled: &'a Enrolled) -> Self {
+        let mut people: Vec<Person> = train
+            .people
+            .iter()
+            .map(|name| Person {
+                name,
+                photos: 0,
+                used: 0,
+            })
+            .collect();
+        for item in &train.items {
+            people[item.person].photos += 1;
+        }
+        // A video counts once, however many of its frames are used.
+        let used: BTreeSet<usize> = enrolled.learned.iter().map(|l| l.shot.item).collect();
+        for &item in &used {
+            people[train.items[item].person].used += 1;
+        }
+        let alike = enrolled.pairs.iter().filter(|pair| pair.is_same_person());
+        Self {
+            people,
+            photos: Photos {
+                found: train.items.len() + train.rejected.len(),
+                used: used.len(),
+                ignored: train.ignored,
+            },
+            videos: &enrolled.videos,
+            rejected: &enrolled.rejected,
+            suspicious: suspicious(train, enrolled),
+            alike: alike.map(|pair| similar(train, enrolled, pair)).collect(),
+        }
+    }
+
+    /// People of whom there is a photo to use.
+    pub fn enrolled(&self) -> usize {
+        self.people.iter().filter(|p| p.used > 0).count()
+    }
+
+    /// The findings for people.
+    pub fn say(&self, out: &mut Output) -> Result<()> {
+        let names = self.people.iter().map(|p| p.name.chars().count());
+        let width = names.max().unwrap_or(0).clamp("person".len(), 40);
+        out.line(format_args!("{:width$}  photos  used", "person"))?;
+        for person in &self.people {
+            let note = match person.used {
+                0 => "  (not in the gallery)",
+                _ => "",
+            };
+            out.line(format_args!(
+                "{:width$}  {:6}  {:4}{note}",
+                plain(person.name),
+                person.photos,
+                person.used
+            ))?;
+        }
+        self.say_videos(out)?;
+        if !self.rejected.is_empty() {
+            out.line("\nrejected")?;
+        }
+        for rejected in self.rejected {
+            out.line(format_args!(
+                "  {}: {} ({})",
+                plain(&rejected.path),
+                rejected.reason.name(),
+                plain(&rejected.detail)
+            ))?;
+        }
+        say_suspicious(out, &self.suspicious)?;
+        say_alike(out, &self.alike)
+    }
+
+    fn say_videos(&self, out: &mut Output) -> Result<()> {
+        if !self.videos.is_empty() {
+            out.line("\nvideos")?;
+        }
+        for video in self.videos {
+            let reasons = match video.reasons() {
+                reasons if reasons.is_empty() => reasons,
+                reasons => format!(" ({reasons})"),
+            };
+            let end = match &video.error {
+                Some(error) => format!("; then: {}", plain(error)),
+                None => String::new(),
+            };
+            out.line(format_args!(
+                "  {}: {} of {} used{reasons}{end}",
+                plain(&video.path),
+                video.used,
+                counted(video.frames, "frame")
+            ))?;
+        }
+        Ok(())
+    }
+}
+
+fn suspicious(train: &Collection, enrolled: &Enrolled) -> Vec<Suspicion> {
+    let suspicious = enrolled
+        .learned
+        .iter()
+        .filter(|l| l.likeness.verdict == Verdict::Suspicious);
+    suspicious
+        .map(|l| Suspicion {
+            path: l.shot.name(&train.items),
+            person: train.people[train.items[l.shot.item].person].clone(),
+            detail: l.likeness.detail(|person| &train.people[person]),
+        })
+        .collect()
+}
+
+/// A pair with names instead of numbers.
+pub fn similar(train: &Collection, enrolled: &Enrolled, pair: &Pair) -> Similar {
+    Similar {
+        people: pair.people.map(|person| train.people[person].clone()),
+        similarity: pair.similarity,
+        photos: pair
+            .samples
+            .map(|sample| enrolled.learned[sample].shot.name(&train.items)),
+    }
+}
+
+/// Photos to look at.
+pub fn say_suspicious(out: &mut Output, suspicious: &[Suspicion]) -> Result<()> {
+    if !suspicious.is_empty() {
+        out.line("\nsuspicious, look at them")?;
+    }
+    for Suspicion { path, detail, .. } in suspicious {
+        out.line(format_args!("  {}: {}", plain(path), plain(detail)))?;
+    }
+    Ok(())
+}
+
+/// People who may be one.
+pub fn say_alike(out: &mut Output, alike: &[Similar]) -> Result<()> {
+    if !alike.is_empty() {
+        out.line("\nthe same person under two names?")?;
+    }
+    say_pairs(out, alike)
+}
+
+/// Two people in a line.
+pub fn say_pairs(out: &mut Output, pairs: &[Similar]) -> Result<()> {
+    for pair in pairs {
+        let [a, b] = [&pair.people[0], &pair.people[1]].map(|name| plain(name));
+        let [first, second] = [&pair.photos[0], &pair.photos[1]].map(|path| plain(path));
+        out.line(format_args!(
+            "  {a} and {b}: similarity {:.2}, most in {first} and {second}",
+            pair.similarity
+        ))?;
+    }
+    Ok(())
+}
