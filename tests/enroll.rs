@@ -410,30 +410,39 @@ fn a_photo_of_several_people_is_settled_by_the_other_photos_or_rejected() {
     );
 }
 
-#[test]
-fn a_photo_of_somebody_else_is_rejected_and_two_that_disagree_are_reported() {
-    let folder = Folder::new();
+/// Three photos of a person and one of somebody else, and a person under two names.
+fn odd_dataset(folder: &Folder) -> PathBuf {
     for (photo, name) in [
         ("obama.jpg", "Barack Obama/1.jpg"),
         ("obama2.jpg", "Barack Obama/2.jpg"),
         ("obama3.jpg", "Barack Obama/3.jpg"),
         ("astronaut.png", "Barack Obama/wrong.png"),
         ("biden.jpg", "Joe Biden/1.jpg"),
-        // Saved again, so that it is not the same file.
-        ("biden.jpg", "Joseph Biden/copy.png"),
     ] {
-        folder.photo(photo, &format!("p/{name}"));
+        folder.photo(photo, &format!("odd/{name}"));
     }
+    // Changed a little, so that it is not the same file.
     let biden = image::open(demo_photos().join("biden.jpg")).unwrap();
     let copy = encoded(biden.brighten(5), ImageFormat::Png);
-    folder.write("p/Joseph Biden/copy.png", &copy);
-    let report = json(&build(&folder.path("p"), &folder.path("o.npz")).succeeds());
+    folder.write("odd/Joseph Biden/copy.png", &copy);
+    folder.path("odd")
+}
+
+/// The strings of an array of a report.
+fn texts(list: &Value) -> Vec<&str> {
+    let list = list.as_array().unwrap();
+    list.iter().map(|text| text.as_str().unwrap()).collect()
+}
+
+#[test]
+fn a_photo_of_somebody_else_is_rejected_and_two_that_disagree_are_reported() {
+    let folder = Folder::new();
+    let report = json(&build(&odd_dataset(&folder), &folder.path("o.npz")).succeeds());
     assert_eq!(rejected(&report), [("Barack Obama/wrong.png", "outlier")]);
     assert_eq!(report["suspicious"], Value::Array(vec![]));
-    let alike = &report["alike"][0];
-    assert_eq!(alike["people"][0], "Joe Biden");
-    assert_eq!(alike["people"][1], "Joseph Biden");
     assert_eq!(report["alike"].as_array().unwrap().len(), 1);
+    let names = texts(&report["alike"][0]["people"]);
+    assert_eq!(names, ["Joe Biden", "Joseph Biden"]);
 
     folder.photo("astronaut.png", "two/Ben/1.png");
     folder.photo("biden.jpg", "two/Ben/2.jpg");
@@ -442,6 +451,81 @@ fn a_photo_of_somebody_else_is_rejected_and_two_that_disagree_are_reported() {
     let suspicious = report["suspicious"].as_array().unwrap();
     let paths: Vec<_> = suspicious.iter().map(|s| &s["path"]).collect();
     assert_eq!(paths, ["Ben/1.png", "Ben/2.jpg"]);
+}
+
+// Checking
+
+#[test]
+fn a_check_says_what_is_wrong_with_photos_and_writes_nothing() {
+    let folder = Folder::new();
+    let dataset = text(&odd_dataset(&folder));
+    let before = fs::read_dir(folder.path("")).unwrap().count();
+    let table = run(&["check", "--dataset", &dataset]).succeeds();
+    for line in [
+        "Barack Obama       4     3",
+        "  Barack Obama/wrong.png: outlier (similarity ",
+        "the same person under two names?\n  Joe Biden and Joseph Biden: similarity 0.9",
+        "most like each other",
+        "fewer than 3 photos: Joe Biden, Joseph Biden",
+        "3 people, 5 of 6 photos usable, 0 suspicious",
+    ] {
+        assert!(table.contains(line), "{line:?} in {table}");
+    }
+    let strict = ["check", "--strict", "--json", "--dataset", &dataset];
+    let report = json(&run(&strict).fails(3, &[]));
+    assert_eq!(fs::read_dir(folder.path("")).unwrap().count(), before);
+    assert_eq!(texts(&report["few_photos"]), ["Joe Biden", "Joseph Biden"]);
+    assert_eq!(report["no_photo"].as_array().unwrap().len(), 0);
+    assert_eq!(report["nearest"].as_array().unwrap().len(), 3);
+    let files = report["files"].as_array().unwrap();
+    assert_eq!(files.len(), 6);
+    assert_eq!(files[0]["status"], "used");
+    assert!(files[0]["own"].as_f64().unwrap() > 0.5);
+    assert!(files[0]["measured"]["size"].as_f64().unwrap() > 100.0);
+    assert_eq!(files[3]["path"], "Barack Obama/wrong.png");
+    assert_eq!(files[3]["status"], "rejected");
+    assert_eq!(files[3]["reason"], "outlier");
+    assert!(files[3]["measured"]["yaw"].is_number());
+}
+
+#[test]
+fn a_dataset_without_a_usable_photo_can_be_checked() {
+    let folder = Folder::new();
+    folder.write("p/Ana/1.jpg", b"Dear Ana");
+    let dataset = text(&folder.path("p"));
+    let report = json(&run(&["check", "--json", "--dataset", &dataset]).succeeds());
+    assert_eq!(rejected(&report), [("Ana/1.jpg", "unreadable")]);
+    assert_eq!(texts(&report["no_photo"]), ["Ana"]);
+    assert_eq!(report["files"][0]["person"], "Ana");
+    assert_eq!(report["files"][0]["measured"], Value::Null);
+}
+
+#[test]
+fn a_gallery_is_checked_without_its_photos() {
+    let folder = Folder::new();
+    let gallery = text(&folder.gallery());
+    let table = run(&["check", "--database", &gallery]).succeeds();
+    for line in [
+        "3 people, 4 photos, 0 masked copies",
+        "by mfr-enroll ",
+        "detector mtcnn",
+        "fewer than 3 photos: Barack Obama, Eileen Collins, Joe Biden",
+    ] {
+        assert!(table.contains(line), "{line:?} in {table}");
+    }
+    let strict = ["check", "--strict", "--json", "--database", &gallery];
+    let report = json(&run(&strict).succeeds());
+    assert_eq!(report["people"][0]["photos"], 2);
+    assert_eq!(report["contract"]["format"], "mfr-gallery/1");
+    assert_eq!(report["suspicious"].as_array().unwrap().len(), 0);
+
+    folder.photo("astronaut.png", "two/Ben/1.png");
+    folder.photo("biden.jpg", "two/Ben/2.jpg");
+    let odd = folder.path("odd.npz");
+    build(&folder.path("two"), &odd).succeeds();
+    let strict = ["check", "--strict", "--database", &text(&odd)];
+    let table = run(&strict).fails(3, &[]);
+    assert!(table.contains("  Ben/1.png: similarity "), "{table}");
 }
 
 #[test]
@@ -991,6 +1075,7 @@ fn a_gallery_that_is_none_is_named_by_every_command_that_reads_one() {
         let out = run(&["identify", "--database", &database, &photo]).fails(1, &says);
         assert_eq!(out, "", "{name}");
         run(&["list", "--database", &database]).fails(1, &says);
+        run(&["check", "--database", &database]).fails(1, &says);
         run(&["evaluate", "--database", &database, "--probes", &probes]).fails(1, &says);
     }
 }
@@ -1121,6 +1206,8 @@ const OLD_RUNTIME: &str = r#"
 fn wrong_usage_ends_with_status_2_and_names_the_argument() {
     run(&["--dataset", "d"]).fails(2, &["--output"]);
     run(&["identify"]).fails(2, &["<IMAGE|DIR>"]);
+    run(&["check"]).fails(2, &["--dataset"]);
+    run(&["check", "--dataset", "d", "--database", "g.npz"]).fails(2, &["--database"]);
     let wrong = |flag: &str, value: &str, says: &str| {
         run(&["identify", flag, value, "a.jpg"]).fails(2, &[flag, says]);
     };

@@ -13,7 +13,7 @@ use gstmfr::geometry::Rect;
 use gstmfr::mask::{MaskType, UnknownMask};
 use gstmfr::runtime::{Device, SessionOptions};
 
-use crate::options::{self, Masks, MinFace, Vision};
+use crate::options::{self, Masks, MinFace, Subject, Vision};
 
 /// Makes the gallery for mfrrecognize from folders of photos, and tells who is in others.
 #[derive(Debug, Parser)]
@@ -38,6 +38,9 @@ struct Cli {
 enum Command {
     /// Make a gallery from a folder of photos and short videos
     Build(BuildArgs),
+    /// Look at the photos of a folder without making a gallery, or at a gallery: what is unusable,
+    /// whose photos do not agree, who looks like whom
+    Check(CheckArgs),
     /// List the people of a gallery and how many photos each has
     List(ListArgs),
     /// Find the faces in photos and name them
@@ -71,6 +74,29 @@ struct BuildArgs {
     #[arg(long)]
     strict: bool,
     /// Report as JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    vision: VisionArgs,
+}
+
+#[derive(Debug, Args)]
+struct CheckArgs {
+    /// Folder laid out as for build
+    #[arg(
+        long,
+        value_name = "DIR",
+        required_unless_present = "database",
+        conflicts_with = "database"
+    )]
+    dataset: Option<PathBuf>,
+    /// A gallery instead; it holds no photos, only what was learned from them
+    #[arg(long, value_name = "FILE.npz")]
+    database: Option<PathBuf>,
+    /// End with status 3 when a photo was rejected, is suspicious, or two people look like one
+    #[arg(long)]
+    strict: bool,
+    /// Report as JSON, with what was measured on every photo
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -208,6 +234,7 @@ pub fn command() -> Result<options::Command> {
     let cli = Cli::parse();
     Ok(match cli.command.unwrap_or(Command::Build(cli.build)) {
         Command::Build(args) => options::Command::Build(build(args)?),
+        Command::Check(args) => options::Command::Check(check(args)?),
         Command::List(args) => options::Command::List(options::List {
             database: args.database,
             json: args.json,
@@ -274,6 +301,20 @@ fn build(args: BuildArgs) -> Result<options::Build> {
         output,
         val: args.val,
         faces_output: args.faces_output,
+        strict: args.strict,
+        json: args.json,
+        vision: vision(args.vision, MinFace::Relative),
+    })
+}
+
+fn check(args: CheckArgs) -> Result<options::Check> {
+    let subject = match (args.dataset, args.database) {
+        (Some(dataset), None) => Subject::Dataset(dataset),
+        (None, Some(database)) => Subject::Database(database),
+        _ => bail!("either --dataset or --database is required"),
+    };
+    Ok(options::Check {
+        subject,
         strict: args.strict,
         json: args.json,
         vision: vision(args.vision, MinFace::Relative),

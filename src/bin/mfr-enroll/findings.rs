@@ -12,6 +12,12 @@ use crate::enrol::{Enrolled, Video};
 use crate::output::{Output, counted, plain};
 use crate::quality::Rejected;
 
+/// Pairs of people in a report.
+pub const NEAREST: usize = 10;
+
+/// With fewer photos a person is recognised less often, and a wrong one is not found out.
+pub const FEW_PHOTOS: usize = 3;
+
 /// All of it, for the reports of `build` and `check`.
 #[derive(Debug, Serialize)]
 pub struct Findings<'a> {
@@ -169,8 +175,14 @@ fn suspicious(train: &Collection, enrolled: &Enrolled) -> Vec<Suspicion> {
         .collect()
 }
 
+/// The pairs of people who are most like each other, most similar first.
+pub fn nearest(train: &Collection, enrolled: &Enrolled) -> Vec<Similar> {
+    let nearest = enrolled.pairs.iter().take(NEAREST);
+    nearest.map(|pair| similar(train, enrolled, pair)).collect()
+}
+
 /// A pair with names instead of numbers.
-pub fn similar(train: &Collection, enrolled: &Enrolled, pair: &Pair) -> Similar {
+fn similar(train: &Collection, enrolled: &Enrolled, pair: &Pair) -> Similar {
     Similar {
         people: pair.people.map(|person| train.people[person].clone()),
         similarity: pair.similarity,

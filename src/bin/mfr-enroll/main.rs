@@ -41,6 +41,7 @@ fn main() -> ExitCode {
 fn run() -> anyhow::Result<ExitCode> {
     match cli::command()? {
         options::Command::Build(build) => commands::build::run(&build),
+        options::Command::Check(check) => commands::check::run(&check),
         options::Command::List(list) => commands::list::run(&list),
         options::Command::Identify(identify) => commands::identify::run(&identify),
         options::Command::Embed(embed) => commands::embed::run(&embed),

@@ -11,6 +11,7 @@ use gstmfr::runtime::{RuntimeError, SessionOptions};
 #[derive(Debug)]
 pub enum Command {
     Build(Build),
+    Check(Check),
     List(List),
     Identify(Identify),
     Embed(Embed),
@@ -28,6 +29,21 @@ pub struct Build {
     pub strict: bool,
     pub json: bool,
     pub vision: Vision,
+}
+
+/// Looks at what a gallery would be made of, or is.
+#[derive(Debug)]
+pub struct Check {
+    pub subject: Subject,
+    pub strict: bool,
+    pub json: bool,
+    pub vision: Vision,
+}
+
+#[derive(Debug)]
+pub enum Subject {
+    Dataset(PathBuf),
+    Database(PathBuf),
 }
 
 /// Lists the people of a gallery.

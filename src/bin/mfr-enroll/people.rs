@@ -86,6 +86,16 @@ pub fn each_by_itself(gallery: &Gallery, embeddings: ArrayView2<f32>) -> Vec<Ans
         .collect()
 }
 
+/// The file that a gallery's embedding comes from: what is behind a `#` is the time of a frame or the
+/// mask of a copy.
+pub fn file_of(source: &str) -> &str {
+    // Names of files may hold a # of their own.
+    let ends = ["#mask:", "#t="]
+        .into_iter()
+        .filter_map(|end| source.rfind(end));
+    ends.min().map_or(source, |end| &source[..end])
+}
+
 /// What the embeddings of this run are made with.
 pub fn contract(embedder: &Embedder) -> Contract {
     Contract {
@@ -139,6 +149,16 @@ fn date(days: u64) -> (u64, u64, u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn frames_and_masked_copies_come_from_their_file() {
+        assert_eq!(file_of("Ana/1.jpg"), "Ana/1.jpg");
+        assert_eq!(file_of("Ana/#1.jpg"), "Ana/#1.jpg");
+        assert_eq!(file_of("Ana/clip.mp4#t=1.50"), "Ana/clip.mp4");
+        assert_eq!(file_of("Ana/1.jpg#mask:surgical"), "Ana/1.jpg");
+        assert_eq!(file_of("Ana/clip.mp4#t=1.50#mask:cloth"), "Ana/clip.mp4");
+        assert_eq!(file_of(""), "");
+    }
 
     #[test]
     fn dates_are_those_of_the_calendar() {

@@ -8,6 +8,7 @@ use gstmfr::embed::{Embedder, INPUT_SIZE};
 use gstmfr::gallery::{Entry, Gallery, GalleryError, Kind, NpzWriter};
 use serde::Serialize;
 
+use super::REJECTED;
 use super::evaluate::{say as say_figures, warn_of_unenrolled};
 use crate::dataset::{Collection, Dataset};
 use crate::enrol::{Enrolled, Keep, enrol};
@@ -18,9 +19,6 @@ use crate::output::{self, Output, counted, plain};
 use crate::people;
 use crate::quality::Rejected;
 use crate::trial::{self, Figures, Tried};
-
-/// End of a run with --strict in which photos were rejected.
-const REJECTED: u8 = 3;
 
 #[derive(Debug, Serialize)]
 struct Report<'a> {

@@ -1,0 +1,314 @@
+//! `check`: what is wrong with photos, or with a gallery, and nothing written.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use gstmfr::gallery::{Contract, Gallery, Kind};
+use serde::Serialize;
+
+use super::REJECTED;
+use crate::agreement::{self, Agreement, Sample, Verdict};
+use crate::dataset::{Collection, Dataset};
+use crate::enrol::{Enrolled, Keep, enrol};
+use crate::findings::{
+    FEW_PHOTOS, Findings, NEAREST, Similar, Suspicion, nearest, say_alike, say_pairs,
+    say_suspicious,
+};
+use crate::options::{Check, Subject, shown};
+use crate::output::{Output, counted, plain};
+use crate::people::file_of;
+use crate::quality::{Measures, Reason};
+
+pub fn run(options: &Check) -> Result<ExitCode> {
+    let is_clean = match &options.subject {
+        Subject::Dataset(dataset) => check_dataset(options, dataset)?,
+        Subject::Database(database) => check_gallery(options, database)?,
+    };
+    Ok(if options.strict && !is_clean {
+        ExitCode::from(REJECTED)
+    } else {
+        ExitCode::SUCCESS
+    })
+}
+
+#[derive(Debug, Serialize)]
+struct DatasetReport<'a> {
+    dataset: String,
+    #[serde(flatten)]
+    findings: Findings<'a>,
+    nearest: Vec<Similar>,
+    /// People of whom there are photos, but fewer than [`FEW_PHOTOS`].
+    few_photos: Vec<&'a str>,
+    no_photo: Vec<&'a str>,
+    files: Vec<File<'a>>,
+}
+
+/// A photo, or a used frame of a video.
+#[derive(Debug, Serialize)]
+struct File<'a> {
+    path: String,
+    person: Option<&'a str>,
+    status: Status,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<Reason>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    detail: Option<String>,
+    measured: Option<Measures>,
+    /// Cosine to the most similar of the person's other photos.
+    own: Option<f32>,
+    other: Option<Other<'a>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Status {
+    Used,
+    Suspicious,
+    Rejected,
+}
+
+/// The other person that a photo is most like.
+#[derive(Debug, Serialize)]
+struct Other<'a> {
+    name: &'a str,
+    similarity: f32,
+}
+
+/// Whether there is nothing to complain of.
+fn check_dataset(options: &Check, dataset: &Path) -> Result<bool> {
+    let Dataset { train, .. } = Dataset::open(dataset)?;
+    let mut embedder = options.vision.embedder()?;
+    let enrolled = enrol(&train, &mut embedder, &options.vision, Keep::default())?;
+    let findings = Findings::of(&train, &enrolled);
+    let people = |is_listed: fn(usize) -> bool| {
+        let listed = findings.people.iter().filter(|p| is_listed(p.used));
+        listed.map(|p| p.name).collect()
+    };
+    let report = DatasetReport {
+        dataset: shown(dataset),
+        nearest: nearest(&train, &enrolled),
+        few_photos: people(|used| (1..FEW_PHOTOS).contains(&used)),
+        no_photo: people(|used| used == 0),
+        files: files(&train, &enrolled),
+        findings,
+    };
+    let mut out = Output::stdout();
+    if options.json {
+        out.line(serde_json::to_string(&report)?)?;
+    } else {
+        say_dataset(&mut out, &report)?;
+    }
+    out.finish()?;
+    let findings = &report.findings;
+    Ok(findings.rejected.is_empty() && findings.suspicious.is_empty() && findings.alike.is_empty())
+}
+
+/// Every photo and every used frame, in the order of the paths.
+fn files<'a>(train: &'a Collection, enrolled: &Enrolled) -> Vec<File<'a>> {
+    let name = |person: usize| train.people[person].as_str();
+    let used = enrolled.learned.iter().map(|l| {
+        let is_suspicious = l.likeness.verdict == Verdict::Suspicious;
+        File {
+            path: l.shot.name(&train.items),
+            person: Some(name(train.items[l.shot.item].person)),
+            status: if is_suspicious {
+                Status::Suspicious
+            } else {
+                Status::Used
+            },
+            reason: None,
+            detail: is_suspicious.then(|| l.likeness.detail(name)),
+            measured: l.portrait.measures,
+            own: l.likeness.own,
+            other: l.likeness.other.map(|(person, similarity)| Other {
+                name: name(person),
+                similarity,
+            }),
+        }
+    });
+    let rejected = enrolled.rejected.iter().map(|r| File {
+        path: r.path.clone(),
+        person: r.person.map(name),
+        status: Status::Rejected,
+        reason: Some(r.reason),
+        detail: Some(r.detail.clone()),
+        measured: r.portrait.measures,
+        own: None,
+        other: None,
+    });
+    let mut files: Vec<_> = used.chain(rejected).collect();
+    files.sort_by(|a, b| a.path.cmp(&b.path));
+    files
+}
+
+fn say_dataset(out: &mut Output, report: &DatasetReport) -> Result<()> {
+    let findings = &report.findings;
+    findings.say(out)?;
+    say_nearest(out, &report.nearest)?;
+    say_few(out, &report.few_photos)?;
+    out.line(format_args!(
+        "\n{}: {}, {} of {} usable, {} suspicious",
+        report.dataset,
+        counted(findings.enrolled(), "person"),
+        findings.photos.used,
+        counted(findings.photos.found, "photo"),
+        findings.suspicious.len()
+    ))?;
+    Ok(())
+}
+
+fn say_nearest(out: &mut Output, nearest: &[Similar]) -> Result<()> {
+    if !nearest.is_empty() {
+        out.line("\nmost like each other")?;
+    }
+    say_pairs(out, nearest)
+}
+
+fn say_few(out: &mut Output, names: &[&str]) -> Result<()> {
+    if !names.is_empty() {
+        let names: Vec<_> = names.iter().map(|name| plain(name)).collect();
+        out.line(format_args!(
+            "\nfewer than {FEW_PHOTOS} photos: {}",
+            names.join(", ")
+        ))?;
+    }
+    Ok(())
+}
+
+#[derive(Debug, Serialize)]
+struct GalleryReport<'a> {
+    database: String,
+    people: Vec<PersonReport<'a>>,
+    photos: usize,
+    masked_copies: usize,
+    /// Of bare and of masked faces.
+    thresholds: [f32; 2],
+    contract: Option<&'a Contract>,
+    suspicious: Vec<Suspicion>,
+    alike: Vec<Similar>,
+    nearest: Vec<Similar>,
+    few_photos: Vec<&'a str>,
+}
+
+#[derive(Debug, Serialize)]
+struct PersonReport<'a> {
+    name: &'a str,
+    photos: usize,
+}
+
+/// Whether there is nothing to complain of.
+fn check_gallery(options: &Check, database: &Path) -> Result<bool> {
+    let gallery = Gallery::load(database)?;
+    let photos = photos(&gallery);
+    let Agreement { likeness, pairs } = agreement::compare(&photos.samples);
+    let name = |person: usize| gallery.names()[person].as_str();
+    let source = |sample: usize| gallery.sources()[photos.rows[sample]].clone();
+    let odd = likeness.iter().enumerate();
+    let suspicious: Vec<_> = odd
+        .filter(|(_, likeness)| likeness.verdict != Verdict::Fits)
+        .map(|(sample, likeness)| Suspicion {
+            path: source(sample),
+            person: name(photos.samples[sample].person).to_owned(),
+            detail: likeness.detail(name),
+        })
+        .collect();
+    let similar = |pair: &agreement::Pair| Similar {
+        people: pair.people.map(|person| name(person).to_owned()),
+        similarity: pair.similarity,
+        photos: pair.samples.map(source),
+    };
+    let people: Vec<_> = gallery
+        .people()
+        .map(|(name, photos)| PersonReport { name, photos })
+        .collect();
+    let few = people.iter().filter(|p| p.photos < FEW_PHOTOS);
+    let report = GalleryReport {
+        database: shown(database),
+        photos: photos.samples.len(),
+        masked_copies: gallery.labels().len() - photos.samples.len(),
+        thresholds: gallery.thresholds(),
+        contract: gallery.contract(),
+        suspicious,
+        alike: pairs
+            .iter()
+            .filter(|p| p.is_same_person())
+            .map(similar)
+            .collect(),
+        nearest: pairs.iter().take(NEAREST).map(similar).collect(),
+        few_photos: few.map(|p| p.name).collect(),
+        people,
+    };
+    let mut out = Output::stdout();
+    if options.json {
+        out.line(serde_json::to_string(&report)?)?;
+    } else {
+        say_gallery(&mut out, &report)?;
+    }
+    out.finish()?;
+    Ok(report.suspicious.is_empty() && report.alike.is_empty())
+}
+
+/// The rows of a gallery that are photos, not painted copies.
+struct Photos<'a> {
+    rows: Vec<usize>,
+    samples: Vec<Sample<'a>>,
+}
+
+fn photos(gallery: &Gallery) -> Photos<'_> {
+    let rows: Vec<usize> = (0..gallery.labels().len())
+        .filter(|&row| gallery.kinds()[row] != Kind::SyntheticMask)
+        .collect();
+    let mut files = HashMap::new();
+    let samples = rows
+        .iter()
+        .map(|&row| {
+            let (person, next) = (gallery.labels()[row], files.len());
+            let file = match file_of(&gallery.sources()[row]) {
+                // Files that say nothing of their sources are of a photo each.
+                "" => usize::MAX - row,
+                file => *files.entry((person, file)).or_insert(next),
+            };
+            Sample {
+                person,
+                file,
+                kind: gallery.kinds()[row],
+                embedding: gallery.embeddings().row(row),
+            }
+        })
+        .collect();
+    Photos { rows, samples }
+}
+
+fn say_gallery(out: &mut Output, report: &GalleryReport) -> Result<()> {
+    out.line(format_args!(
+        "{}: {}, {}, {}",
+        report.database,
+        counted(report.people.len(), "person"),
+        counted(report.photos, "photo"),
+        match report.masked_copies {
+            1 => "1 masked copy".to_owned(),
+            copies => format!("{copies} masked copies"),
+        }
+    ))?;
+    let [bare, masked] = report.thresholds;
+    out.line(format_args!(
+        "  threshold {bare:.3}, of masked faces {masked:.3}"
+    ))?;
+    match report.contract {
+        Some(contract) => out.line(format_args!(
+            "  made {} by {}, network {}, detector {}, crop {}",
+            plain(&contract.created),
+            plain(&contract.tool_version),
+            plain(&contract.model_sha256),
+            plain(&contract.detector),
+            plain(&contract.preprocessing)
+        ))?,
+        None => out.line("  it does not say which network and crop it was made with")?,
+    }
+    say_suspicious(out, &report.suspicious)?;
+    say_alike(out, &report.alike)?;
+    say_nearest(out, &report.nearest)?;
+    say_few(out, &report.few_photos)
+}
