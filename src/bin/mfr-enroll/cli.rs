@@ -9,6 +9,7 @@ use gstmfr::detect::{
     DEFAULT_MIN_FACE_SIZE, DEFAULT_SCALE_FACTOR, DEFAULT_THRESHOLDS, MIN_FACE_SIZES, Params,
     SCALE_FACTORS, parse_regions,
 };
+use gstmfr::gallery::DEFAULT_TARGET_FPIR;
 use gstmfr::geometry::Rect;
 use gstmfr::mask::{MaskType, UnknownMask};
 use gstmfr::runtime::{Device, SessionOptions};
@@ -70,6 +71,16 @@ struct BuildArgs {
     /// Write the crops of the faces as well
     #[arg(long, value_name = "FILE.npz")]
     faces_output: Option<PathBuf>,
+    /// Kinds of masks that are painted onto copies of the photos, so that people are known when they
+    /// wear one: surgical, kn95, n95, cloth, sponge, black, or none [default: all]
+    #[arg(long, value_name = "KIND,…|none", value_parser = mask_types)]
+    masks: Option<MaskTypes>,
+    /// Masked copies of every photo; kinds take turns
+    #[arg(long, value_name = "N", default_value_t = options::MASK_COPIES, value_parser = up_to_1024)]
+    mask_copies: usize,
+    /// Share of strangers that may be taken for somebody; sets the thresholds
+    #[arg(long, value_name = "SHARE", default_value_t = DEFAULT_TARGET_FPIR, value_parser = fpir)]
+    target_fpir: f64,
     /// End with status 3 when a photo was rejected
     #[arg(long)]
     strict: bool,
@@ -229,6 +240,10 @@ struct VisionArgs {
 #[derive(Debug, Clone)]
 struct Regions(Vec<Rect>);
 
+/// The same of kinds of masks, which may be none at all.
+#[derive(Debug, Clone)]
+struct MaskTypes(Vec<MaskType>);
+
 /// Reads the arguments. What clap refuses ends the program here, with status 2.
 pub fn command() -> Result<options::Command> {
     let cli = Cli::parse();
@@ -281,6 +296,19 @@ fn masks(types: Vec<MaskType>, copies: Option<usize>, seed: u64) -> Masks {
     }
 }
 
+fn mask_types(text: &str) -> Result<MaskTypes, String> {
+    if text == "none" {
+        return Ok(MaskTypes(Vec::new()));
+    }
+    let types: Result<_, String> = text.split(',').map(mask_type).collect();
+    types.map(MaskTypes)
+}
+
+fn fpir(text: &str) -> Result<f64, String> {
+    let expected = "a share above 0 and up to 0.5, as 0.01 for 1 %";
+    number(text, expected, |&v| v > 0.0 && v <= 0.5)
+}
+
 fn mask_type(text: &str) -> Result<MaskType, String> {
     text.parse().map_err(|e: UnknownMask| e.to_string())
 }
@@ -296,11 +324,18 @@ fn build(args: BuildArgs) -> Result<options::Build> {
             faces.display()
         );
     }
+    let all = || MaskTypes(MaskType::ALL.to_vec());
     Ok(options::Build {
         dataset,
         output,
         val: args.val,
         faces_output: args.faces_output,
+        masks: Masks {
+            types: args.masks.unwrap_or_else(all).0,
+            copies: args.mask_copies,
+            seed: 0,
+        },
+        target_fpir: args.target_fpir,
         strict: args.strict,
         json: args.json,
         vision: vision(args.vision, MinFace::Relative),

@@ -11,14 +11,16 @@ use gstmfr::embed::{Embedder, crop_rgb8};
 use gstmfr::gallery::Kind;
 use gstmfr::geometry::Rect;
 use gstmfr::image::ImageView;
+use gstmfr::mask::MaskType;
 use ndarray::{Array1, ArrayView1};
 use serde::Serialize;
 
 use crate::agreement::{self, Agreement, Likeness, Pair, Sample, Verdict};
 use crate::batch::Batch;
 use crate::dataset::{Collection, Item, Source};
+use crate::disguise::{Disguise, disguises};
 use crate::finder::Finder;
-use crate::options::Vision;
+use crate::options::{Masks, Vision};
 use crate::output;
 use crate::photo::Photo;
 use crate::portrait::{Portrait, thumbnail};
@@ -64,11 +66,22 @@ impl Shot {
 pub struct Learned {
     pub shot: Shot,
     pub embedding: Array1<f32>,
+    /// The same face with masks painted on.
+    pub copies: Vec<Copy>,
     /// If it was asked for.
     pub crop: Option<Vec<u8>>,
     pub portrait: Portrait,
     /// To the person's other photos and to other people's.
     pub likeness: Likeness,
+}
+
+/// A masked copy of a face.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Copy {
+    pub mask: MaskType,
+    pub embedding: Array1<f32>,
+    /// A JPEG, if it was asked for.
+    pub thumbnail: Option<Vec<u8>>,
 }
 
 impl Learned {
@@ -192,6 +205,26 @@ struct Usable {
 struct Candidate {
     crop: Vec<u8>,
     portrait: Portrait,
+    disguises: Vec<Disguise>,
+}
+
+impl Candidate {
+    /// What is kept of it, and what is to be embedded: the face and its masked copies.
+    fn take(self, shot: Shot, keep: Keep) -> (Used, Vec<Vec<u8>>) {
+        let used = Used {
+            shot,
+            crop: keep.crops.then(|| self.crop.clone()),
+            portrait: self.portrait,
+            copies: Vec::new(),
+        };
+        let mut crops = vec![self.crop];
+        let mut copies = Vec::new();
+        for disguise in self.disguises {
+            crops.push(disguise.crop);
+            copies.push((disguise.mask, disguise.thumbnail));
+        }
+        (Used { copies, ..used }, crops)
+    }
 }
 
 /// A photo of several people.
@@ -201,25 +234,59 @@ struct Several {
     faces: Vec<Candidate>,
 }
 
+/// A photo of one person, all but its embedding.
+#[derive(Debug)]
+struct Used {
+    shot: Shot,
+    /// If it is to be kept.
+    crop: Option<Vec<u8>>,
+    portrait: Portrait,
+    /// Of the masked copies, the kinds and thumbnails.
+    copies: Vec<(MaskType, Option<Vec<u8>>)>,
+}
+
+impl Used {
+    /// With as many embeddings as there are copies, after that of the photo.
+    fn learned(self, mut embeddings: impl Iterator<Item = Array1<f32>>) -> Option<Learned> {
+        Some(Learned {
+            shot: self.shot,
+            embedding: embeddings.next()?,
+            copies: self
+                .copies
+                .into_iter()
+                .zip(embeddings)
+                .map(|((mask, thumbnail), embedding)| Copy {
+                    mask,
+                    embedding,
+                    thumbnail,
+                })
+                .collect(),
+            crop: self.crop,
+            portrait: self.portrait,
+            likeness: Likeness::default(),
+        })
+    }
+}
+
 /// Photos sorted by what is to become of them.
 #[derive(Debug, Default)]
 struct Sorted {
-    /// With the crops, if those are to be kept.
-    used: Vec<(Shot, Option<Vec<u8>>, Portrait)>,
+    used: Vec<Used>,
     several: Vec<Several>,
     refused: Vec<(Shot, Refused)>,
     seen: HashMap<[u8; 32], Shot>,
 }
 
 impl Sorted {
-    /// Files a photo, and returns the crop of the one face of one that is used.
+    /// Files a photo, and returns the crops of the one face of one that is used: the face, then its
+    /// masked copies.
     fn add(
         &mut self,
         collection: &Collection,
         shot: Shot,
         outcome: Result<Usable, Refused>,
         keep: Keep,
-    ) -> Option<Vec<u8>> {
+    ) -> Vec<Vec<u8>> {
         let fresh = outcome.and_then(|usable| match self.seen.entry(usable.sha256) {
             Entry::Occupied(first) => Err(Refused {
                 refusal: same_file(collection, *first.get(), shot),
@@ -232,15 +299,16 @@ impl Sorted {
         });
         match fresh {
             Ok(mut faces) if faces.len() == 1 => {
-                let Candidate { crop, portrait } = faces.pop()?;
-                let kept = keep.crops.then(|| crop.clone());
-                self.used.push((shot, kept, portrait));
-                return Some(crop);
+                if let Some(face) = faces.pop() {
+                    let (used, crops) = face.take(shot, keep);
+                    self.used.push(used);
+                    return crops;
+                }
             }
             Ok(faces) => self.several.push(Several { shot, faces }),
             Err(refused) => self.refused.push((shot, refused)),
         }
-        None
+        Vec::new()
     }
 }
 
@@ -249,6 +317,7 @@ pub fn enrol(
     collection: &Collection,
     embedder: &mut Embedder,
     vision: &Vision,
+    masks: &Masks,
     keep: Keep,
 ) -> Result<Enrolled> {
     let items = &collection.items;
@@ -260,12 +329,12 @@ pub fn enrol(
         items,
         vision.jobs,
         || Ok(Finder::new(vision)?),
-        |finder, item| look_at(finder, item, keep),
+        |finder, item| look_at(finder, item, masks, keep),
         |item, seen| {
             bar.inc(1);
             for (time, outcome) in seen.shots {
                 let shot = Shot { item, time };
-                if let Some(crop) = sorted.add(collection, shot, outcome, keep) {
+                for crop in sorted.add(collection, shot, outcome, keep) {
                     batch.push(crop)?;
                 }
             }
@@ -275,18 +344,12 @@ pub fn enrol(
     )?;
     bar.finish_and_clear();
     let embeddings = batch.finish()?;
-    let mut learned: Vec<Learned> = embeddings
-        .rows()
-        .into_iter()
-        .zip(sorted.used)
-        .map(|(embedding, (shot, crop, portrait))| Learned {
-            shot,
-            embedding: embedding.to_owned(),
-            crop,
-            portrait,
-            likeness: Likeness::default(),
-        })
-        .collect();
+    let mut rows = embeddings.rows().into_iter().map(|row| row.to_owned());
+    let mut learned = Vec::with_capacity(sorted.used.len());
+    for used in sorted.used {
+        let own = 1 + used.copies.len();
+        learned.extend(used.learned(rows.by_ref().take(own)));
+    }
     let mut refused = sorted.refused;
     resolve(
         items,
@@ -352,13 +415,13 @@ fn videos(
 }
 
 /// What there is to learn from in a file.
-fn look_at(finder: &mut Finder, item: &Item, keep: Keep) -> Result<Seen> {
+fn look_at(finder: &mut Finder, item: &Item, masks: &Masks, keep: Keep) -> Result<Seen> {
     match &item.source {
         Source::Photo(path) => Ok(match Photo::load(path) {
-            Ok(photo) => usable_faces(finder, &photo, keep)?.into(),
+            Ok(photo) => usable_faces(finder, &photo, masks, keep)?.into(),
             Err(error) => unreadable(&error).into(),
         }),
-        Source::Video(path) => watch(finder, path, keep),
+        Source::Video(path) => watch(finder, path, masks, keep),
     }
 }
 
@@ -367,8 +430,8 @@ fn unreadable(error: &dyn Display) -> Result<Usable, Refused> {
 }
 
 #[cfg(feature = "plugin")]
-fn watch(finder: &mut Finder, path: &Path, keep: Keep) -> Result<Seen> {
-    let watched = crate::video::watch(path, |photo| usable_faces(finder, photo, keep))?;
+fn watch(finder: &mut Finder, path: &Path, masks: &Masks, keep: Keep) -> Result<Seen> {
+    let watched = crate::video::watch(path, |photo| usable_faces(finder, photo, masks, keep))?;
     let error = watched.error.map(|error| error.to_string());
     Ok(match error {
         Some(error) if watched.frames.is_empty() => unreadable(&error).into(),
@@ -384,7 +447,7 @@ fn watch(finder: &mut Finder, path: &Path, keep: Keep) -> Result<Seen> {
 }
 
 #[cfg(not(feature = "plugin"))]
-fn watch(_: &mut Finder, path: &Path, _: Keep) -> Result<Seen> {
+fn watch(_: &mut Finder, path: &Path, _: &Masks, _: Keep) -> Result<Seen> {
     let error = match std::fs::metadata(path) {
         Ok(_) => crate::photo::PhotoError::NoGStreamer,
         Err(error) => error.into(),
@@ -393,7 +456,12 @@ fn watch(_: &mut Finder, path: &Path, _: Keep) -> Result<Seen> {
 }
 
 /// The faces that a photo may be about, or why there is none to learn from.
-fn usable_faces(finder: &mut Finder, photo: &Photo, keep: Keep) -> Result<Result<Usable, Refused>> {
+fn usable_faces(
+    finder: &mut Finder,
+    photo: &Photo,
+    masks: &Masks,
+    keep: Keep,
+) -> Result<Result<Usable, Refused>> {
     let view = photo.view()?;
     let faces = prominent(&finder.find(&view)?, photo.width, photo.height);
     let refused = |refusal, measures| {
@@ -416,6 +484,7 @@ fn usable_faces(finder: &mut Finder, photo: &Photo, keep: Keep) -> Result<Result
             Ok(()) => usable.push(Candidate {
                 crop,
                 portrait: portrait(&view, &[face.rect], Some(measures), keep),
+                disguises: disguises(finder, photo, face, masks, keep.thumbnails)?,
             }),
             Err(refusal) if faces.len() == 1 => return Ok(refused(refusal, Some(measures))),
             // One of several who cannot be learned may be the one.
@@ -488,15 +557,11 @@ fn resolve(
             .collect();
         match standing_out(&similarities) {
             Some(face) => {
-                let embedding = embeddings.row(face).to_owned();
-                let Candidate { crop, portrait } = faces.swap_remove(face);
-                learned.push(Learned {
-                    shot,
-                    embedding,
-                    crop: keep.crops.then_some(crop),
-                    portrait,
-                    likeness: Likeness::default(),
-                });
+                let (used, crops) = faces.swap_remove(face).take(shot, keep);
+                let views: Vec<&[u8]> = crops.iter().map(Vec::as_slice).collect();
+                let embeddings = embedder.embed_crops(&views)?;
+                let rows = embeddings.rows().into_iter();
+                learned.extend(used.learned(rows.map(|row| row.to_owned())));
             }
             None => {
                 let refusal = too_many(faces.len());
@@ -622,6 +687,7 @@ mod tests {
         Learned {
             shot: photo(item),
             embedding: arr1(&embedding),
+            copies: Vec::new(),
             crop: None,
             portrait: Portrait::default(),
             likeness: Likeness::default(),

@@ -1,6 +1,6 @@
 //! The faces of a photo.
 
-use gstmfr::detect::{Detector, Face, Params};
+use gstmfr::detect::{Detector, Face, MIN_FACE_SIZES, Params};
 use gstmfr::geometry::{Landmarks, Point, Rect};
 use gstmfr::image::ImageView;
 use gstmfr::resize::{Border, Filter, Resize, Resizer};
@@ -16,6 +16,9 @@ const PADDING: f32 = 1.8;
 const PADDED_SIDE: f32 = 480.0;
 /// Smallest face of the second look, in shorter sides of the photo.
 const PADDED_MIN_FACE: f32 = 0.3;
+
+/// Smallest face that counts as one of the size of another.
+const SMALLER: f32 = 0.6;
 
 /// Finds faces; one for each worker.
 #[derive(Debug)]
@@ -47,6 +50,17 @@ impl Finder {
             return self.find_padded(view);
         }
         Ok(faces)
+    }
+
+    /// The faces of a picture that are about as large as this one or larger.
+    pub fn find_like(&mut self, view: &ImageView, face: Rect) -> Result<Vec<Face>, RuntimeError> {
+        let side = face.width.min(face.height) * SMALLER;
+        let params = Params {
+            min_face_size: (side as u32).max(*MIN_FACE_SIZES.start()),
+            regions: Vec::new(),
+            ..self.params.clone()
+        };
+        self.detector.detect(view, &params)
     }
 
     fn find_padded(&mut self, view: &ImageView) -> Result<Vec<Face>, RuntimeError> {

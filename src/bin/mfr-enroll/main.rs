@@ -2,9 +2,11 @@
 
 mod agreement;
 mod batch;
+mod calibration;
 mod cli;
 mod commands;
 mod dataset;
+mod disguise;
 mod enrol;
 mod finder;
 mod findings;

@@ -26,6 +26,9 @@ pub struct Build {
     pub output: PathBuf,
     pub val: Option<PathBuf>,
     pub faces_output: Option<PathBuf>,
+    pub masks: Masks,
+    /// Share of strangers that may be named.
+    pub target_fpir: f64,
     pub strict: bool,
     pub json: bool,
     pub vision: Vision,
@@ -90,8 +93,12 @@ pub struct Mask {
     pub vision: Vision,
 }
 
+/// Masked copies of a photo that is learned from, unless told otherwise: with more of them hardly
+/// anything is gained, and every one takes the time of a photo.
+pub const MASK_COPIES: usize = 4;
+
 /// Which masks are painted, and how many copies of a photo.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Masks {
     /// The kinds, taken in turn; with none of them there are no copies.
     pub types: Vec<MaskType>,

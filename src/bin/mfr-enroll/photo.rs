@@ -95,7 +95,7 @@ impl Photo {
     }
 
     /// A frame of a video: packed 8-bit RGB.
-    #[cfg(feature = "plugin")]
+    #[cfg(any(feature = "plugin", test))]
     pub fn from_rgb(pixels: Vec<u8>, width: usize, height: usize) -> Self {
         Self {
             sha256: Sha256::digest(&pixels).into(),

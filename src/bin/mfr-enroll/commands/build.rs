@@ -6,10 +6,12 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 use gstmfr::embed::{Embedder, INPUT_SIZE};
 use gstmfr::gallery::{Entry, Gallery, GalleryError, Kind, NpzWriter};
+use ndarray::Array1;
 use serde::Serialize;
 
 use super::REJECTED;
 use super::evaluate::{say as say_figures, warn_of_unenrolled};
+use crate::calibration::CalibrationTable;
 use crate::dataset::{Collection, Dataset};
 use crate::enrol::{Enrolled, Keep, enrol};
 use crate::findings::Findings;
@@ -25,7 +27,7 @@ struct Report<'a> {
     output: String,
     #[serde(flatten)]
     findings: Findings<'a>,
-    threshold: f32,
+    calibration: CalibrationTable,
     #[serde(skip_serializing_if = "Option::is_none")]
     val: Option<Figures>,
     seconds: f64,
@@ -46,11 +48,12 @@ pub fn run(options: &Build) -> Result<ExitCode> {
         crops: options.faces_output.is_some(),
         thumbnails: false,
     };
-    let enrolled = enrol(&train, &mut embedder, &options.vision, keep)?;
+    let enrolled = enrol(&train, &mut embedder, &options.vision, &options.masks, keep)?;
     if enrolled.learned.is_empty() {
         bail!("{}", nothing_usable(options, &enrolled));
     }
-    let gallery = learn(&train, &enrolled, &embedder)?;
+    let mut gallery = learn(&train, &enrolled, &embedder)?;
+    let calibration = gallery.calibrate(options.target_fpir)?;
     gallery.save(&options.output)?;
 
     let (figures, tried) = match &val {
@@ -80,7 +83,7 @@ pub fn run(options: &Build) -> Result<ExitCode> {
     let report = Report {
         output: shown(&options.output),
         findings: Findings::of(&train, &enrolled),
-        threshold: gallery.thresholds()[0],
+        calibration: CalibrationTable::of(&calibration),
         val: figures,
         seconds: start.elapsed().as_secs_f64(),
     };
@@ -126,16 +129,23 @@ fn learn(
     enrolled: &Enrolled,
     embedder: &Embedder,
 ) -> Result<Gallery, GalleryError> {
-    let entries = enrolled
-        .learned
-        .iter()
-        .map(|learned| Entry {
-            name: person_of(collection, learned.shot.item).to_owned(),
-            source: learned.shot.name(&collection.items),
-            kind: Kind::Photo,
-            embedding: learned.embedding.clone(),
-        })
-        .collect();
+    let entries = enrolled.learned.iter().flat_map(|learned| {
+        let name = person_of(collection, learned.shot.item);
+        let source = learned.shot.name(&collection.items);
+        let entry = |source: String, kind, embedding: &Array1<f32>| Entry {
+            name: name.to_owned(),
+            source,
+            kind,
+            embedding: embedding.clone(),
+        };
+        let photo = entry(source.clone(), Kind::Photo, &learned.embedding);
+        let copies = learned.copies.iter().map(move |copy| {
+            let source = format!("{source}#mask:{}", copy.mask);
+            entry(source, Kind::SyntheticMask, &copy.embedding)
+        });
+        std::iter::once(photo).chain(copies)
+    });
+    let entries = entries.collect();
     Gallery::train(entries, people::contract(embedder))
 }
 
@@ -182,17 +192,17 @@ impl<'a> Faces<'a> {
 fn say(out: &mut Output, report: &Report) -> Result<()> {
     let findings = &report.findings;
     findings.say(out)?;
+    report.calibration.say(out)?;
     if let Some(figures) = &report.val {
         out.line("\ntried on the val photos")?;
         say_figures(out, figures)?;
     }
     out.line(format_args!(
-        "\n{}: {}, {} of {} used, threshold {:.3}, {:.1} s",
+        "\n{}: {}, {} of {} used, {:.1} s",
         report.output,
         counted(findings.enrolled(), "person"),
         findings.photos.used,
         counted(findings.photos.found, "photo"),
-        report.threshold,
         report.seconds
     ))?;
     if findings.enrolled() == 1 {

@@ -16,7 +16,7 @@ use crate::findings::{
     FEW_PHOTOS, Findings, NEAREST, Similar, Suspicion, nearest, say_alike, say_pairs,
     say_suspicious,
 };
-use crate::options::{Check, Subject, shown};
+use crate::options::{Check, Masks, Subject, shown};
 use crate::output::{Output, counted, plain};
 use crate::people::file_of;
 use crate::quality::{Measures, Reason};
@@ -80,7 +80,13 @@ struct Other<'a> {
 fn check_dataset(options: &Check, dataset: &Path) -> Result<bool> {
     let Dataset { train, .. } = Dataset::open(dataset)?;
     let mut embedder = options.vision.embedder()?;
-    let enrolled = enrol(&train, &mut embedder, &options.vision, Keep::default())?;
+    let enrolled = enrol(
+        &train,
+        &mut embedder,
+        &options.vision,
+        &Masks::default(),
+        Keep::default(),
+    )?;
     let findings = Findings::of(&train, &enrolled);
     let people = |is_listed: fn(usize) -> bool| {
         let listed = findings.people.iter().filter(|p| is_listed(p.used));
