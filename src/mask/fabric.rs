@@ -29,12 +29,9 @@ pub struct Fabric {
     trim: Option<(Albedo, f32)>,
     pub strap: Albedo,
     pub strap_width: f32,
-    /// How much of the light from one side gets lost in the cloth: 0 hard, 1 soft.
     features: Vec<Feature>,
     valve: Option<Valve>,
     print: Option<Print>,
-    /// How deep shade gets in folds.
-    pub depth: f32,
     seed: u64,
 }
 
@@ -98,12 +95,16 @@ enum Feature {
         width: f32,
         depth: f32,
     },
+    /// A line along either side, so far from its edge.
+    Side { distance: f32, depth: f32 },
     /// The wire in the upper edge.
     Wire { length: f32, at: f32, depth: f32 },
     /// Rings or ribs across a cup.
     Ribs { period: f32, depth: f32 },
-    /// Unevenness of the cloth as it hangs.
-    Slack { length: f32, depth: f32 },
+    /// Unevenness of the cloth as it hangs: so long across and down.
+    Slack { lengths: (f32, f32), depth: f32 },
+    /// Small folds at the sides, where the cloth is gathered.
+    Gather { period: f32, depth: f32 },
     /// Lines pressed into each half, from the nose down to the corner.
     Weld { slope: f32, at: f32, depth: f32 },
 }
@@ -142,7 +143,6 @@ impl Fabric {
             features: Vec::new(),
             valve: None,
             print: None,
-            depth: 1.0,
             seed: random.bits(),
         };
         if mask == MaskType::Cloth {
@@ -169,7 +169,7 @@ impl Fabric {
         for i in 0..count {
             self.features.push(Feature::Pleat {
                 at: random.about(0.3 + 0.42 * i as f32 / (count - 1) as f32, 0.05),
-                depth: random.range(0.02, 0.07),
+                depth: random.range(0.01, 0.1),
                 sag: random.about(-0.03, 0.06),
             });
         }
@@ -191,8 +191,10 @@ impl Fabric {
         if random.chance(0.3) {
             self.trim = Some((mix(self.ground, [0.9; 3], 0.5), random.range(0.03, 0.07)));
         }
+        self.sides(random, 0.85);
         self.slack(random, 1.0);
-        self.folds(random, 6, 0.022);
+        self.gather(random);
+        self.folds(random, 8, 0.025);
     }
 
     fn folded(&mut self, random: &mut Random) {
@@ -277,8 +279,10 @@ impl Fabric {
             ));
         }
         self.edges(random, 0.8);
+        self.sides(random, 0.5);
         self.slack(random, 1.2);
-        self.folds(random, 8, 0.03);
+        self.gather(random);
+        self.folds(random, 9, 0.03);
         self.mottle = random.range(0.02, 0.12);
         self.mottle_length = random.range(0.02, 0.05);
         if random.chance(0.5) {
@@ -299,6 +303,15 @@ impl Fabric {
         self.strap_width = random.range(0.06, 0.12);
     }
 
+    fn sides(&mut self, random: &mut Random, share: f32) {
+        if random.chance(share) {
+            self.features.push(Feature::Side {
+                distance: random.range(0.03, 0.09),
+                depth: random.range(0.004, 0.015),
+            });
+        }
+    }
+
     /// Hems along the upper and lower edge.
     fn edges(&mut self, random: &mut Random, strength: f32) {
         let distance = random.range(0.04, 0.08);
@@ -312,12 +325,22 @@ impl Fabric {
     }
 
     fn slack(&mut self, random: &mut Random, strength: f32) {
-        for (length, depth) in [(0.7, 0.09), (0.3, 0.03)] {
+        for (across, down, depth) in [(0.7, 0.7, 0.1), (0.35, 0.28, 0.035), (0.4, 0.07, 0.007)] {
             self.features.push(Feature::Slack {
-                length: length * random.range(0.7, 1.4),
-                depth: depth * strength * random.range(0.3, 1.0),
+                lengths: (
+                    across * random.range(0.7, 1.4),
+                    down * random.range(0.7, 1.4),
+                ),
+                depth: depth * strength * random.range(0.2, 1.0),
             });
         }
+    }
+
+    fn gather(&mut self, random: &mut Random) {
+        self.features.push(Feature::Gather {
+            period: random.range(0.05, 0.14),
+            depth: random.range(0.0, 0.03),
+        });
     }
 
     /// Wrinkles: most begin at a corner, where the strap pulls.
@@ -356,15 +379,15 @@ impl Fabric {
             let seed = self.seed.wrapping_add(i as u64);
             match *feature {
                 Feature::Pleat { at, depth, sag } => {
-                    let line = at + sag * u * u + 0.012 * noise(u * 2.5, at * 9.0, seed);
+                    let line = at + sag * u * u + 0.01 * noise(u * 1.8, at * 9.0, seed);
                     let d = (v - line) * self.height;
                     // Closed at the sides, where it is welded, and here and there.
                     let open = depth
                         * (1.0 - 0.6 * u * u)
                         * (1.0 + 0.5 * noise(u * 2.0 + 3.0, at * 5.0, seed));
                     // A slow rise down to the edge of the pleat, and a step back under it.
-                    height += open * smoothstep(-0.34, -0.02, d) * smoothstep(0.07, 0.0, d);
-                    fold = fold.max(bell(d - 0.04, 0.05) * (open / 0.06).clamp(0.0, 0.8));
+                    height += open * smoothstep(-0.3, -0.01, d) * smoothstep(0.08, 0.0, d);
+                    fold = fold.max(bell(d - 0.03, 0.035) * (open / 0.1).clamp(0.0, 0.7));
                 }
                 Feature::Fold {
                     from,
@@ -404,6 +427,11 @@ impl Fabric {
                     height -= depth * bell(d, width);
                     fold = fold.max(0.35 * bell(d, width * 0.7));
                 }
+                Feature::Side { distance, depth } => {
+                    let d = self.half_width - s.abs() - distance;
+                    height -= depth * bell(d, 0.018);
+                    fold = fold.max(0.4 * bell(d, 0.012));
+                }
                 Feature::Wire { length, at, depth } => {
                     height +=
                         depth * bell(t - at, 0.035) * smoothstep(length, length - 0.1, s.abs());
@@ -412,8 +440,14 @@ impl Fabric {
                     height +=
                         depth * sin_cos((t + 0.15 * u * u) / period * std::f32::consts::TAU).0;
                 }
-                Feature::Slack { length, depth } => {
-                    height += depth * noise(s / length + 7.0, t / length, seed);
+                Feature::Slack { lengths, depth } => {
+                    height += depth * noise(s / lengths.0 + 7.0, t / lengths.1, seed);
+                }
+                Feature::Gather { period, depth } => {
+                    let at_side = smoothstep(0.55, 1.0, u.abs());
+                    if at_side > 0.0 {
+                        height += depth * at_side * noise(u * 3.0, t / period, seed);
+                    }
                 }
                 Feature::Weld { slope, at, depth } => {
                     let d = t - self.height * at - slope * s.abs();
@@ -600,15 +634,15 @@ fn ground(mask: MaskType, random: &mut Random) -> Albedo {
         MaskType::Surgical => (
             0.8,
             &[
-                [245, 245, 243],
-                [238, 240, 242],
-                [165, 215, 240],
-                [150, 205, 235],
-                [120, 185, 225],
-                [190, 225, 240],
-                [140, 215, 205],
-                [175, 225, 208],
-                [110, 200, 190],
+                [246, 247, 247],
+                [238, 241, 243],
+                [180, 222, 243],
+                [160, 212, 240],
+                [130, 195, 235],
+                [200, 230, 243],
+                [150, 225, 220],
+                [182, 230, 215],
+                [115, 208, 200],
             ],
             &[
                 [90, 165, 215],
@@ -752,7 +786,11 @@ fn pattern(ground: Albedo, random: &mut Random) -> Pattern {
             loose: if random.chance(0.5) { 0.0 } else { 1.0 },
         },
         4 | 5 => Pattern::Patches {
-            length: random.range(0.08, 0.4),
+            length: if random.chance(0.7) {
+                random.range(0.08, 0.4)
+            } else {
+                random.range(0.4, 0.9)
+            },
             colours: [colour, any_colour(random)],
             share: random.range(-0.1, 0.45),
             hard: random.unit(),
@@ -769,12 +807,27 @@ fn print(ground: Albedo, half_width: f32, height: f32, random: &mut Random) -> P
     } else {
         random.range(0.3, 0.9)
     };
+    // A maker's mark on one cheek, or a word across the front.
+    let (at, size) = if random.chance(0.75) {
+        (
+            (
+                side * half_width * random.range(0.25, 0.55),
+                height * random.range(0.3, 0.75),
+            ),
+            (random.range(0.08, 0.28), random.range(0.02, 0.07)),
+        )
+    } else {
+        (
+            (
+                side * half_width * random.range(0.0, 0.25),
+                height * random.range(0.35, 0.65),
+            ),
+            (random.range(0.25, 0.5), random.range(0.07, 0.14)),
+        )
+    };
     Print {
-        at: (
-            side * half_width * random.range(0.25, 0.55),
-            height * random.range(0.3, 0.75),
-        ),
-        size: (random.range(0.08, 0.28), random.range(0.02, 0.07)),
+        at,
+        size,
         colour: if random.chance(0.7) {
             [ink; 3]
         } else {

@@ -9,7 +9,7 @@ use super::raster::{Facing, Raster, Seen};
 
 /// Cells of the layer along its longer side at most: a face in a photo of 20 megapixels gets a mask
 /// that is drawn this fine and enlarged.
-const MAX_SIDE: f32 = 900.0;
+const MAX_SIDE: f32 = 720.0;
 /// Samples along each side of a cell: the more, the fewer cells there are.
 const SAMPLES: [(usize, usize); 2] = [(90, 4), (240, 3)];
 const LEAST_SAMPLES: usize = 2;
@@ -433,9 +433,7 @@ impl Shader<'_> {
             .albedo((s * 2.0 - 1.0) * half_width, t * height, self.pixel);
         // Light that leaves the cloth at a grazing angle has come a longer way through it.
         let grazing = smoothstep(0.5, 0.0, dot(facing.normal, [0.0, 0.0, 1.0]));
-        let shade = self.light.shade(normal)
-            * (1.0 - 0.45 * self.fabric.depth * fold)
-            * (1.0 - 0.25 * grazing);
+        let shade = self.light.shade(normal) * (1.0 - 0.35 * fold) * (1.0 - 0.25 * grazing);
         self.light.on(albedo, shade)
     }
 

@@ -42,6 +42,8 @@ struct Patch {
 /// Share of light on one side that is allowed to come from nowhere but there.
 const LEAST_SHADE: f32 = 0.22;
 const MOST_SHADE: f32 = 1.7;
+/// Skin scatters light under its surface, which evens it out; cloth does not.
+const CONTRAST: f32 = 1.3;
 /// Blacks that are no black, in intensities of the skin: a photo may hold nothing that is dark.
 const MOST_HAZE: f32 = 0.06;
 
@@ -84,7 +86,7 @@ impl Light {
         let patch = |spot: &&Spot| {
             // As bright as skin that looks this way, as far as it is skin.
             let expected = light.shade(spot.normal) * middle;
-            let ratio = (spot.luminance() / expected.max(1e-4)).clamp(0.4, 1.6);
+            let ratio = (spot.luminance() / expected.max(1e-4)).clamp(0.45, 1.4);
             Patch {
                 at: spot.at,
                 ratio: 1.0 + (ratio - 1.0) * light.likeness(spot.colour),
@@ -97,7 +99,7 @@ impl Light {
     /// How bright it is at a place of the photo against what the directions of light tell.
     pub fn patch(&self, at: [f32; 2]) -> f32 {
         // As much as a few spots say nothing is special.
-        let (mut sum, mut weights) = (1.0, 1.0);
+        let (mut sum, mut weights) = (2.0, 2.0);
         for patch in &self.patches {
             let (x, y) = (
                 (patch.at[0] - at[0]) / self.reach,
@@ -126,7 +128,8 @@ impl Light {
     pub fn shade(&self, normal: Vec3) -> f32 {
         // Whatever the light, little of it comes from below, where the chest is.
         let below = 1.0 - 0.3 * smoothstep(0.0, 1.0, normal[1]);
-        (self.ambient + dot(self.from, normal)).clamp(LEAST_SHADE, MOST_SHADE) * below
+        let lit = self.ambient + dot(self.from, normal);
+        (1.0 + (lit - 1.0) * CONTRAST).clamp(LEAST_SHADE, MOST_SHADE) * below
     }
 
     /// Intensity of a cloth that reflects `albedo` of each colour, under `shade` of the light.
@@ -197,12 +200,12 @@ fn spots(photo: &Photo, pose: &Pose) -> Vec<Spot> {
 fn directions(spots: &[&Spot], middle: f32) -> (f32, Vec3) {
     let mut weights: Vec<f32> = vec![1.0; spots.len()];
     // What a face looks like in the mean: lit from above and in front.
-    let (mut ambient, mut from) = (0.65, [0.0, -0.15, 0.35]);
+    let (mut ambient, mut from) = (0.65, [0.0, -0.22, 0.35]);
     for _ in 0..3 {
         let mut a = [[0.0; 4]; 4];
         let mut b = [0.0; 4];
         // Held where it is by a few spots' worth, so that three spots of skin decide nothing.
-        for (i, prior) in [0.65, 0.0, -0.15, 0.35].into_iter().enumerate() {
+        for (i, prior) in [0.65, 0.0, -0.22, 0.35].into_iter().enumerate() {
             let hold = if i == 0 { 1.0 } else { 4.0 };
             a[i][i] = hold;
             b[i] = hold * prior;
@@ -259,7 +262,7 @@ fn quantile(sorted: &[f32], part: f32) -> Option<f32> {
 fn white(skin: Vec3, middle: f32, tones: &Tones, saturation: f32) -> Vec3 {
     /// Skin in the middle of 1,400 photos of LFW and CelebA, and white cloth beside it.
     const SKIN: f32 = 0.42;
-    const WHITE: f32 = 0.95;
+    const WHITE: f32 = 1.05;
     let exposure = (middle / SKIN).sqrt();
     let guess = WHITE * exposure;
     let level = guess

@@ -156,10 +156,12 @@ pub fn paint(
     let photo = Photo { rgb, width, height };
     let light = Light::measure(&photo, &pose);
     let mut sheets = vec![Seen::new(&cut.body(), &pose)];
-    let is_over_hair = random.chance(if style == Style::Cup { 0.7 } else { 0.08 });
-    for strap in straps(style, &cut, &fabric, &mut random) {
-        let mut strap = Seen::new(&strap, &pose);
-        if !is_over_hair {
+    // A strap round the back of the head lies over the hair, a loop under it.
+    let over_hair = random.chance(if style == Style::Cup { 0.7 } else { 0.08 });
+    for (i, strap) in straps(style, &cut, &fabric, &mut random).iter().enumerate() {
+        let mut strap = Seen::new(strap, &pose);
+        let is_upper = i % 2 == 0;
+        if !over_hair || !is_upper {
             strap.end_off_skin(|at| {
                 photo
                     .mean(at, pose.scale * 0.04)

@@ -165,7 +165,8 @@ fn copies(photo: &Photo, faces: &[Face], target: &Path, options: &Mask) -> Resul
 /// The pixels of a photo with a mask on every face.
 fn masked(photo: &Photo, faces: &[Face], copy: MaskedCopy) -> Result<Vec<u8>> {
     let mut pixels = photo.pixels().to_vec();
-    for (seed, face) in (copy.seed..).zip(faces) {
+    for (i, face) in faces.iter().enumerate() {
+        let seed = copy.seed.wrapping_add(i as u64);
         mask::paint(
             &mut pixels,
             photo.width,
