@@ -453,6 +453,35 @@ fn a_photo_of_somebody_else_is_rejected_and_two_that_disagree_are_reported() {
     assert_eq!(paths, ["Ben/1.png", "Ben/2.jpg"]);
 }
 
+#[test]
+fn a_file_that_two_people_have_stays_with_the_one_it_shows() {
+    let folder = Folder::new();
+    for (photo, name) in [
+        ("obama.jpg", "Barack Obama/1.jpg"),
+        ("obama2.jpg", "Barack Obama/2.jpg"),
+        ("obama3.jpg", "Barack Obama/3.jpg"),
+        ("astronaut.png", "Barack Obama/wrong.png"),
+        ("astronaut.png", "Eileen Collins/1.png"),
+        // Nothing says whose these are: the first keeps it.
+        ("biden.jpg", "Joe Biden/1.jpg"),
+        ("biden.jpg", "Joseph Biden/1.jpg"),
+    ] {
+        folder.photo(photo, &format!("p/{name}"));
+    }
+    let report = json(&build(&folder.path("p"), &folder.path("o.npz")).succeeds());
+    assert_eq!(
+        rejected(&report),
+        [
+            ("Barack Obama/wrong.png", "outlier"),
+            ("Joseph Biden/1.jpg", "duplicate")
+        ]
+    );
+    assert_eq!(
+        report["rejected"][1]["detail"],
+        "the same file as Joe Biden/1.jpg, a photo of Joe Biden"
+    );
+}
+
 // Checking
 
 #[test]

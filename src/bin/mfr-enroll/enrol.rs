@@ -1,6 +1,5 @@
 //! From the photos and videos of a dataset to embeddings of known people, the unusable ones sorted out.
 
-use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Display;
 use std::path::Path;
@@ -274,7 +273,8 @@ struct Sorted {
     used: Vec<Used>,
     several: Vec<Several>,
     refused: Vec<(Shot, Refused)>,
-    seen: HashMap<[u8; 32], Shot>,
+    /// Files with the same content, each person's first.
+    seen: HashMap<[u8; 32], Vec<Shot>>,
 }
 
 impl Sorted {
@@ -287,14 +287,19 @@ impl Sorted {
         outcome: Result<Usable, Refused>,
         keep: Keep,
     ) -> Vec<Vec<u8>> {
-        let fresh = outcome.and_then(|usable| match self.seen.entry(usable.sha256) {
-            Entry::Occupied(first) => Err(Refused {
-                refusal: same_file(collection, *first.get(), shot),
-                portrait: most_prominent(usable.faces),
-            }),
-            Entry::Vacant(place) => {
-                place.insert(shot);
-                Ok(usable.faces)
+        let items = &collection.items;
+        let fresh = outcome.and_then(|usable| {
+            let same = self.seen.entry(usable.sha256).or_default();
+            let person = |shot: &Shot| items[shot.item].person;
+            match same.iter().find(|first| person(first) == person(&shot)) {
+                Some(&first) => Err(Refused {
+                    refusal: same_file(collection, first, shot),
+                    portrait: most_prominent(usable.faces),
+                }),
+                None => {
+                    same.push(shot);
+                    Ok(usable.faces)
+                }
             }
         });
         match fresh {
@@ -361,7 +366,13 @@ pub fn enrol(
     )?;
     learned.sort_by_key(|l| l.shot);
     drop_copies(items, &mut learned, &mut refused);
-    let pairs = drop_outliers(collection, &mut learned, &mut refused);
+    let pairs = loop {
+        let pairs = drop_outliers(collection, &mut learned, &mut refused);
+        let shared = sorted.seen.values().filter(|shots| shots.len() > 1);
+        if !drop_shared(collection, shared, &mut learned, &mut refused) {
+            break pairs;
+        }
+    };
     let videos = videos(items, &learned, &refused, errors);
     // Frames are counted; files are listed.
     refused.retain(|(shot, _)| shot.time.is_none());
@@ -659,6 +670,39 @@ fn drop_outliers(
         pair.samples = pair.samples.map(|sample| places[sample]);
     }
     pairs
+}
+
+/// Drops files that several people have, save where the face in it is most like the person's other
+/// photos. One with different faces of theirs, found by their other photos, stays with each. Returns
+/// whether there was one to drop.
+fn drop_shared<'a>(
+    collection: &Collection,
+    shared: impl Iterator<Item = &'a Vec<Shot>>,
+    learned: &mut Vec<Learned>,
+    refused: &mut Vec<(Shot, Refused)>,
+) -> bool {
+    let mut dropped = BTreeMap::new();
+    for shots in shared {
+        let mut owners: Vec<&Learned> =
+            learned.iter().filter(|l| shots.contains(&l.shot)).collect();
+        let own = |l: &Learned| l.likeness.own.unwrap_or(-1.0);
+        // Of equals the first.
+        owners.sort_by(|a, b| own(b).total_cmp(&own(a)).then(a.shot.cmp(&b.shot)));
+        let Some((owner, others)) = owners.split_first() else {
+            continue;
+        };
+        for other in others {
+            if other.embedding.dot(&owner.embedding) > SAME_PHOTO {
+                dropped.insert(other.shot, owner.shot);
+            }
+        }
+    }
+    for gone in learned.extract_if(.., |l| dropped.contains_key(&l.shot)) {
+        let owner = dropped.get(&gone.shot).copied().unwrap_or(gone.shot);
+        let refusal = same_file(collection, owner, gone.shot);
+        refused.push((gone.shot, gone.refused(refusal)));
+    }
+    !dropped.is_empty()
 }
 
 #[cfg(test)]
