@@ -518,11 +518,72 @@ fn a_check_says_what_is_wrong_with_photos_and_writes_nothing() {
 }
 
 #[test]
+fn a_report_shows_every_photo_and_is_for_its_owner_alone() {
+    let folder = Folder::new();
+    let dataset = text(&odd_dataset(&folder));
+    let page = folder.path("report.html");
+    let [checked, built] = ["check", "build"].map(|command| {
+        let output = text(&folder.path("o.npz"));
+        let mut args = vec![command, "--dataset", &dataset, "--report"];
+        let page = text(&page);
+        args.push(&page);
+        if command == "build" {
+            args.extend(["--output", &output]);
+        }
+        run(&args).succeeds();
+        fs::read_to_string(&page).unwrap()
+    });
+    let mode = fs::metadata(&page).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    for html in [&checked, &built] {
+        // Six photos, and two for each of the pairs: one that looks the same, three that are near.
+        assert_eq!(
+            html.matches("src=\"data:image/jpeg;base64,").count(),
+            6 + 2 * (1 + 3)
+        );
+        assert!(html.contains("somebody else"));
+        assert!(html.contains("<svg"));
+        assert!(!html.contains("http"));
+    }
+    let gallery = text(&folder.path("o.npz"));
+    let args = ["check", "--database", &gallery, "--report", &text(&page)];
+    run(&args).succeeds();
+    let html = fs::read_to_string(&page).unwrap();
+    assert!(html.contains("Joseph Biden") && html.contains("<svg") && !html.contains("<img"));
+
+    let args = [
+        "--dataset",
+        &dataset,
+        "--output",
+        &gallery,
+        "--report",
+        &gallery,
+    ];
+    run(&args).fails(1, &["--output and --report both name"]);
+    let nowhere = text(&folder.path("none/report.html"));
+    run(&["check", "--dataset", &dataset, "--report", &nowhere]).fails(1, &["there is no folder"]);
+}
+
+#[test]
 fn a_dataset_without_a_usable_photo_can_be_checked() {
     let folder = Folder::new();
     folder.write("p/Ana/1.jpg", b"Dear Ana");
     let dataset = text(&folder.path("p"));
-    let report = json(&run(&["check", "--json", "--dataset", &dataset]).succeeds());
+    let page = folder.path("report.html");
+    let args = [
+        "check",
+        "--json",
+        "--dataset",
+        &dataset,
+        "--report",
+        &text(&page),
+    ];
+    let report = json(&run(&args).succeeds());
+    assert!(
+        fs::read_to_string(page)
+            .unwrap()
+            .contains("the file is text")
+    );
     assert_eq!(rejected(&report), [("Ana/1.jpg", "unreadable")]);
     assert_eq!(texts(&report["no_photo"]), ["Ana"]);
     assert_eq!(report["files"][0]["person"], "Ana");

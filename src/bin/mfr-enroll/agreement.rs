@@ -36,7 +36,7 @@ const LIKE_ANOTHER_LEAD: f32 = 0.2;
 const SAME_PERSON: f32 = 0.63;
 
 /// Pairs of people that are kept, most similar first.
-pub const MAX_PAIRS: usize = 100;
+const MAX_PAIRS: usize = 100;
 
 /// A photo of a person.
 #[derive(Debug, Clone, Copy)]
@@ -115,7 +115,7 @@ impl Pair {
 pub struct Agreement {
     /// Of each sample.
     pub likeness: Vec<Likeness>,
-    /// The [`MAX_PAIRS`] most similar pairs of people, most similar first.
+    /// The most similar pairs of people, at most [`MAX_PAIRS`], most similar first.
     pub pairs: Vec<Pair>,
 }
 

@@ -81,6 +81,9 @@ struct BuildArgs {
     /// Share of strangers that may be taken for somebody; sets the thresholds
     #[arg(long, value_name = "SHARE", default_value_t = DEFAULT_TARGET_FPIR, value_parser = fpir)]
     target_fpir: f64,
+    /// Write a page with all faces, what is wrong with them, and how well they are told apart
+    #[arg(long, value_name = "FILE.html")]
+    report: Option<PathBuf>,
     /// End with status 3 when a photo was rejected
     #[arg(long)]
     strict: bool,
@@ -104,6 +107,9 @@ struct CheckArgs {
     /// A gallery instead; it holds no photos, only what was learned from them
     #[arg(long, value_name = "FILE.npz")]
     database: Option<PathBuf>,
+    /// Write a page with all faces, what is wrong with them, and how well they are told apart
+    #[arg(long, value_name = "FILE.html")]
+    report: Option<PathBuf>,
     /// End with status 3 when a photo was rejected, is suspicious, or two people look like one
     #[arg(long)]
     strict: bool,
@@ -317,12 +323,21 @@ fn build(args: BuildArgs) -> Result<options::Build> {
     let (Some(dataset), Some(output)) = (args.dataset, args.output) else {
         bail!("--dataset and --output are required");
     };
-    if let Some(faces) = &args.faces_output {
-        ensure!(
-            *faces != output,
-            "--output and --faces-output both name {}; give them different names",
-            faces.display()
-        );
+    let others = [
+        ("--faces-output", &args.faces_output),
+        ("--report", &args.report),
+    ];
+    let named = others.map(|(flag, path)| Some((flag, path.as_ref()?)));
+    let mut named: Vec<_> = named.into_iter().flatten().collect();
+    named.push(("--output", &output));
+    for (i, (flag, path)) in named.iter().enumerate() {
+        for (other, same) in &named[i + 1..] {
+            ensure!(
+                path != same,
+                "{other} and {flag} both name {}; give them different names",
+                path.display()
+            );
+        }
     }
     let all = || MaskTypes(MaskType::ALL.to_vec());
     Ok(options::Build {
@@ -336,6 +351,7 @@ fn build(args: BuildArgs) -> Result<options::Build> {
             seed: 0,
         },
         target_fpir: args.target_fpir,
+        report: args.report,
         strict: args.strict,
         json: args.json,
         vision: vision(args.vision, MinFace::Relative),
@@ -350,6 +366,7 @@ fn check(args: CheckArgs) -> Result<options::Check> {
     };
     Ok(options::Check {
         subject,
+        report: args.report,
         strict: args.strict,
         json: args.json,
         vision: vision(args.vision, MinFace::Relative),

@@ -18,6 +18,7 @@ mod photo;
 mod portrait;
 mod pose;
 mod quality;
+mod report;
 #[cfg(test)]
 mod testdata;
 mod trial;

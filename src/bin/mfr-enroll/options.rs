@@ -29,6 +29,7 @@ pub struct Build {
     pub masks: Masks,
     /// Share of strangers that may be named.
     pub target_fpir: f64,
+    pub report: Option<PathBuf>,
     pub strict: bool,
     pub json: bool,
     pub vision: Vision,
@@ -38,6 +39,7 @@ pub struct Build {
 #[derive(Debug)]
 pub struct Check {
     pub subject: Subject,
+    pub report: Option<PathBuf>,
     pub strict: bool,
     pub json: bool,
     pub vision: Vision,

@@ -96,6 +96,14 @@ pub fn file_of(source: &str) -> &str {
     ends.min().map_or(source, |end| &source[..end])
 }
 
+const TOOL: &str = concat!("mfr-enroll ", env!("CARGO_PKG_VERSION"));
+
+/// When and by what a report is made.
+pub fn made_now() -> String {
+    let time = rfc3339(now()).replace('T', " ").replace('Z', " UTC");
+    format!("{time}, {TOOL}")
+}
+
 /// What the embeddings of this run are made with.
 pub fn contract(embedder: &Embedder) -> Contract {
     Contract {
@@ -105,7 +113,7 @@ pub fn contract(embedder: &Embedder) -> Contract {
         preprocessing: PREPROCESSING.to_owned(),
         detector: detect::NAME.to_owned(),
         created: rfc3339(now()),
-        tool_version: concat!("mfr-enroll ", env!("CARGO_PKG_VERSION")).to_owned(),
+        tool_version: TOOL.to_owned(),
     }
 }
 

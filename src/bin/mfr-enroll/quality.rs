@@ -43,6 +43,24 @@ impl Reason {
     }
 }
 
+impl Reason {
+    /// For people.
+    pub fn in_words(self) -> &'static str {
+        match self {
+            Self::NoFace => "no face",
+            Self::SeveralFaces => "several faces",
+            Self::TooSmall => "too small",
+            Self::Blurred => "blurred",
+            Self::TooDark => "too dark",
+            Self::TooBright => "too bright",
+            Self::Pose => "turned away",
+            Self::Unreadable => "unreadable",
+            Self::Duplicate => "duplicate",
+            Self::Outlier => "somebody else",
+        }
+    }
+}
+
 /// A file that is not used, for the report.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Rejected {
@@ -128,6 +146,18 @@ impl Measures {
             yaw,
             roll,
         }
+    }
+
+    /// For people.
+    pub fn in_words(&self) -> String {
+        format!(
+            "{:.0} pixels, brightness {:.0}, sharpness {:.2}, turned {:.0}°, tilted {:.0}°",
+            self.size,
+            self.brightness,
+            self.sharpness,
+            self.yaw.abs(),
+            self.roll.abs()
+        )
     }
 
     /// Refuses a face that is too small, too dark, too bright, blurred or turned too far.

@@ -20,6 +20,7 @@ use crate::options::{Build, shown};
 use crate::output::{self, Output, counted, plain};
 use crate::people;
 use crate::quality::Rejected;
+use crate::report::{self, scores::leave_one_out};
 use crate::trial::{self, Figures, Tried};
 
 #[derive(Debug, Serialize)]
@@ -35,7 +36,8 @@ struct Report<'a> {
 
 pub fn run(options: &Build) -> Result<ExitCode> {
     let start = Instant::now();
-    for path in std::iter::once(&options.output).chain(&options.faces_output) {
+    let outputs = [&options.faces_output, &options.report];
+    for path in outputs.into_iter().flatten().chain([&options.output]) {
         npz::check_writable(path)?;
     }
     let Dataset { train, val } = Dataset::open(&options.dataset)?;
@@ -46,7 +48,7 @@ pub fn run(options: &Build) -> Result<ExitCode> {
     let mut embedder = options.vision.embedder()?;
     let keep = Keep {
         crops: options.faces_output.is_some(),
-        thumbnails: false,
+        thumbnails: options.report.is_some(),
     };
     let enrolled = enrol(&train, &mut embedder, &options.vision, &options.masks, keep)?;
     if enrolled.learned.is_empty() {
@@ -78,6 +80,12 @@ pub fn run(options: &Build) -> Result<ExitCode> {
             learned.write(npz, ["arr_0", "arr_1"])?;
             tried.write(npz, ["arr_2", "arr_3"])
         })?;
+    }
+
+    if let Some(path) = &options.report {
+        let measured = Some(leave_one_out(&gallery));
+        report::Report::of_dataset(shown(&options.dataset), &train, &enrolled, measured)
+            .write(path)?;
     }
 
     let report = Report {
@@ -124,7 +132,7 @@ fn nothing_usable(options: &Build, enrolled: &Enrolled) -> String {
 }
 
 /// The gallery of those of whom a photo is left.
-fn learn(
+pub fn learn(
     collection: &Collection,
     enrolled: &Enrolled,
     embedder: &Embedder,

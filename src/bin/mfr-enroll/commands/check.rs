@@ -9,19 +9,26 @@ use gstmfr::gallery::{Contract, Gallery, Kind};
 use serde::Serialize;
 
 use super::REJECTED;
-use crate::agreement::{self, Agreement, Sample, Verdict};
+use super::build::learn;
+use crate::agreement::{self, Agreement, Likeness, Pair, Sample, Verdict};
 use crate::dataset::{Collection, Dataset};
 use crate::enrol::{Enrolled, Keep, enrol};
 use crate::findings::{
     FEW_PHOTOS, Findings, NEAREST, Similar, Suspicion, nearest, say_alike, say_pairs,
     say_suspicious,
 };
+use crate::npz::check_writable;
 use crate::options::{Check, Masks, Subject, shown};
 use crate::output::{Output, counted, plain};
-use crate::people::file_of;
+use crate::people::{file_of, made_now};
 use crate::quality::{Measures, Reason};
+use crate::report::scores::leave_one_out;
+use crate::report::{Couple, Face, Note, Report, Sheet};
 
 pub fn run(options: &Check) -> Result<ExitCode> {
+    if let Some(path) = &options.report {
+        check_writable(path)?;
+    }
     let is_clean = match &options.subject {
         Subject::Dataset(dataset) => check_dataset(options, dataset)?,
         Subject::Database(database) => check_gallery(options, database)?,
@@ -80,13 +87,25 @@ struct Other<'a> {
 fn check_dataset(options: &Check, dataset: &Path) -> Result<bool> {
     let Dataset { train, .. } = Dataset::open(dataset)?;
     let mut embedder = options.vision.embedder()?;
+    let keep = Keep {
+        crops: false,
+        thumbnails: options.report.is_some(),
+    };
     let enrolled = enrol(
         &train,
         &mut embedder,
         &options.vision,
         &Masks::default(),
-        Keep::default(),
+        keep,
     )?;
+    if let Some(path) = &options.report {
+        // Nobody to recognise, nothing to measure.
+        let measured = match enrolled.learned.is_empty() {
+            true => None,
+            false => Some(leave_one_out(&learn(&train, &enrolled, &embedder)?)),
+        };
+        Report::of_dataset(shown(dataset), &train, &enrolled, measured).write(path)?;
+    }
     let findings = Findings::of(&train, &enrolled);
     let people = |is_listed: fn(usize) -> bool| {
         let listed = findings.people.iter().filter(|p| is_listed(p.used));
@@ -209,6 +228,9 @@ fn check_gallery(options: &Check, database: &Path) -> Result<bool> {
     let gallery = Gallery::load(database)?;
     let photos = photos(&gallery);
     let Agreement { likeness, pairs } = agreement::compare(&photos.samples);
+    if let Some(path) = &options.report {
+        page(database, &gallery, &photos, &likeness, &pairs).write(path)?;
+    }
     let name = |person: usize| gallery.names()[person].as_str();
     let source = |sample: usize| gallery.sources()[photos.rows[sample]].clone();
     let odd = likeness.iter().enumerate();
@@ -220,7 +242,7 @@ fn check_gallery(options: &Check, database: &Path) -> Result<bool> {
             detail: likeness.detail(name),
         })
         .collect();
-    let similar = |pair: &agreement::Pair| Similar {
+    let similar = |pair: &Pair| Similar {
         people: pair.people.map(|person| name(person).to_owned()),
         similarity: pair.similarity,
         photos: pair.samples.map(source),
@@ -285,6 +307,56 @@ fn photos(gallery: &Gallery) -> Photos<'_> {
         })
         .collect();
     Photos { rows, samples }
+}
+
+/// The page of a gallery: no photos are at hand, so that there are names and numbers alone.
+fn page<'a>(
+    database: &Path,
+    gallery: &'a Gallery,
+    photos: &Photos,
+    likeness: &[Likeness],
+    pairs: &[Pair],
+) -> Report<'a> {
+    let name = |person: usize| gallery.names()[person].as_str();
+    let face = |sample: usize| Face {
+        path: gallery.sources()[photos.rows[sample]].clone(),
+        note: match likeness[sample].verdict {
+            Verdict::Fits => Note::None,
+            _ => Note::Suspicious(likeness[sample].detail(name)),
+        },
+        ..Face::default()
+    };
+    let mut people: Vec<Sheet> = gallery
+        .names()
+        .iter()
+        .map(|name| Sheet {
+            name,
+            ..Sheet::default()
+        })
+        .collect();
+    for (i, sample) in photos.samples.iter().enumerate() {
+        people[sample.person].used.push(face(i));
+    }
+    let couple = |pair: &Pair| Couple {
+        similarity: pair.similarity,
+        people: pair.people.map(name),
+        faces: pair.samples.map(face),
+    };
+    let mut report = Report {
+        subject: shown(database),
+        made: made_now(),
+        people,
+        alike: pairs
+            .iter()
+            .filter(|p| p.is_same_person())
+            .map(couple)
+            .collect(),
+        nearest: pairs.iter().take(NEAREST).map(couple).collect(),
+        measured: Some(leave_one_out(gallery)),
+        ..Report::default()
+    };
+    report.count();
+    report
 }
 
 fn say_gallery(out: &mut Output, report: &GalleryReport) -> Result<()> {

@@ -1,0 +1,195 @@
+//! The report as a page: one file that shows everything and asks for nothing from elsewhere.
+
+mod chart;
+mod page;
+pub mod scores;
+
+use std::io::Write;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use gstmfr::gallery::write_atomically;
+
+use crate::agreement::{Pair, Verdict};
+use crate::dataset::Collection;
+use crate::enrol::{Enrolled, Learned};
+use crate::findings::NEAREST;
+use crate::people::made_now;
+use crate::quality::{Reason, Rejected};
+use scores::Measured;
+
+/// What a page shows. Pictures are JPEG files.
+#[derive(Debug, Default)]
+pub struct Report<'a> {
+    /// The folder or the gallery.
+    pub subject: String,
+    /// When, and by what.
+    pub made: String,
+    /// Numbers and what they count.
+    pub tiles: Vec<(String, &'static str)>,
+    pub people: Vec<Sheet<'a>>,
+    /// Unusable files that are nobody's.
+    pub strays: Vec<Face<'a>>,
+    /// Pairs of people who look like one.
+    pub alike: Vec<Couple<'a>>,
+    /// Pairs of people who are most like each other.
+    pub nearest: Vec<Couple<'a>>,
+    /// Of a gallery; none where none was made.
+    pub measured: Option<Measured>,
+}
+
+/// The photos of a person.
+#[derive(Debug, Default)]
+pub struct Sheet<'a> {
+    pub name: &'a str,
+    pub used: Vec<Face<'a>>,
+    pub rejected: Vec<Face<'a>>,
+}
+
+/// A photo.
+#[derive(Debug, Default)]
+pub struct Face<'a> {
+    pub path: String,
+    /// None for files that cannot be read, and where the photos are not at hand.
+    pub picture: Option<&'a [u8]>,
+    /// What was measured, in a few words.
+    pub measured: Option<String>,
+    pub note: Note,
+    /// Copies of the photo with a painted mask.
+    pub masked: Vec<Copy<'a>>,
+}
+
+/// A copy of a photo with a painted mask.
+#[derive(Debug)]
+pub struct Copy<'a> {
+    /// Of mask.
+    pub kind: &'a str,
+    pub picture: &'a [u8],
+}
+
+/// What is to be said of a photo.
+#[derive(Debug, Default)]
+pub enum Note {
+    #[default]
+    None,
+    Suspicious(String),
+    Rejected(Reason, String),
+}
+
+/// Two people side by side.
+#[derive(Debug)]
+pub struct Couple<'a> {
+    /// −1…1
+    pub similarity: f32,
+    pub people: [&'a str; 2],
+    /// The photos that are most like the other's.
+    pub faces: [Face<'a>; 2],
+}
+
+impl<'a> Report<'a> {
+    /// Of a dataset, and the gallery's figures where one was made of it.
+    pub fn of_dataset(
+        subject: String,
+        train: &'a Collection,
+        enrolled: &'a Enrolled,
+        measured: Option<Measured>,
+    ) -> Self {
+        let mut people: Vec<Sheet> = train
+            .people
+            .iter()
+            .map(|name| Sheet {
+                name,
+                ..Sheet::default()
+            })
+            .collect();
+        for learned in &enrolled.learned {
+            let person = train.items[learned.shot.item].person;
+            people[person].used.push(used_face(train, learned));
+        }
+        let mut strays = Vec::new();
+        for rejected in &enrolled.rejected {
+            let list = match rejected.person {
+                Some(person) => &mut people[person].rejected,
+                None => &mut strays,
+            };
+            list.push(rejected_face(rejected));
+        }
+        let couple = |pair: &Pair| Couple {
+            similarity: pair.similarity,
+            people: pair.people.map(|person| train.people[person].as_str()),
+            faces: pair
+                .samples
+                .map(|sample| used_face(train, &enrolled.learned[sample])),
+        };
+        let pairs = enrolled.pairs.iter();
+        let mut report = Self {
+            subject,
+            made: made_now(),
+            alike: pairs
+                .clone()
+                .filter(|p| p.is_same_person())
+                .map(couple)
+                .collect(),
+            nearest: pairs.take(NEAREST).map(couple).collect(),
+            people,
+            strays,
+            measured,
+            ..Self::default()
+        };
+        report.count();
+        report
+    }
+
+    /// Fills the tiles from the rest.
+    pub fn count(&mut self) {
+        let faces = || self.people.iter().flat_map(|person| &person.used);
+        let enrolled = self.people.iter().filter(|p| !p.used.is_empty()).count();
+        let suspicious = faces()
+            .filter(|face| matches!(face.note, Note::Suspicious(_)))
+            .count();
+        let rejected = self.people.iter().map(|p| p.rejected.len()).sum::<usize>();
+        let mut tiles = vec![
+            (enrolled.to_string(), "people"),
+            (faces().count().to_string(), "photos used"),
+            ((rejected + self.strays.len()).to_string(), "rejected"),
+            (suspicious.to_string(), "suspicious"),
+        ];
+        if let Some(measured) = &self.measured {
+            tiles.push((format!("{:.2}", measured.thresholds[0]), "threshold"));
+        }
+        self.tiles = tiles;
+    }
+
+    /// Writes the page whole or not at all, readable by its owner alone: it shows faces.
+    pub fn write(&self, path: &Path) -> Result<()> {
+        let html = page::html(self);
+        write_atomically(path, |file| file.write_all(html.as_bytes()))
+            .with_context(|| format!("cannot write {}", path.display()))
+    }
+}
+
+fn used_face<'a>(train: &Collection, learned: &'a Learned) -> Face<'a> {
+    let likeness = &learned.likeness;
+    Face {
+        path: learned.shot.name(&train.items),
+        picture: learned.portrait.thumbnail.as_deref(),
+        measured: learned.portrait.measures.map(|m| m.in_words()),
+        note: match likeness.verdict {
+            Verdict::Fits => Note::None,
+            Verdict::Suspicious | Verdict::Outlier => {
+                Note::Suspicious(likeness.detail(|person| &train.people[person]))
+            }
+        },
+        masked: Vec::new(),
+    }
+}
+
+fn rejected_face(rejected: &Rejected) -> Face<'_> {
+    Face {
+        path: rejected.path.clone(),
+        picture: rejected.portrait.thumbnail.as_deref(),
+        measured: rejected.portrait.measures.map(|m| m.in_words()),
+        note: Note::Rejected(rejected.reason, rejected.detail.clone()),
+        masked: Vec::new(),
+    }
+}
