@@ -22,11 +22,12 @@ pub const DEFAULT_TARGET_FPIR: f64 = 0.01;
 const DRAWN: usize = 2000;
 
 /// How far above their mean the share f of the strangers begins, in standard deviations of drawn
-/// strangers' best scores among K people: `TAIL_START + TAIL_GROWTH·ln(K / f)`. Real faces have more
-/// near relatives than drawn ones. Fitted to thresholds that 2,000 of the faces that the statistics
-/// were learned from need with galleries of 1 to 150 people of LFW (docs/accuracy.md).
-const TAIL_START: f64 = 0.49;
-const TAIL_GROWTH: f64 = 0.47;
+/// strangers' best scores among K people: `PEOPLE_GROWTH·ln K + RARITY_GROWTH·ln(1/f)`. Real faces
+/// have more near relatives than drawn ones. Fitted to what 2,000 of the faces that the statistics
+/// were learned from need, bare and masked, with galleries of 1 to 150 people of LFW with 1 to 5
+/// photos, for f from .2 % to 5 % (docs/accuracy.md).
+const PEOPLE_GROWTH: f64 = 0.43;
+const RARITY_GROWTH: f64 = 0.58;
 
 /// Parts that people and photos are left out in.
 const FOLDS: usize = 5;
@@ -276,7 +277,7 @@ fn expected_threshold(
     let variance = best.iter().map(|b| (b - mean).powi(2)).sum::<f64>() / count;
     let people = scorer.svm().bias.len() as f64;
     let rarest = target_fpir.clamp(1e-6, 0.5);
-    let tail = TAIL_START + TAIL_GROWTH * (people / rarest).ln();
+    let tail = PEOPLE_GROWTH * people.ln() - RARITY_GROWTH * rarest.ln();
     let threshold = mean + tail * variance.sqrt();
     Some((1.0 / (1.0 + (-threshold).exp())) as f32)
 }
@@ -289,12 +290,13 @@ fn logit(similarity: f32) -> f64 {
 /// Embeddings of people who do not exist, `[DRAWN, D]`: the same each time. None where the model
 /// cannot be turned round.
 fn draw(statistics: &Statistics, masked: bool) -> Option<Array2<f32>> {
-    let dim = statistics.dim();
-    let back = invert(&statistics.projection)?;
+    // The shortest way back: (P'P)⁻¹P'.
+    let projection = &statistics.projection;
+    let back = invert(&projection.t().dot(projection))?.dot(&projection.t());
     let spread = statistics.between.mapv(|b| (b + 1.0).sqrt());
     let centre = statistics.centres.row(usize::from(masked));
     let mut normal = Normal::new(u64::from(masked) + 1);
-    let mut drawn = Array2::from_shape_simple_fn((DRAWN, dim), || normal.next());
+    let mut drawn = Array2::from_shape_simple_fn((DRAWN, statistics.rank()), || normal.next());
     drawn *= &spread;
     let mut drawn = drawn.dot(&back);
     for mut row in drawn.rows_mut() {

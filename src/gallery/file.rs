@@ -190,8 +190,8 @@ fn statistics<R: Read + Seek>(npz: &mut NpzReader<R>) -> Result<Option<Statistic
         return Ok(None);
     }
     let centres = npz.array("face_centres")?.floats("float32 [2, D]")?;
-    let projection = npz.array("face_projection")?.floats("float32 [D, D]")?;
-    let between = npz.array("face_between")?.floats("float32 [D]")?;
+    let projection = npz.array("face_projection")?.floats("float32 [D, R]")?;
+    let between = npz.array("face_between")?.floats("float32 [R]")?;
     Statistics::new(centres, projection, between).map(Some)
 }
 

@@ -18,13 +18,14 @@ use super::{Kind, Statistics};
 use crate::svm::LinearSvm;
 
 /// Weights of evidence (natural logarithm of the likelihood ratio), cosine and decision value.
-const EVIDENCE_WEIGHT: f32 = 0.01;
+const EVIDENCE_WEIGHT: f32 = 0.007;
 const COSINE_WEIGHT: f32 = 0.3;
 const MARGIN_WEIGHT: f32 = 0.12;
 
-/// The sum of the three is brought to 0…1 by the logistic function of this slope at the middle: on
-/// LFW with 150 people strangers then have .3 on average, people of the gallery .93.
-const SLOPE: f32 = 3.0;
+/// The sum of the three becomes 0…1 by the logistic function with this middle and slope: on LFW with
+/// 150 people strangers then have .2 on average, people of the gallery .95.
+const MIDDLE: f32 = 0.2;
+const SLOPE: f32 = 6.0;
 
 /// Without statistics: weight of the decision value against the cosine.
 const PLAIN_MARGIN_WEIGHT: f32 = 0.3;
@@ -57,7 +58,7 @@ enum Method {
 #[derive(Debug, Clone, PartialEq)]
 struct Evidence {
     statistics: Statistics,
-    /// `[MOST_PHOTOS, D]`, n − 1 the row.
+    /// `[MOST_PHOTOS, R]`, n − 1 the row.
     quadratic: Array2<f32>,
     /// Row of `quadratic` of each person.
     photos: Vec<usize>,
@@ -67,7 +68,7 @@ struct Evidence {
 
 #[derive(Debug, Clone, PartialEq)]
 struct Linear {
-    /// `[K, D]`
+    /// `[K, R]`
     weights: Array2<f32>,
     /// `[K]`
     constants: Array1<f32>,
@@ -130,7 +131,7 @@ impl Scorer {
                 let sum = evidence.ratios(embedding, masked) * EVIDENCE_WEIGHT
                     + cosines * COSINE_WEIGHT
                     + margins * MARGIN_WEIGHT;
-                sum.mapv(|sum| 1.0 / (1.0 + (-SLOPE * sum).exp()))
+                sum.mapv(|sum| 1.0 / (1.0 + (-SLOPE * (sum - MIDDLE)).exp()))
             }
             Method::Plain { means } => {
                 let lengths = means.map_axis(Axis(1), |mean| mean.dot(&mean).sqrt());
@@ -164,7 +165,7 @@ impl Evidence {
         // Variance of a new picture of a person of whom n are known, and of anybody.
         let known = |n: usize| between / (between * n as f32 + 1.0) + 1.0;
         let anybody = between + 1.0;
-        let mut quadratic = Array2::zeros((MOST_PHOTOS, statistics.dim()));
+        let mut quadratic = Array2::zeros((MOST_PHOTOS, statistics.rank()));
         for (n, mut row) in (1..).zip(quadratic.rows_mut()) {
             row.assign(&((1.0 / &anybody - 1.0 / known(n)) * 0.5));
         }

@@ -7,7 +7,7 @@
 //! coordinates of [`Statistics::project`] the latter has variance 1 and the former [`between`], all
 //! independent.
 //!
-//! From two means and two covariances over 4,700 people nobody's face can be told.
+//! From two means and two covariances over 4,719 people nobody's face can be told.
 //!
 //! [`between`]: Statistics::between
 
@@ -26,10 +26,11 @@ const BUILT_IN: &str = include_str!("../../models/facenet.statistics.json");
 pub struct Statistics {
     /// `[2, D]`: the mean of bare and of masked faces.
     pub(super) centres: Array2<f32>,
-    /// `[D, D]`: a centred embedding of unit length times this is in coordinates where pictures of
-    /// one person differ by variance 1 in each, people most in the first.
+    /// `[D, R]`: a centred embedding of unit length times this is in coordinates where pictures of
+    /// one person differ by variance 1 in each, people most in the first. R is less than D where
+    /// embeddings have fewer dimensions than numbers.
     pub(super) projection: Array2<f32>,
-    /// `[D]`: the variance between people in these coordinates, above 0.
+    /// `[R]`: the variance between people in these coordinates, above 0.
     pub(super) between: Array1<f32>,
 }
 
@@ -38,10 +39,11 @@ pub struct Statistics {
 struct File {
     model_sha256: String,
     dim: usize,
+    rank: usize,
     /// int16 `[2, D]`, one scale for all.
     centres: String,
     centres_scale: f32,
-    /// int8 `[D, D]`, a scale for each column.
+    /// int8 `[D, R]`, a scale for each column.
     projection: String,
     projection_scales: Vec<f32>,
     between: Vec<f32>,
@@ -63,18 +65,17 @@ impl Statistics {
                 .decode(text)
                 .map_err(|e| fail(format!("{name}: {e}")))
         };
-        let shape = |name: &str, rows: usize, values: Vec<f32>| {
-            Array2::from_shape_vec((rows, file.dim), values)
-                .map_err(|e| fail(format!("{name}: {e}")))
+        let shape = |name: &str, shape: (usize, usize), values: Vec<f32>| {
+            Array2::from_shape_vec(shape, values).map_err(|e| fail(format!("{name}: {e}")))
         };
         let bytes = decode("centres", &file.centres)?;
         let values = bytes.as_chunks::<2>().0.iter();
         let values = values.map(|&v| f32::from(i16::from_le_bytes(v)) * file.centres_scale);
-        let centres = shape("centres", 2, values.collect())?;
+        let centres = shape("centres", (2, file.dim), values.collect())?;
         let bytes = decode("projection", &file.projection)?;
         let values = bytes.into_iter().map(|v| f32::from(v as i8)).collect();
-        let mut projection = shape("projection", file.dim, values)?;
-        if file.projection_scales.len() != file.dim {
+        let mut projection = shape("projection", (file.dim, file.rank), values)?;
+        if file.projection_scales.len() != file.rank {
             return Err(fail("a scale for each column is expected".into()));
         }
         projection *= &Array1::from(file.projection_scales);
@@ -88,12 +89,13 @@ impl Statistics {
         projection: Array2<f32>,
         between: Array1<f32>,
     ) -> Result<Self, GalleryError> {
-        let dim = between.len();
-        if dim == 0 || centres.dim() != (2, dim) || projection.dim() != (dim, dim) {
+        let (dim, rank) = projection.dim();
+        if rank == 0 || centres.dim() != (2, dim) || between.len() != rank {
             return Err(GalleryError::contents(format!(
-                "statistics of faces: expected the shapes [2, D], [D, D] and [D], found {:?}, {:?} and [{dim}]",
+                "statistics of faces: expected the shapes [2, D], [D, R] and [R], found {:?}, {:?} and [{}]",
                 centres.dim(),
                 projection.dim(),
+                between.len()
             )));
         }
         let finite = centres.iter().chain(&projection).all(|v| v.is_finite());
@@ -112,6 +114,11 @@ impl Statistics {
 
     /// Numbers in an embedding.
     pub(super) fn dim(&self) -> usize {
+        self.projection.nrows()
+    }
+
+    /// Dimensions of the model.
+    pub(super) fn rank(&self) -> usize {
         self.between.len()
     }
 
