@@ -1,4 +1,5 @@
-//! From a face to its embedding: the crop rule, and FaceNet.
+//! From a face to its embedding: the crop rule, and FaceNet. The same crop shows whether a mask is
+//! worn.
 
 use std::fmt;
 use std::io::Read;
@@ -7,6 +8,7 @@ use std::path::{Path, PathBuf};
 use ndarray::{Array2, ArrayViewMut1};
 use sha2::{Digest, Sha256};
 
+use crate::attribute::{Mask, MaskNet};
 use crate::geometry::Rect;
 use crate::image::ImageView;
 use crate::locate;
@@ -65,9 +67,19 @@ pub fn crop_rgb8(view: &ImageView, face: Rect) -> Vec<u8> {
     out
 }
 
-/// FaceNet and its scratch memory.
+/// What is known of faces once they are embedded.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Embedded {
+    /// `[faces, dim]`, each of unit length.
+    pub embeddings: Array2<f32>,
+    /// Whether each face wears a mask; as many as rows.
+    pub masks: Vec<Mask>,
+}
+
+/// FaceNet, the network that sees masks, and their scratch memory.
 pub struct Embedder {
     session: Session,
+    masks: MaskNet,
     resizer: Resizer,
     tensor: Vec<f32>,
     batch_size: usize,
@@ -99,6 +111,7 @@ impl Embedder {
         let mut embedder = Self {
             dim: session.output_width().unwrap_or(0),
             session,
+            masks: MaskNet::default(),
             resizer: Resizer::default(),
             tensor: Vec::new(),
             batch_size: if batch_size == 0 {
@@ -125,15 +138,15 @@ impl Embedder {
         &self.sha256
     }
 
-    /// The embeddings of faces in one image: `[faces, dim]`, each of unit length.
-    pub fn embed(&mut self, view: &ImageView, faces: &[Rect]) -> Result<Array2<f32>, RuntimeError> {
+    /// The faces in one image.
+    pub fn embed(&mut self, view: &ImageView, faces: &[Rect]) -> Result<Embedded, RuntimeError> {
         self.embed_with(faces.len(), |resizer, i, out| {
             resizer.tensor(view, &crop(faces[i]), Layout::Rows, out);
         })
     }
 
-    /// The embeddings of ready-made crops: packed 8-bit RGB, 160×160 each.
-    pub fn embed_crops(&mut self, crops: &[&[u8]]) -> Result<Array2<f32>, RuntimeError> {
+    /// The faces in ready-made crops: packed 8-bit RGB, 160×160 each.
+    pub fn embed_crops(&mut self, crops: &[&[u8]]) -> Result<Embedded, RuntimeError> {
         self.embed_with(crops.len(), |_, i, out| {
             for (out, &value) in out.iter_mut().zip(crops[i]) {
                 *out = (f32::from(value) - 127.5) / 128.0;
@@ -145,22 +158,27 @@ impl Embedder {
         &mut self,
         count: usize,
         fill: impl Fn(&mut Resizer, usize, &mut [f32]),
-    ) -> Result<Array2<f32>, RuntimeError> {
+    ) -> Result<Embedded, RuntimeError> {
         let length = INPUT_SIZE * INPUT_SIZE * 3;
         let mut all = Array2::zeros((count, self.dim));
+        let mut masks = Vec::with_capacity(count);
         let mut done = 0;
         while done < count {
             let batch = self.batch_size.min(count - done);
             self.tensor.resize(batch * length, 0.0);
             for (i, out) in self.tensor.chunks_exact_mut(length).enumerate() {
                 fill(&mut self.resizer, done + i, out);
+                masks.push(self.masks.see_tensor(out));
             }
             let embeddings = self.run(batch)?;
             all.slice_mut(ndarray::s![done..done + batch, ..])
                 .assign(&embeddings);
             done += batch;
         }
-        Ok(all)
+        Ok(Embedded {
+            embeddings: all,
+            masks,
+        })
     }
 
     /// Runs the network on the first `batch` crops of `tensor`.

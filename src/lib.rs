@@ -11,6 +11,7 @@
 //! higher is surer.
 #![deny(unsafe_code)]
 
+pub mod attribute;
 pub mod detect;
 #[cfg(feature = "draw")]
 pub mod draw;

@@ -1,12 +1,10 @@
-//! One image end to end: detection, crop, embedding. What the elements do in two steps; for the
+//! One image end to end: detection, crop, embedding, masks. What the elements do in two steps; for the
 //! command line, tests and programs without GStreamer.
 
 use std::path::Path;
 
-use ndarray::Array2;
-
 use crate::detect::{Detector, Face, Params};
-use crate::embed::Embedder;
+use crate::embed::{Embedded, Embedder};
 use crate::geometry::Rect;
 use crate::image::ImageView;
 use crate::runtime::{RuntimeError, SessionOptions};
@@ -31,15 +29,15 @@ impl Pipeline {
         })
     }
 
-    /// The faces of an image, surest first, and their embeddings: row i belongs to face i.
+    /// The faces of an image, surest first, and what is known of them: row i belongs to face i.
     pub fn faces(
         &mut self,
         view: &ImageView,
         params: &Params,
-    ) -> Result<(Vec<Face>, Array2<f32>), RuntimeError> {
+    ) -> Result<(Vec<Face>, Embedded), RuntimeError> {
         let faces = self.detector.detect(view, params)?;
         let rects: Vec<Rect> = faces.iter().map(|f| f.rect).collect();
-        let embeddings = self.embedder.embed(view, &rects)?;
-        Ok((faces, embeddings))
+        let embedded = self.embedder.embed(view, &rects)?;
+        Ok((faces, embedded))
     }
 }

@@ -7,8 +7,10 @@
 
 use std::time::Duration;
 
-use ndarray::{Array1, Array2, ArrayView1};
+use ndarray::{Array1, ArrayView1};
 
+use crate::attribute::Mask;
+use crate::embed::Embedded;
 use crate::geometry::Rect;
 
 /// Least overlap of the boxes of one face in two frames.
@@ -22,6 +24,10 @@ const SAME_FACE: f32 = 0.5;
 /// How fast the past fades: what was seen so long ago weighs a third of what is seen now.
 const MEMORY: Duration = Duration::from_secs(1);
 
+/// The same for the mask, which may be put on or taken off at any time: even a state that was as sure
+/// as can be is overcome within twice this time.
+const MASK_MEMORY: Duration = Duration::from_millis(250);
+
 /// How long a face may be turned away or hidden before its past no longer counts.
 const GONE_AFTER: Duration = Duration::from_secs(1);
 
@@ -32,6 +38,9 @@ struct Track {
     embedding: Array1<f32>,
     /// What all that was seen weighs together, in frames.
     weight: f32,
+    /// The weighted mean of the log-odds of a mask, and its weight.
+    mask: f32,
+    mask_weight: f32,
     seen: Duration,
 }
 
@@ -42,19 +51,22 @@ pub struct Tracks {
 }
 
 impl Tracks {
-    /// Replaces each embedding, `[faces, D]` of unit length, by the average over the recent past of
-    /// its face. `now` is the time of the frame; the past is forgotten when it runs backwards.
-    pub fn average(&mut self, rects: &[Rect], embeddings: &mut Array2<f32>, now: Duration) {
+    /// Replaces what was seen of each face by the average over its recent past; embeddings keep unit
+    /// length. `now` is the time of the frame; the past is forgotten when it runs backwards.
+    pub fn average(&mut self, rects: &[Rect], faces: &mut Embedded, now: Duration) {
         self.tracks
             .retain(|t| t.seen <= now && now - t.seen <= GONE_AFTER);
         let old = self.tracks.len();
         let mut taken = vec![false; old];
-        for (rect, mut embedding) in rects.iter().zip(embeddings.rows_mut()) {
+        let seen = faces.embeddings.rows_mut().into_iter();
+        for ((rect, mut embedding), mask) in rects.iter().zip(seen).zip(&mut faces.masks) {
             let Some(index) = self.nearest(rect, &taken) else {
                 self.tracks.push(Track {
                     rect: *rect,
                     embedding: embedding.to_owned(),
                     weight: 1.0,
+                    mask: mask.log_odds(),
+                    mask_weight: 1.0,
                     seen: now,
                 });
                 taken.push(true);
@@ -62,9 +74,10 @@ impl Tracks {
             };
             taken[index] = true;
             let track = &mut self.tracks[index];
-            track.see(embedding.view(), now);
+            track.see(embedding.view(), *mask, now);
             track.rect = *rect;
             embedding.assign(&track.embedding);
+            *mask = Mask::from_log_odds(track.mask);
         }
     }
 
@@ -78,15 +91,20 @@ impl Tracks {
 }
 
 impl Track {
-    fn see(&mut self, embedding: ArrayView1<f32>, now: Duration) {
-        let age = (now - self.seen).as_secs_f32() / MEMORY.as_secs_f32();
+    fn see(&mut self, embedding: ArrayView1<f32>, mask: Mask, now: Duration) {
+        let age = (now - self.seen).as_secs_f32();
         self.seen = now;
         if self.embedding.dot(&embedding) < SAME_FACE {
             self.embedding.assign(&embedding);
             self.weight = 1.0;
+            self.mask = mask.log_odds();
+            self.mask_weight = 1.0;
             return;
         }
-        let past = self.weight * (-age).exp();
+        let past = self.mask_weight * (-age / MASK_MEMORY.as_secs_f32()).exp();
+        self.mask_weight = past + 1.0;
+        self.mask = (self.mask * past + mask.log_odds()) / self.mask_weight;
+        let past = self.weight * (-age / MEMORY.as_secs_f32()).exp();
         self.weight = past + 1.0;
         self.embedding *= past;
         self.embedding += &embedding;
@@ -100,7 +118,7 @@ impl Track {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ndarray::arr2;
+    use ndarray::{Array2, arr2};
 
     const HERE: Rect = Rect::new(0.0, 0.0, 100.0, 100.0);
     const THERE: Rect = Rect::new(500.0, 0.0, 100.0, 100.0);
@@ -110,9 +128,25 @@ mod tests {
     }
 
     fn see(tracks: &mut Tracks, rect: Rect, embedding: [f32; 2], at: u64) -> [f32; 2] {
-        let mut embeddings = arr2(&[embedding]);
-        tracks.average(&[rect], &mut embeddings, ms(at));
-        [embeddings[[0, 0]], embeddings[[0, 1]]]
+        let mut faces = unmasked(arr2(&[embedding]));
+        tracks.average(&[rect], &mut faces, ms(at));
+        [faces.embeddings[[0, 0]], faces.embeddings[[0, 1]]]
+    }
+
+    fn unmasked(embeddings: Array2<f32>) -> Embedded {
+        let masks = vec![Mask::from_log_odds(-3.0); embeddings.nrows()];
+        Embedded { embeddings, masks }
+    }
+
+    /// Sees one face 25 times a second; tells in which frames it wears a mask.
+    fn masked(tracks: &mut Tracks, frames: std::ops::Range<u64>, log_odds: f32) -> Vec<bool> {
+        let see = |frame| {
+            let mut faces = unmasked(arr2(&[[1.0, 0.0]]));
+            faces.masks[0] = Mask::from_log_odds(log_odds);
+            tracks.average(&[HERE], &mut faces, ms(frame * 40));
+            faces.masks[0].is_worn()
+        };
+        frames.map(see).collect()
     }
 
     #[test]
@@ -125,6 +159,19 @@ mod tests {
             (x - 0.8895).abs() < 1e-3 && (y - 0.4570).abs() < 1e-3,
             "{x} {y}"
         );
+    }
+
+    #[test]
+    fn a_mask_put_on_counts_within_half_a_second_and_a_single_frame_never() {
+        let mut tracks = Tracks::default();
+        assert_eq!(masked(&mut tracks, 0..50, -6.0), [false; 50]);
+        assert_eq!(masked(&mut tracks, 50..51, 6.0), [false]);
+        masked(&mut tracks, 51..100, -6.0);
+        // From as sure as can be to odds of e² = 7: (6 + 2)·e^(−t / 250 ms) = 2 at 347 ms, 9 frames.
+        let worn = masked(&mut tracks, 100..113, 2.0);
+        let turn = worn.iter().position(|&worn| worn);
+        assert!(matches!(turn, Some(7..=9)), "{worn:?}");
+        assert!(worn[9..].iter().all(|&worn| worn), "{worn:?}");
     }
 
     #[test]
@@ -149,9 +196,9 @@ mod tests {
         let near = HERE.translated(50.0, 0.0);
         let faces = [[1.0, 0.0], [0.0, 1.0]];
         for at in 0..5 {
-            let mut embeddings = arr2(&faces);
-            tracks.average(&[HERE, near], &mut embeddings, ms(at * 40));
-            assert_eq!(embeddings, arr2(&faces));
+            let mut seen = unmasked(arr2(&faces));
+            tracks.average(&[HERE, near], &mut seen, ms(at * 40));
+            assert_eq!(seen, unmasked(arr2(&faces)));
         }
         assert_eq!(tracks.tracks.len(), 2);
     }

@@ -10,7 +10,7 @@ use gstmfr::gallery::{Contract, Entry, Gallery, Kind};
 use gstmfr::plugin::meta::{self, Face};
 
 mod common;
-use common::{gallery, init, photo};
+use common::{gallery, init, masked_photo, photo};
 
 /// What came out of a pipeline whose last element is called `sink`.
 #[derive(Debug, Default)]
@@ -171,6 +171,27 @@ fn a_photo_that_was_not_enrolled_is_named_and_a_stranger_is_not() {
         (identity.label.as_str(), identity.label_id),
         ("unknown", -1)
     );
+}
+
+#[test]
+fn whether_a_mask_is_worn_is_told_with_every_face() {
+    let folder = tempfile::tempdir().unwrap();
+    let masked = masked_photo("obama2.jpg", folder.path());
+    for (photo, label) in [(photo("obama2.jpg"), "without_mask"), (masked, "with_mask")] {
+        let mut outcome = run(&format!(
+            "filesrc location=\"{photo}\" ! decodebin ! videoconvert ! {} ! fakesink name=sink",
+            recognize()
+        ));
+        assert_eq!(outcome.error, None, "{label}");
+        let face = outcome.frames.remove(0).remove(0);
+        let mask = face.mask.unwrap();
+        assert_eq!(mask.label, label);
+        assert!(mask.confidence > 0.9, "{label}: {}", mask.confidence);
+        let told = outcome.messages[0].get::<gst::ArrayRef>("faces").unwrap();
+        let told = told.as_slice()[0].get::<gst::Structure>().unwrap();
+        assert_eq!(told.get("mask"), Ok(label));
+        assert_eq!(told.get("mask_confidence"), Ok(mask.confidence));
+    }
 }
 
 #[test]

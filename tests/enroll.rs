@@ -170,6 +170,22 @@ fn a_dataset_becomes_a_gallery_that_names_other_photos() {
     assert_eq!(face["candidates"].as_array().unwrap().len(), 3);
     assert_eq!(face["similarity"], face["candidates"][0]["similarity"]);
     assert!(face["confidence_identity"].is_number());
+    assert_eq!(face["mask"]["label"], "without_mask");
+}
+
+#[test]
+fn photos_tell_whether_a_mask_is_worn_also_without_a_gallery() {
+    let folder = Folder::new();
+    let masked = common::masked_photo("obama3.jpg", folder.0.path());
+    let photo = text(&demo_photos().join("obama3.jpg"));
+    for (path, label) in [(&photo, "without_mask"), (&masked, "with_mask")] {
+        let face = &identify(&[path])[0]["faces"][0];
+        assert_eq!(face["mask"]["label"], label);
+        assert!(face["mask"]["confidence"].as_f64().unwrap() > 0.9, "{face}");
+        assert!(face["label"].is_null());
+    }
+    let line = run(&["identify", &masked]).succeeds();
+    assert!(line.contains(": face masked, "), "{line}");
 }
 
 #[test]

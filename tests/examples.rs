@@ -95,13 +95,13 @@ fn enrol(photos: &[&str], gallery: &Path) {
         let photo = image::open(photo(name)).unwrap().into_rgb8();
         let (width, height) = (photo.width() as usize, photo.height() as usize);
         let view = ImageView::rgb(photo.as_raw(), width, height).unwrap();
-        let (_, embeddings) = pipeline.faces(&view, &Params::default()).unwrap();
+        let (_, found) = pipeline.faces(&view, &Params::default()).unwrap();
         entries.push(Entry {
             name: PERSON.into(),
             source: (*name).into(),
             kind: Kind::Photo,
             // The surest face comes first.
-            embedding: embeddings.row(0).to_owned(),
+            embedding: found.embeddings.row(0).to_owned(),
         });
     }
     let contract = Contract {

@@ -80,6 +80,7 @@ fn embeddings_of_given_crops_are_those_of_the_reference() {
     let model = common::models().join("facenet.onnx");
     let mut embedder = Embedder::from_file(&model, &SessionOptions::default(), 0).unwrap();
     let found = embedder.embed_crops(&[&pattern, &astronaut]).unwrap();
+    let found = found.embeddings;
     let golden = golden();
     for (found, golden) in found
         .rows()
@@ -102,10 +103,10 @@ fn a_batch_gives_what_single_faces_give() {
     let model = common::models().join("facenet.onnx");
     // A batch of two: three runs, the last one not full.
     let mut embedder = Embedder::from_file(&model, &SessionOptions::default(), 2).unwrap();
-    let together = embedder.embed(&view, &rects).unwrap();
+    let together = embedder.embed(&view, &rects).unwrap().embeddings;
     for (row, rect) in together.rows().into_iter().zip(&rects) {
-        let alone = embedder.embed(&view, &[*rect]).unwrap();
+        let alone = embedder.embed(&view, &[*rect]).unwrap().embeddings;
         assert!(alone.row(0).dot(&row) > 0.99999);
     }
-    assert_eq!(embedder.embed(&view, &[]).unwrap().nrows(), 0);
+    assert_eq!(embedder.embed(&view, &[]).unwrap().embeddings.nrows(), 0);
 }

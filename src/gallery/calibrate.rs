@@ -12,7 +12,8 @@ use ndarray::{Array1, Array2, Axis, s};
 
 use super::score::{Samples, Scorer};
 use super::{
-    DEFAULT_CALIBRATION, DEFAULT_THRESHOLDS, Gallery, GalleryError, Logistic, Statistics, train_svm,
+    DEFAULT_CALIBRATION, DEFAULT_THRESHOLDS, Gallery, GalleryError, Logistic, Statistics, file_of,
+    train_svm,
 };
 
 /// Share of strangers that may be named (false positive identification rate).
@@ -153,15 +154,15 @@ impl Gallery {
         Ok(calibration)
     }
 
-    /// Of each embedding, the how-manieth photo of its person it is from. Masked copies are of the
-    /// photo that they were painted on.
+    /// Of each embedding, the how-manieth file of its person it is from. Masked copies are of the
+    /// photo that they were painted on; the frames of a video are too much alike to be tried on each
+    /// other.
     fn photos(&self) -> Vec<usize> {
         let mut seen: HashMap<(usize, &str), usize> = HashMap::new();
         let mut counts = vec![0; self.names.len()];
         let rows = self.labels.iter().zip(&self.sources);
         rows.map(|(&person, source)| {
-            let photo = source.split("#mask:").next().unwrap_or(source);
-            *seen.entry((person, photo)).or_insert_with(|| {
+            *seen.entry((person, file_of(source))).or_insert_with(|| {
                 counts[person] += 1;
                 counts[person] - 1
             })

@@ -111,6 +111,16 @@ pub struct Entry {
     pub embedding: Array1<f32>,
 }
 
+/// The file that a gallery's embedding comes from: what is behind a `#` is the time of a frame or the
+/// mask of a copy.
+pub fn file_of(source: &str) -> &str {
+    // Names of files may hold a # of their own.
+    let ends = ["#mask:", "#t="]
+        .into_iter()
+        .filter_map(|end| source.rfind(end));
+    ends.min().map_or(source, |end| &source[..end])
+}
+
 /// People and their embeddings, ready to identify.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Gallery {

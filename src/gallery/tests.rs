@@ -85,6 +85,16 @@ fn utf32(texts: &[&str], width: usize) -> Vec<u8> {
 }
 
 #[test]
+fn frames_and_masked_copies_come_from_their_file() {
+    assert_eq!(file_of("Ana/1.jpg"), "Ana/1.jpg");
+    assert_eq!(file_of("Ana/#1.jpg"), "Ana/#1.jpg");
+    assert_eq!(file_of("Ana/clip.mp4#t=1.50"), "Ana/clip.mp4");
+    assert_eq!(file_of("Ana/1.jpg#mask:surgical"), "Ana/1.jpg");
+    assert_eq!(file_of("Ana/clip.mp4#t=1.50#mask:cloth"), "Ana/clip.mp4");
+    assert_eq!(file_of(""), "");
+}
+
+#[test]
 fn people_are_sorted_and_counted() {
     let gallery = gallery();
     let people: Vec<_> = gallery.people().collect();

@@ -9,6 +9,7 @@ use gst_video::VideoRegionOfInterestMeta;
 use ndarray::Array2;
 use serde::{Deserialize, Serialize};
 
+use crate::attribute;
 use crate::detect;
 use crate::embed;
 use crate::geometry::{Landmarks, Point, Rect};
@@ -21,9 +22,6 @@ pub const MIRROR: &str = "MfrFacesMeta";
 pub const MIRROR_FIELD: &str = "json";
 /// Label of a face that was compared with the gallery and is nobody in it.
 pub const UNKNOWN: &str = "unknown";
-
-/// Label of a face that wears a mask.
-pub const WITH_MASK: &str = "with_mask";
 
 /// IEEE single precision in DL Streamer's enumeration of tensor types.
 const PRECISION_FP32: i32 = 10;
@@ -56,11 +54,21 @@ impl Identity {
 /// Whether a mask is worn.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Mask {
-    /// [`WITH_MASK`] or `without_mask`
+    /// [`attribute::WITH_MASK`] or [`attribute::WITHOUT_MASK`]
     pub label: String,
     /// 0…1
     pub confidence: f64,
     pub model_name: String,
+}
+
+impl From<attribute::Mask> for Mask {
+    fn from(mask: attribute::Mask) -> Self {
+        Self {
+            label: mask.label().to_owned(),
+            confidence: f64::from(mask.confidence()),
+            model_name: attribute::NAME.to_owned(),
+        }
+    }
 }
 
 /// A face of a buffer. Coordinates are pixels of the frame.
@@ -127,6 +135,21 @@ pub fn set_identities(buffer: &mut gst::BufferRef, identities: &[Option<Identity
             && meta.param("identity").is_none()
         {
             meta.add_param(identity_structure(identity));
+        }
+    }
+}
+
+/// Writes onto the regions of interest whether a mask is worn, `masks[i]` onto the face that
+/// [`faces`] gave as number i. A face of which it is known keeps it.
+pub fn set_masks(buffer: &mut gst::BufferRef, masks: &[Option<Mask>]) {
+    let metas = buffer
+        .iter_meta_mut::<VideoRegionOfInterestMeta>()
+        .filter(|meta| meta.roi_type() == ROI_TYPE);
+    for (mut meta, mask) in metas.zip(masks) {
+        if let Some(mask) = mask
+            && meta.param("mask").is_none()
+        {
+            meta.add_param(mask_structure(mask));
         }
     }
 }
@@ -229,6 +252,15 @@ fn identity_structure(identity: &Identity) -> gst::Structure {
         .field("model_version", &identity.model_version)
         .field("gallery", &identity.gallery)
         .field("frames_ago", identity.frames_ago)
+        .build()
+}
+
+fn mask_structure(mask: &Mask) -> gst::Structure {
+    gst::Structure::builder("mask")
+        .field("type", "classification_result")
+        .field("label", &mask.label)
+        .field("confidence", mask.confidence)
+        .field("model_name", &mask.model_name)
         .build()
 }
 
@@ -501,6 +533,27 @@ mod tests {
         let found = faces(buffer, FRAME);
         assert_eq!(found[0].identity, None);
         assert_eq!(found[1].identity, Some(identity("Zoë")));
+    }
+
+    #[test]
+    fn masks_go_to_their_faces_and_into_the_mirror_and_the_first_one_stays() {
+        gst::init().unwrap();
+        register();
+        let mut buffer = gst::Buffer::new();
+        let buffer = buffer.get_mut().unwrap();
+        for i in 0..2 {
+            let rect = Rect::new(60.0 * i as f32, 0.0, 50.0, 50.0);
+            add_face(buffer, &detected(rect), i + 1, FRAME);
+        }
+        let mask = |log_odds| Mask::from(attribute::Mask::from_log_odds(log_odds));
+        set_masks(buffer, &[None, Some(mask(2.0))]);
+        set_masks(buffer, &[None, Some(mask(-2.0))]);
+        let found = faces(buffer, FRAME);
+        assert_eq!(found[0].mask, None);
+        assert_eq!(found[1].mask, Some(mask(2.0)));
+        assert_eq!(mask(2.0).label, "with_mask");
+        update_mirror(buffer, &found, FRAME);
+        assert_eq!(mirrored(buffer, FRAME)[1].mask, Some(mask(2.0)));
     }
 
     #[test]

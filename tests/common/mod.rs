@@ -5,7 +5,9 @@
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
+use gstmfr::detect::Detector;
 use gstmfr::gallery::{Contract, Entry, FORMAT, Gallery, Kind};
+use gstmfr::geometry::Point;
 use gstmfr::image::ImageView;
 use gstmfr::pipeline::Pipeline;
 use gstmfr::runtime::SessionOptions;
@@ -39,6 +41,33 @@ pub fn photo(name: &str) -> String {
     demo_photos().join(name).display().to_string()
 }
 
+/// A copy of a demo photo whose one face wears a plain mask; the path of the file.
+pub fn masked_photo(name: &str, folder: &Path) -> String {
+    let mut image = image::open(photo(name)).unwrap().to_rgb8();
+    let (width, height) = (image.width() as usize, image.height() as usize);
+    let view = ImageView::rgb(&image, width, height).unwrap();
+    let mut detector = Detector::built_in(&SessionOptions::default()).unwrap();
+    let face = detector.detect(&view, &Default::default()).unwrap()[0];
+    let [left, right, _, mouth_left, mouth_right] = face.landmarks.0;
+    let middle = |a: Point, b: Point| ((a.x + b.x) / 2.0, (a.y + b.y) / 2.0);
+    let (eyes, mouth) = (middle(left, right), middle(mouth_left, mouth_right));
+    let down = (mouth.0 - eyes.0, mouth.1 - eyes.1);
+    let length = down.0.hypot(down.1);
+    for (x, y, pixel) in image.enumerate_pixels_mut() {
+        let (x, y) = (x as f32 - eyes.0, y as f32 - eyes.1);
+        // In lengths from the eyes to the mouth, and in half widths of the face.
+        let v = (x * down.0 + y * down.1) / length.powi(2);
+        let u = (x * down.1 - y * down.0) / length / (face.rect.width / 2.0);
+        if u.abs() < 0.95 && v > 0.4 + 0.3 * u * u && v < 1.8 - 0.6 * u * u {
+            let pleat = (v * 20.0).sin() * 12.0;
+            pixel.0 = [150.0, 195.0, 225.0].map(|c| (c + pleat) as u8);
+        }
+    }
+    let path = folder.join("masked.png");
+    image.save(&path).unwrap();
+    path.display().to_string()
+}
+
 /// A gallery of three people of whom there are photos, one each; made once.
 pub fn gallery() -> &'static Path {
     static GALLERY: LazyLock<(tempfile::TempDir, PathBuf)> = LazyLock::new(|| {
@@ -52,12 +81,12 @@ pub fn gallery() -> &'static Path {
             let photo = image::open(photo(file)).unwrap().to_rgb8();
             let (w, h) = (photo.width() as usize, photo.height() as usize);
             let view = ImageView::rgb(&photo, w, h).unwrap();
-            let (_, embeddings) = pipeline.faces(&view, &Default::default()).unwrap();
+            let (_, found) = pipeline.faces(&view, &Default::default()).unwrap();
             Entry {
                 name: name.into(),
                 source: file.into(),
                 kind: Kind::Photo,
-                embedding: embeddings.row(0).to_owned(),
+                embedding: found.embeddings.row(0).to_owned(),
             }
         });
         let contract = Contract {

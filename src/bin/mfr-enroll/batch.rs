@@ -1,7 +1,8 @@
 //! Crops gathered over photos, so that the network sees full batches.
 
 use anyhow::Result;
-use gstmfr::embed::{DEFAULT_BATCH_SIZE, Embedder};
+use gstmfr::attribute::Mask;
+use gstmfr::embed::{DEFAULT_BATCH_SIZE, Embedded, Embedder};
 use gstmfr::runtime::RuntimeError;
 use ndarray::Array2;
 
@@ -11,6 +12,7 @@ pub struct Batch<'e> {
     embedder: &'e mut Embedder,
     waiting: Vec<Vec<u8>>,
     values: Vec<f32>,
+    masks: Vec<Mask>,
 }
 
 impl<'e> Batch<'e> {
@@ -19,6 +21,7 @@ impl<'e> Batch<'e> {
             embedder,
             waiting: Vec::new(),
             values: Vec::new(),
+            masks: Vec::new(),
         }
     }
 
@@ -33,16 +36,21 @@ impl<'e> Batch<'e> {
 
     fn flush(&mut self) -> Result<(), RuntimeError> {
         let crops: Vec<&[u8]> = self.waiting.iter().map(Vec::as_slice).collect();
-        self.values.extend(self.embedder.embed_crops(&crops)?);
+        let seen = self.embedder.embed_crops(&crops)?;
+        self.values.extend(seen.embeddings);
+        self.masks.extend(seen.masks);
         self.waiting.clear();
         Ok(())
     }
 
-    /// The embeddings of all crops: `[crops, dim]`.
-    pub fn finish(mut self) -> Result<Array2<f32>> {
+    /// What was seen of all crops.
+    pub fn finish(mut self) -> Result<Embedded> {
         self.flush()?;
         let dim = self.embedder.dim();
         let rows = self.values.len() / dim.max(1);
-        Ok(Array2::from_shape_vec((rows, dim), self.values)?)
+        Ok(Embedded {
+            embeddings: Array2::from_shape_vec((rows, dim), self.values)?,
+            masks: self.masks,
+        })
     }
 }

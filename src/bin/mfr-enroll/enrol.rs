@@ -6,7 +6,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Result;
-use gstmfr::embed::{Embedder, crop_rgb8};
+use gstmfr::attribute::Mask;
+use gstmfr::embed::{Embedded, Embedder, crop_rgb8};
 use gstmfr::gallery::Kind;
 use gstmfr::geometry::Rect;
 use gstmfr::image::ImageView;
@@ -36,6 +37,9 @@ const SAME_PHOTO: f32 = 0.9999;
 const OWN_FACE: f32 = 0.5;
 const OWN_FACE_LEAD: f32 = 0.2;
 
+/// Least probability of a mask from which on a photo is one of a masked face.
+const SURELY_MASKED: f32 = 0.9;
+
 /// More people than this in a photo, and nobody says whose it is.
 const MAX_RIVALS: usize = 8;
 
@@ -64,6 +68,8 @@ impl Shot {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Learned {
     pub shot: Shot,
+    /// A photo, or one of a face with a mask.
+    pub kind: Kind,
     pub embedding: Array1<f32>,
     /// The same face with masks painted on.
     pub copies: Vec<Copy>,
@@ -245,21 +251,27 @@ struct Used {
 }
 
 impl Used {
-    /// With as many embeddings as there are copies, after that of the photo.
-    fn learned(self, mut embeddings: impl Iterator<Item = Array1<f32>>) -> Option<Learned> {
+    /// With what was seen of the photo and then of each copy. A face that wears a mask needs no
+    /// painted ones.
+    fn learned(self, mut seen: impl Iterator<Item = (Array1<f32>, Mask)>) -> Option<Learned> {
+        let (embedding, mask) = seen.next()?;
+        let is_masked = mask.is_worn() && mask.confidence() >= SURELY_MASKED;
+        let copy = |((mask, thumbnail), (embedding, _))| Copy {
+            mask,
+            embedding,
+            thumbnail,
+        };
+        // What was seen of this photo's copies is taken in any case.
+        let copies: Vec<Copy> = self.copies.into_iter().zip(seen).map(copy).collect();
         Some(Learned {
             shot: self.shot,
-            embedding: embeddings.next()?,
-            copies: self
-                .copies
-                .into_iter()
-                .zip(embeddings)
-                .map(|((mask, thumbnail), embedding)| Copy {
-                    mask,
-                    embedding,
-                    thumbnail,
-                })
-                .collect(),
+            kind: if is_masked {
+                Kind::MaskedPhoto
+            } else {
+                Kind::Photo
+            },
+            embedding,
+            copies: if is_masked { Vec::new() } else { copies },
             crop: self.crop,
             portrait: self.portrait,
             likeness: Likeness::default(),
@@ -348,8 +360,8 @@ pub fn enrol(
         },
     )?;
     bar.finish_and_clear();
-    let embeddings = batch.finish()?;
-    let mut rows = embeddings.rows().into_iter().map(|row| row.to_owned());
+    let seen = batch.finish()?;
+    let mut rows = rows(&seen);
     let mut learned = Vec::with_capacity(sorted.used.len());
     for used in sorted.used {
         let own = 1 + used.copies.len();
@@ -397,6 +409,13 @@ pub fn enrol(
         pairs,
         videos: videos.into_values().collect(),
     })
+}
+
+/// Each embedding with whether a mask was seen.
+fn rows(seen: &Embedded) -> impl Iterator<Item = (Array1<f32>, Mask)> {
+    let rows = seen.embeddings.rows().into_iter();
+    rows.map(|row| row.to_owned())
+        .zip(seen.masks.iter().copied())
 }
 
 /// Counts the frames of every video by what became of them.
@@ -554,7 +573,7 @@ fn resolve(
     let clear = learned.len();
     for Several { shot, mut faces } in several {
         let views: Vec<&[u8]> = faces.iter().map(|face| face.crop.as_slice()).collect();
-        let embeddings = embedder.embed_crops(&views)?;
+        let embeddings = embedder.embed_crops(&views)?.embeddings;
         let person = items[shot.item].person;
         let own: Vec<_> = learned[..clear]
             .iter()
@@ -570,9 +589,8 @@ fn resolve(
             Some(face) => {
                 let (used, crops) = faces.swap_remove(face).take(shot, keep);
                 let views: Vec<&[u8]> = crops.iter().map(Vec::as_slice).collect();
-                let embeddings = embedder.embed_crops(&views)?;
-                let rows = embeddings.rows().into_iter();
-                learned.extend(used.learned(rows.map(|row| row.to_owned())));
+                let seen = embedder.embed_crops(&views)?;
+                learned.extend(used.learned(rows(&seen)));
             }
             None => {
                 let refusal = too_many(faces.len());
@@ -644,7 +662,7 @@ fn drop_outliers(
         .map(|l| Sample {
             person: collection.items[l.shot.item].person,
             file: l.shot.item,
-            kind: Kind::Photo,
+            kind: l.kind,
             embedding: l.embedding.view(),
         })
         .collect();
@@ -730,6 +748,7 @@ mod tests {
     fn learned(item: usize, embedding: [f32; 2]) -> Learned {
         Learned {
             shot: photo(item),
+            kind: Kind::Photo,
             embedding: arr1(&embedding),
             copies: Vec::new(),
             crop: None,

@@ -4,9 +4,8 @@ use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use gstmfr::detect;
-use gstmfr::embed::{Embedder, PREPROCESSING};
+use gstmfr::embed::{Embedded, Embedder, PREPROCESSING};
 use gstmfr::gallery::{Contract, FORMAT, Gallery, GalleryError, Identification};
-use ndarray::ArrayView2;
 use serde::Serialize;
 
 use crate::dataset::UNKNOWN;
@@ -30,10 +29,12 @@ pub struct Answer {
     pub confidence: f32,
     /// Best first; also of a stranger.
     pub candidates: Vec<Candidate>,
+    /// Whether a mask was seen, by which the threshold was chosen.
+    pub masked: bool,
 }
 
 impl Answer {
-    fn of(gallery: &Gallery, found: &Identification) -> Self {
+    fn of(gallery: &Gallery, found: &Identification, masked: bool) -> Self {
         let name = |label: usize| gallery.names()[label].clone();
         Self {
             name: found.label.map(name),
@@ -47,6 +48,7 @@ impl Answer {
                     similarity: candidate.similarity,
                 })
                 .collect(),
+            masked,
         }
     }
 
@@ -72,28 +74,24 @@ pub fn open(path: &Path, embedder: &Embedder) -> Result<Gallery, GalleryError> {
 }
 
 /// Who the faces of one photo are; nobody is in it twice.
-pub fn in_one_photo(gallery: &Gallery, embeddings: ArrayView2<f32>) -> Vec<Answer> {
-    let found = gallery.identify_frame(embeddings, &[], None);
-    found.iter().map(|f| Answer::of(gallery, f)).collect()
-}
-
-/// Who faces are of which each comes from a photo of its own.
-pub fn each_by_itself(gallery: &Gallery, embeddings: ArrayView2<f32>) -> Vec<Answer> {
-    embeddings
-        .rows()
-        .into_iter()
-        .map(|row| Answer::of(gallery, &gallery.identify(row, false, None)))
+pub fn in_one_photo(gallery: &Gallery, seen: &Embedded) -> Vec<Answer> {
+    let masked: Vec<bool> = seen.masks.iter().map(|mask| mask.is_worn()).collect();
+    let found = gallery.identify_frame(seen.embeddings.view(), &masked, None);
+    let answers = found.iter().zip(masked);
+    answers
+        .map(|(found, masked)| Answer::of(gallery, found, masked))
         .collect()
 }
 
-/// The file that a gallery's embedding comes from: what is behind a `#` is the time of a frame or the
-/// mask of a copy.
-pub fn file_of(source: &str) -> &str {
-    // Names of files may hold a # of their own.
-    let ends = ["#mask:", "#t="]
-        .into_iter()
-        .filter_map(|end| source.rfind(end));
-    ends.min().map_or(source, |end| &source[..end])
+/// Who faces are of which each comes from a photo of its own.
+pub fn each_by_itself(gallery: &Gallery, seen: &Embedded) -> Vec<Answer> {
+    let rows = seen.embeddings.rows().into_iter();
+    rows.zip(&seen.masks)
+        .map(|(row, mask)| {
+            let masked = mask.is_worn();
+            Answer::of(gallery, &gallery.identify(row, masked, None), masked)
+        })
+        .collect()
 }
 
 const TOOL: &str = concat!("mfr-enroll ", env!("CARGO_PKG_VERSION"));
@@ -157,16 +155,6 @@ fn date(days: u64) -> (u64, u64, u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn frames_and_masked_copies_come_from_their_file() {
-        assert_eq!(file_of("Ana/1.jpg"), "Ana/1.jpg");
-        assert_eq!(file_of("Ana/#1.jpg"), "Ana/#1.jpg");
-        assert_eq!(file_of("Ana/clip.mp4#t=1.50"), "Ana/clip.mp4");
-        assert_eq!(file_of("Ana/1.jpg#mask:surgical"), "Ana/1.jpg");
-        assert_eq!(file_of("Ana/clip.mp4#t=1.50#mask:cloth"), "Ana/clip.mp4");
-        assert_eq!(file_of(""), "");
-    }
 
     #[test]
     fn dates_are_those_of_the_calendar() {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::Result;
+use gstmfr::attribute::{WITH_MASK, WITHOUT_MASK};
 use gstmfr::embed::{Embedder, crop_rgb8};
 use gstmfr::gallery::Gallery;
 use serde::Serialize;
@@ -73,10 +74,10 @@ pub fn recognise(
         },
     )?;
     bar.finish_and_clear();
-    let embeddings = batch.finish()?;
+    let seen = batch.finish()?;
     for (index, answer) in embedded
         .into_iter()
-        .zip(people::each_by_itself(gallery, embeddings.view()))
+        .zip(people::each_by_itself(gallery, &seen))
     {
         tried[index].answer = Some(answer);
     }
@@ -104,10 +105,11 @@ pub struct Confusion {
     pub count: usize,
 }
 
-/// What the gallery says of the known with its own threshold.
+/// What the gallery says with its own thresholds.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct AtThreshold {
-    pub threshold: f32,
+    /// Of bare and of masked faces.
+    pub thresholds: [f32; 2],
     pub right: usize,
     pub wrong: usize,
     pub unknown: usize,
@@ -115,9 +117,9 @@ pub struct AtThreshold {
     pub strangers_named: Option<usize>,
 }
 
-/// Results over all probes. Those without a face found count as wrong.
+/// Results over some probes. Those without a face found count as wrong.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Figures {
+pub struct Part {
     pub probes: usize,
     pub detected: usize,
     /// Share of the probes whose first candidate is right, threshold or not.
@@ -125,28 +127,66 @@ pub struct Figures {
     /// Share of the probes whose first candidate is right and more similar than all but this share
     /// of the strangers; `None` without strangers.
     pub tpir_at_fpir: BTreeMap<&'static str, Option<f64>>,
-    /// The same for masked and for bare probes, where that is known.
-    pub by_mask: BTreeMap<&'static str, f64>,
-    /// First candidates that were wrong, most frequent first.
-    pub confusions: Vec<Confusion>,
     /// Photos of strangers with a face.
     pub strangers: usize,
     pub at_threshold: AtThreshold,
 }
 
+/// Results over all probes.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Figures {
+    #[serde(flatten)]
+    pub all: Part,
+    /// The same of the faces that were found, by whether a mask was seen on them.
+    pub by_mask: BTreeMap<&'static str, Part>,
+    /// First candidates that were wrong, most frequent first.
+    pub confusions: Vec<Confusion>,
+}
+
+/// A probe: its true name, and its answer where a face was found.
+type Probe<'a> = (&'a str, Option<&'a Answer>);
+
 impl Figures {
-    /// `known`: for every probe its true name and its answer. `strangers`: the answers to faces of
-    /// people who are not in the gallery.
-    pub fn of(
-        known: &[(&str, Option<&Answer>)],
-        strangers: Option<&[&Answer]>,
-        threshold: f32,
-    ) -> Self {
-        let first = |answer: &Answer| answer.candidates.first().map(|c| c.label.clone());
+    /// `known`: the probes. `strangers`: the answers to faces of people who are not in the gallery.
+    pub fn of(known: &[Probe], strangers: Option<&[&Answer]>, thresholds: [f32; 2]) -> Self {
         let mut confusions = BTreeMap::<(String, String), usize>::new();
+        for &(name, answer) in known {
+            if let Some(label) = answer.and_then(first).filter(|label| *label != name) {
+                *confusions
+                    .entry((name.to_owned(), label.to_owned()))
+                    .or_default() += 1;
+            }
+        }
+        let mut confusions: Vec<_> = confusions
+            .into_iter()
+            .map(|((name, label), count)| Confusion { name, label, count })
+            .collect();
+        confusions.sort_by_key(|c| std::cmp::Reverse(c.count));
+        let by_mask = [(WITHOUT_MASK, false), (WITH_MASK, true)].map(|(label, masked)| {
+            let known: Vec<Probe> = known
+                .iter()
+                .filter(|(_, answer)| answer.is_some_and(|a| a.masked == masked))
+                .copied()
+                .collect();
+            let strangers: Option<Vec<&Answer>> = strangers.map(|strangers| {
+                let such = strangers.iter().filter(|a| a.masked == masked);
+                such.copied().collect()
+            });
+            (label, Part::of(&known, strangers.as_deref(), thresholds))
+        });
+        Self {
+            all: Part::of(known, strangers, thresholds),
+            by_mask: by_mask.into(),
+            confusions,
+        }
+    }
+}
+
+impl Part {
+    fn of(known: &[Probe], strangers: Option<&[&Answer]>, thresholds: [f32; 2]) -> Self {
         let mut rights = Vec::new();
         let mut at_threshold = AtThreshold {
-            threshold,
+            thresholds,
             right: 0,
             wrong: 0,
             unknown: 0,
@@ -159,18 +199,11 @@ impl Figures {
                 Some(named) if named == name => at_threshold.right += 1,
                 Some(_) => at_threshold.wrong += 1,
             }
-            match first(answer) {
-                Some(label) if label == name => rights.push(answer.similarity),
-                Some(label) => *confusions.entry((name.to_owned(), label)).or_default() += 1,
-                None => {}
+            if first(answer) == Some(name) {
+                rights.push(answer.similarity);
             }
         }
         let share = |count: usize| count as f64 / known.len().max(1) as f64;
-        let mut confusions: Vec<_> = confusions
-            .into_iter()
-            .map(|((name, label), count)| Confusion { name, label, count })
-            .collect();
-        confusions.sort_by_key(|c| std::cmp::Reverse(c.count));
         let tpir = |rate| {
             let threshold = threshold_at(strangers?, rate)?;
             Some(share(rights.iter().filter(|&&s| s > threshold).count()))
@@ -182,12 +215,15 @@ impl Figures {
             tpir_at_fpir: FALSE_POSITIVE_RATES
                 .map(|(name, rate)| (name, tpir(rate)))
                 .into(),
-            by_mask: BTreeMap::new(),
-            confusions,
             strangers: strangers.map_or(0, <[_]>::len),
             at_threshold,
         }
     }
+}
+
+/// The first candidate.
+fn first(answer: &Answer) -> Option<&str> {
+    answer.candidates.first().map(|c| c.label.as_str())
 }
 
 /// The similarity above which no more than this share of the strangers lies.
@@ -222,7 +258,7 @@ pub fn figures(
     Ok(Figures::of(
         &known,
         answers.as_deref(),
-        gallery.thresholds()[0],
+        gallery.thresholds(),
     ))
 }
 
@@ -271,6 +307,7 @@ mod tests {
                 label: label.to_owned(),
                 similarity,
             }],
+            masked: false,
         }
     }
 
@@ -284,19 +321,20 @@ mod tests {
             ("Ben", Some(&c)),
             ("Ben", None),
         ];
-        let figures = Figures::of(&known, Some(&[&strangers[0], &strangers[1]]), 0.5);
-        assert_eq!((figures.probes, figures.detected), (4, 3));
+        let figures = Figures::of(&known, Some(&[&strangers[0], &strangers[1]]), [0.5; 2]);
+        let all = &figures.all;
+        assert_eq!((all.probes, all.detected), (4, 3));
         // Right: the first and the third, although that one is below the threshold.
-        assert_eq!(figures.rank1, 0.5);
+        assert_eq!(all.rank1, 0.5);
         // No stranger may pass: only what is above 0.7 counts, the first.
-        assert_eq!(figures.tpir_at_fpir["0.01"], Some(0.25));
+        assert_eq!(all.tpir_at_fpir["0.01"], Some(0.25));
         let expected = [Confusion {
             name: "Ben".to_owned(),
             label: "Ana".to_owned(),
             count: 1,
         }];
         assert_eq!(figures.confusions, expected);
-        let at = figures.at_threshold;
+        let at = figures.all.at_threshold;
         assert_eq!((at.right, at.wrong, at.unknown), (1, 1, 1));
         assert_eq!(at.strangers_named, Some(1));
     }
@@ -313,8 +351,8 @@ mod tests {
 
     #[test]
     fn without_strangers_there_is_no_open_set_figure() {
-        let figures = Figures::of(&[], None, 0.5);
-        assert_eq!(figures.tpir_at_fpir["0.001"], None);
-        assert_eq!(figures.rank1, 0.0);
+        let figures = Figures::of(&[], None, [0.5; 2]);
+        assert_eq!(figures.all.tpir_at_fpir["0.001"], None);
+        assert_eq!(figures.all.rank1, 0.0);
     }
 }

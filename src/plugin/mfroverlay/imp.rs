@@ -7,6 +7,7 @@ use gst_base::subclass::BaseTransformMode;
 use gst_base::subclass::prelude::*;
 use gst_video::subclass::prelude::*;
 
+use crate::attribute;
 use crate::draw::{
     Annotation, DEFAULT_FONT_SIZE, DEFAULT_LINE_WIDTH, IdentityState, Painter, Style,
 };
@@ -71,7 +72,7 @@ fn annotation(face: &Face) -> Annotation<'_> {
         },
         name: known.map_or("", |i| &i.label),
         similarity: identity.map(|i| i.similarity as f32),
-        masked: face.mask.as_ref().map(|m| m.label == meta::WITH_MASK),
+        masked: face.mask.as_ref().map(|m| m.label == attribute::WITH_MASK),
     }
 }
 

@@ -9,12 +9,11 @@ use gst_base::prelude::*;
 use gst_base::subclass::BaseTransformMode;
 use gst_base::subclass::prelude::*;
 use gst_video::subclass::prelude::*;
-use ndarray::Array2;
 
 use super::PostMessages;
 use super::database::{Database, Model};
 use super::presence::{Event, Presence};
-use crate::embed::{self, DEFAULT_BATCH_SIZE, Embedder};
+use crate::embed::{self, DEFAULT_BATCH_SIZE, Embedded, Embedder};
 use crate::gallery::GalleryError;
 use crate::plugin::frame::{self, Input};
 use crate::plugin::meta::{self, Face, Identity};
@@ -163,7 +162,8 @@ fn news(
     }
 }
 
-/// Embeds the faces of a frame that have no identity yet, in one batch, and writes who they are.
+/// Embeds the faces of a frame that have no identity yet, in one batch, and writes who they are and
+/// whether they wear a mask.
 fn name_faces(
     state: &mut State,
     input: &Input,
@@ -184,31 +184,36 @@ fn name_faces(
         .iter()
         .map(|&i| orientation.rect_to_upright(faces[i].rect, stored))
         .collect();
-    let embeddings = input
+    let seen = input
         .read(buffer, |view| lock(&state.embedder).embed(view, &rects))?
         .map_err(|e| models::error_message(&e))?;
-    let mut averages = embeddings.clone();
-    state.tracks.average(&rects, &mut averages, now.into());
+    let mut steady = seen.clone();
+    state.tracks.average(&rects, &mut steady, now.into());
     let mut identities = vec![None; faces.len()];
-    let found = identify(&state.database, &averages, settings.threshold);
-    for (&i, identity) in open.iter().zip(found) {
+    let mut masks = vec![None; faces.len()];
+    let found = identify(&state.database, &steady, settings.threshold);
+    for ((&i, identity), mask) in open.iter().zip(found).zip(steady.masks) {
         faces[i].identity = Some(identity.clone());
         identities[i] = Some(identity);
+        let mask = faces[i].mask.get_or_insert_with(|| mask.into());
+        masks[i] = Some(mask.clone());
     }
     meta::set_identities(buffer, &identities);
+    meta::set_masks(buffer, &masks);
     if settings.attach_embedding {
-        meta::set_embeddings(buffer, &open, &embeddings);
+        meta::set_embeddings(buffer, &open, &seen.embeddings);
     }
     meta::update_mirror(buffer, &faces, size);
     Ok(faces)
 }
 
 /// Compares the faces of one frame with the gallery.
-fn identify(database: &Database, embeddings: &Array2<f32>, threshold: f64) -> Vec<Identity> {
+fn identify(database: &Database, faces: &Embedded, threshold: f64) -> Vec<Identity> {
     let gallery = database.gallery();
+    let masked: Vec<bool> = faces.masks.iter().map(|mask| mask.is_worn()).collect();
     let threshold = (threshold >= 0.0).then_some(threshold as f32);
     gallery
-        .identify_frame(embeddings.view(), &[], threshold)
+        .identify_frame(faces.embeddings.view(), &masked, threshold)
         .into_iter()
         .map(|found| {
             let person = found.label.and_then(|i| Some((i, gallery.names().get(i)?)));
@@ -228,6 +233,7 @@ fn identify(database: &Database, embeddings: &Array2<f32>, threshold: f64) -> Ve
 
 fn face_structure(face: &Face, event: Option<Event>) -> gst::Structure {
     let identity = face.identity.as_ref();
+    let mask = face.mask.as_ref();
     gst::Structure::builder("face")
         .field_if_some("event", event.map(Event::name))
         .field("id", face.id)
@@ -235,6 +241,8 @@ fn face_structure(face: &Face, event: Option<Event>) -> gst::Structure {
         .field("label_id", identity.map_or(-1, |i| i.label_id))
         .field("confidence", identity.map_or(0.0, |i| i.confidence))
         .field("similarity", identity.map_or(0.0, |i| i.similarity))
+        .field_if_some("mask", mask.map(|m| &m.label))
+        .field_if_some("mask_confidence", mask.map(|m| m.confidence))
         .field("x", face.rect.x.round() as i32)
         .field("y", face.rect.y.round() as i32)
         .field("w", face.rect.width.round() as i32)

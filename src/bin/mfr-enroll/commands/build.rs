@@ -146,7 +146,7 @@ pub fn learn(
             kind,
             embedding: embedding.clone(),
         };
-        let photo = entry(source.clone(), Kind::Photo, &learned.embedding);
+        let photo = entry(source.clone(), learned.kind, &learned.embedding);
         let copies = learned.copies.iter().map(move |copy| {
             let source = format!("{source}#mask:{}", copy.mask);
             entry(source, Kind::SyntheticMask, &copy.embedding)
@@ -168,7 +168,7 @@ fn try_out(
     let keep_crops = options.faces_output.is_some();
     let tried = trial::recognise(&sources, gallery, embedder, &options.vision, keep_crops)?;
     let known = trial::with_names(val, &tried);
-    let figures = Figures::of(&known, None, gallery.thresholds()[0]);
+    let figures = Figures::of(&known, None, gallery.thresholds());
     Ok((figures, tried))
 }
 

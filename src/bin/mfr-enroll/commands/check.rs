@@ -20,10 +20,11 @@ use crate::findings::{
 use crate::npz::check_writable;
 use crate::options::{Check, Masks, Subject, shown};
 use crate::output::{Output, counted, plain};
-use crate::people::{file_of, made_now};
+use crate::people::made_now;
 use crate::quality::{Measures, Reason};
 use crate::report::scores::leave_one_out;
 use crate::report::{Couple, Face, Note, Report, Sheet};
+use gstmfr::gallery::file_of;
 
 pub fn run(options: &Check) -> Result<ExitCode> {
     if let Some(path) = &options.report {

@@ -55,7 +55,7 @@ pub fn run(options: &Embed) -> Result<ExitCode> {
         },
     )?;
     bar.finish_and_clear();
-    let embeddings = batch.finish()?;
+    let embeddings = batch.finish()?.embeddings;
     write(options, &sources, &faces, &embeddings)?;
     ensure!(
         failures == 0,

@@ -3,13 +3,14 @@
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, ensure};
+use gstmfr::attribute::{WITH_MASK, WITHOUT_MASK};
 use gstmfr::gallery::Gallery;
 
 use crate::dataset::{self, Collection};
 use crate::options::Evaluate;
 use crate::output::{self, Output, counted, plain};
 use crate::people;
-use crate::trial::{self, Figures};
+use crate::trial::{self, Figures, Part};
 
 pub fn run(options: &Evaluate) -> Result<ExitCode> {
     let mut embedder = options.vision.embedder()?;
@@ -65,18 +66,41 @@ pub fn warn_of_unenrolled(probes: &Collection, gallery: &Gallery) {
 
 /// The figures for people.
 pub fn say(out: &mut Output, figures: &Figures) -> Result<()> {
-    let percent = |share: f64| format!("{:.1} %", share * 100.0);
+    let all = &figures.all;
     out.line(format_args!(
         "{}, a face found in {}",
-        counted(figures.probes, "probe"),
-        figures.detected
+        counted(all.probes, "probe"),
+        all.detected
     ))?;
+    say_part(out, all)?;
+    let parts = [(WITHOUT_MASK, "without a mask"), (WITH_MASK, "with a mask")];
+    let parts = parts.map(|(label, words)| Some((figures.by_mask.get(label)?, words)));
+    let parts = || parts.iter().flatten().filter(|(part, _)| part.probes > 0);
+    if parts().count() > 1 {
+        for (part, words) in parts() {
+            out.line(format_args!("{} {words}", counted(part.probes, "face")))?;
+            say_part(out, part)?;
+        }
+    }
+    for confusion in &figures.confusions {
+        out.line(format_args!(
+            "  {} taken for {}: {}",
+            plain(&confusion.name),
+            plain(&confusion.label),
+            counted(confusion.count, "time")
+        ))?;
+    }
+    Ok(())
+}
+
+fn say_part(out: &mut Output, part: &Part) -> Result<()> {
+    let percent = |share: f64| format!("{:.1} %", share * 100.0);
     out.line(format_args!(
         "  first candidate right (rank-1)  {}",
-        percent(figures.rank1)
+        percent(part.rank1)
     ))?;
     // The rate most people mean first.
-    for (rate, share) in figures.tpir_at_fpir.iter().rev() {
+    for (rate, share) in part.tpir_at_fpir.iter().rev() {
         if let (Ok(rate), Some(share)) = (rate.parse::<f64>(), share) {
             out.line(format_args!(
                 "  right, where the threshold lets {} of strangers be named  {}",
@@ -85,23 +109,16 @@ pub fn say(out: &mut Output, figures: &Figures) -> Result<()> {
             ))?;
         }
     }
-    let at = &figures.at_threshold;
+    let at = &part.at_threshold;
+    let [bare, masked] = at.thresholds;
     out.line(format_args!(
-        "  at the threshold {:.3}: {} right, {} wrong, {} unknown",
-        at.threshold, at.right, at.wrong, at.unknown
+        "  at the thresholds (bare {bare:.3}, masked {masked:.3}): {} right, {} wrong, {} unknown",
+        at.right, at.wrong, at.unknown
     ))?;
     if let Some(named) = at.strangers_named {
         out.line(format_args!(
-            "  strangers named at the threshold: {named} of {}",
-            figures.strangers
-        ))?;
-    }
-    for confusion in &figures.confusions {
-        out.line(format_args!(
-            "  {} taken for {}: {}",
-            plain(&confusion.name),
-            plain(&confusion.label),
-            counted(confusion.count, "time")
+            "  strangers named at the thresholds: {named} of {}",
+            part.strangers
         ))?;
     }
     Ok(())

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use anyhow::{Result, ensure};
+use gstmfr::attribute::{self, MaskNet};
 use gstmfr::detect::Face;
 use gstmfr::embed::{Embedder, crop_rgb8};
 use gstmfr::gallery::Gallery;
@@ -16,11 +17,11 @@ use crate::people::{self, Answer, Candidate};
 use crate::photo::Photo;
 use crate::workers;
 
-/// A photo that could be read: its size, its faces, and their crops if they are to be named.
+/// A photo that could be read: its size, its faces and their crops.
 struct Seen {
     width: usize,
     height: usize,
-    faces: Vec<(Face, Option<Vec<u8>>)>,
+    faces: Vec<(Face, Vec<u8>)>,
 }
 
 /// One line of the output, with the promised names: pixels of the upright photo.
@@ -40,8 +41,15 @@ struct FaceLine {
     h: f32,
     confidence: f32,
     landmarks: [[f32; 2]; 5],
+    mask: Mask,
     #[serde(flatten)]
     identity: Option<Identity>,
+}
+
+#[derive(Debug, Serialize)]
+struct Mask {
+    label: &'static str,
+    confidence: f32,
 }
 
 #[derive(Debug, Serialize)]
@@ -69,13 +77,13 @@ pub fn run(options: &Identify) -> Result<ExitCode> {
     for (path, detail) in &failed {
         output::error(&format!("{}: {detail}", path.display()));
     }
-    let crops = known.is_some();
+    let mut masks = MaskNet::default();
     let mut out = Output::stdout();
     workers::in_order(
         &sources,
         options.vision.jobs,
         || Ok(Finder::new(&options.vision)?),
-        |finder, source| look(finder, source, crops),
+        look,
         |index, seen| {
             let path = shown(sources[index].path());
             let seen = match seen {
@@ -90,7 +98,7 @@ pub fn run(options: &Identify) -> Result<ExitCode> {
                 path: &path,
                 width: seen.width,
                 height: seen.height,
-                faces: face_lines(seen.faces, known.as_mut())?,
+                faces: face_lines(&seen.faces, known.as_mut(), &mut masks)?,
             };
             if options.json {
                 out.line(serde_json::to_string(&line)?)?;
@@ -110,7 +118,7 @@ pub fn run(options: &Identify) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn look(finder: &mut Finder, source: &Source, crops: bool) -> Result<Result<Seen, String>> {
+fn look(finder: &mut Finder, source: &Source) -> Result<Result<Seen, String>> {
     let photo = match Photo::of(source) {
         Ok(photo) => photo,
         Err(error) => return Ok(Err(error.to_string())),
@@ -119,7 +127,7 @@ fn look(finder: &mut Finder, source: &Source, crops: bool) -> Result<Result<Seen
     let faces = finder
         .find(&view)?
         .into_iter()
-        .map(|face| (face, crops.then(|| crop_rgb8(&view, face.rect))))
+        .map(|face| (face, crop_rgb8(&view, face.rect)))
         .collect();
     Ok(Ok(Seen {
         width: photo.width,
@@ -129,31 +137,36 @@ fn look(finder: &mut Finder, source: &Source, crops: bool) -> Result<Result<Seen
 }
 
 fn face_lines(
-    faces: Vec<(Face, Option<Vec<u8>>)>,
+    faces: &[(Face, Vec<u8>)],
     known: Option<&mut (Gallery, Embedder)>,
+    net: &mut MaskNet,
 ) -> Result<Vec<FaceLine>> {
-    let crops: Vec<&[u8]> = faces
-        .iter()
-        .filter_map(|(_, crop)| crop.as_deref())
-        .collect();
-    let mut identities = match known {
+    let crops = faces.iter().map(|(_, crop)| crop.as_slice());
+    let (masks, answers) = match known {
         Some((gallery, embedder)) => {
-            let embeddings = embedder.embed_crops(&crops)?;
-            people::in_one_photo(gallery, embeddings.view())
+            let crops: Vec<_> = crops.collect();
+            let seen = embedder.embed_crops(&crops)?;
+            let answers = people::in_one_photo(gallery, &seen);
+            (seen.masks, answers)
         }
-        None => Vec::new(),
-    }
-    .into_iter();
+        None => (crops.map(|crop| net.see_rgb8(crop)).collect(), Vec::new()),
+    };
+    let mut answers = answers.into_iter();
     Ok(faces
         .iter()
-        .map(|(face, _)| FaceLine {
+        .zip(masks)
+        .map(|((face, _), mask)| FaceLine {
             x: face.rect.x,
             y: face.rect.y,
             w: face.rect.width,
             h: face.rect.height,
             confidence: face.confidence,
             landmarks: face.landmarks.0.map(|p| [p.x, p.y]),
-            identity: identities.next().map(identity),
+            mask: Mask {
+                label: mask.label(),
+                confidence: mask.confidence(),
+            },
+            identity: answers.next().map(identity),
         })
         .collect())
 }
@@ -174,7 +187,15 @@ fn say(out: &mut Output, line: &Line) -> Result<()> {
         out.line(format_args!("{path}: no face"))?;
     }
     for face in &line.faces {
-        let place = format!("{:.0}×{:.0} at {:.0},{:.0}", face.w, face.h, face.x, face.y);
+        let masked = if face.mask.label == attribute::WITH_MASK {
+            "masked, "
+        } else {
+            ""
+        };
+        let place = format!(
+            "{masked}{:.0}×{:.0} at {:.0},{:.0}",
+            face.w, face.h, face.x, face.y
+        );
         match &face.identity {
             None => out.line(format_args!(
                 "{path}: face {place}, confidence {:.2}",

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use gstmfr::gallery::{Gallery, Kind};
 use ndarray::{Array1, Array2};
 
-use crate::people::file_of;
+use gstmfr::gallery::file_of;
 
 /// Similarities of faces to be recognised, 0…1.
 #[derive(Debug, Clone, PartialEq, Default)]

@@ -1,0 +1,291 @@
+//! Whether a face wears a mask, seen in the crop that is embedded.
+//!
+//! A small convolutional network in plain arithmetic: 160×160 RGB → means of 5×5 pixels → the light
+//! of the crop taken out → three convolutions of 3×3 and stride 2 → one number, the log-odds of a
+//! mask. It knows nothing of the embedding, so it serves every FaceNet. The weights are learned from
+//! painted masks by `models/mask_attribute.py`.
+
+mod weights;
+
+use crate::embed::INPUT_SIZE;
+use weights::{BIAS, DENSE, LAYERS, SCALE};
+
+/// Labels of a face with a mask and without, in metadata and output.
+pub const WITH_MASK: &str = "with_mask";
+pub const WITHOUT_MASK: &str = "without_mask";
+
+/// What the metadata calls this network.
+pub const NAME: &str = "mask-cnn";
+
+/// Side in pixels of what the network looks at.
+const SIDE: usize = 32;
+/// Pixels of the crop in one of those, each way.
+const BLOCK: usize = INPUT_SIZE / SIDE;
+/// Least standard deviation by which a crop is divided, 10 of 255, in units of the tensor: the noise
+/// of an even surface is not blown up to a picture.
+const LEAST_CONTRAST: f32 = 10.0 / 128.0;
+/// A convolution looks at 3×3 pixels.
+const KERNEL: usize = 3;
+
+/// Largest log-odds given, probability .9975: one error in 400 is what the real faces that this was
+/// measured on can vouch for. It also keeps one very sure frame from outweighing the next ones.
+const LIMIT: f32 = 6.0;
+
+/// Whether a mask is worn, and how sure that is.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Mask {
+    log_odds: f32,
+}
+
+impl Mask {
+    /// Logarithm of the odds that a mask is worn, above 0 for one; no number is as good as 0.
+    pub fn from_log_odds(log_odds: f32) -> Self {
+        let log_odds = if log_odds.is_nan() { 0.0 } else { log_odds };
+        Self {
+            log_odds: log_odds.clamp(-LIMIT, LIMIT),
+        }
+    }
+
+    pub fn log_odds(self) -> f32 {
+        self.log_odds
+    }
+
+    pub fn is_worn(self) -> bool {
+        self.log_odds > 0.0
+    }
+
+    /// Probability, 0.5…1, that [`Self::is_worn`] is right.
+    pub fn confidence(self) -> f32 {
+        1.0 / (1.0 + (-self.log_odds.abs()).exp())
+    }
+
+    /// [`WITH_MASK`] or [`WITHOUT_MASK`]
+    pub fn label(self) -> &'static str {
+        if self.is_worn() {
+            WITH_MASK
+        } else {
+            WITHOUT_MASK
+        }
+    }
+}
+
+/// A layer as it is written down: weights `[3, 3, inputs, outputs]` in units of the output's scale.
+struct Layer {
+    weights: &'static [i8],
+    scales: &'static [f32],
+    biases: &'static [f32],
+}
+
+/// A layer as it is computed.
+#[derive(Debug)]
+struct Convolution {
+    weights: Vec<f32>,
+    biases: &'static [f32],
+    inputs: usize,
+}
+
+impl Convolution {
+    fn new(layer: &Layer, inputs: usize) -> Self {
+        let scales = layer.scales.iter().cycle();
+        Self {
+            weights: layer
+                .weights
+                .iter()
+                .zip(scales)
+                .map(|(&weight, scale)| f32::from(weight) * scale)
+                .collect(),
+            biases: layer.biases,
+            inputs,
+        }
+    }
+
+    /// From `[side, side, inputs]` to `[side / 2, side / 2, outputs]`, nothing below 0. `side` is
+    /// even; beyond the edges everything is 0.
+    fn run(&self, side: usize, input: &[f32], output: &mut Vec<f32>) {
+        let outputs = self.biases.len();
+        output.clear();
+        for place in 0..(side / 2).pow(2) {
+            let (y, x) = (place / (side / 2), place % (side / 2));
+            output.extend_from_slice(self.biases);
+            let sums = &mut output[place * outputs..];
+            for (tap, weights) in self.weights.chunks_exact(self.inputs * outputs).enumerate() {
+                // The first row and column of the kernel lie beyond the edge at 0, the last never.
+                let (Some(row), Some(column)) = (
+                    (2 * y + tap / KERNEL).checked_sub(1),
+                    (2 * x + tap % KERNEL).checked_sub(1),
+                ) else {
+                    continue;
+                };
+                let pixel = (row * side + column) * self.inputs;
+                let pixel = &input[pixel..pixel + self.inputs];
+                for (value, weights) in pixel.iter().zip(weights.chunks_exact(outputs)) {
+                    for (sum, weight) in sums.iter_mut().zip(weights) {
+                        *sum += value * weight;
+                    }
+                }
+            }
+            for sum in sums {
+                *sum = sum.max(0.0);
+            }
+        }
+    }
+}
+
+/// The network and its scratch memory.
+#[derive(Debug)]
+pub struct MaskNet {
+    layers: Vec<Convolution>,
+    input: Vec<f32>,
+    output: Vec<f32>,
+}
+
+impl Default for MaskNet {
+    fn default() -> Self {
+        let inputs = std::iter::once(3).chain(LAYERS.iter().map(|l| l.biases.len()));
+        Self {
+            layers: LAYERS
+                .iter()
+                .zip(inputs)
+                .map(|(layer, inputs)| Convolution::new(layer, inputs))
+                .collect(),
+            input: Vec::new(),
+            output: Vec::new(),
+        }
+    }
+}
+
+impl MaskNet {
+    /// Looks at a crop as [`crate::embed::crop_rgb8`] gives it: packed 8-bit RGB, 160×160.
+    pub fn see_rgb8(&mut self, crop: &[u8]) -> Mask {
+        self.shrink(crop, |&value| (f32::from(value) - 127.5) / 128.0);
+        self.run()
+    }
+
+    /// Looks at a crop as FaceNet sees it: packed RGB, 160×160, −1…1.
+    pub(crate) fn see_tensor(&mut self, crop: &[f32]) -> Mask {
+        self.shrink(crop, |&value| value);
+        self.run()
+    }
+
+    /// Fills `input` with the means of blocks of pixels.
+    fn shrink<T>(&mut self, crop: &[T], tensor: impl Fn(&T) -> f32) {
+        self.input.clear();
+        self.input.resize(SIDE * SIDE * 3, 0.0);
+        let share = 1.0 / (BLOCK * BLOCK) as f32;
+        for (y, row) in crop.chunks_exact(INPUT_SIZE * 3).enumerate() {
+            let sums = self.input.chunks_exact_mut(SIDE * 3).nth(y / BLOCK);
+            let Some(sums) = sums else { break };
+            for (block, sums) in row.chunks_exact(BLOCK * 3).zip(sums.chunks_exact_mut(3)) {
+                for (value, channel) in block.iter().zip((0..3).cycle()) {
+                    sums[channel] += tensor(value) * share;
+                }
+            }
+        }
+    }
+
+    fn run(&mut self) -> Mask {
+        standardise(&mut self.input);
+        let mut side = SIDE;
+        for layer in &self.layers {
+            layer.run(side, &self.input, &mut self.output);
+            std::mem::swap(&mut self.input, &mut self.output);
+            side /= 2;
+        }
+        let sum: f32 = self
+            .input
+            .iter()
+            .zip(&DENSE)
+            .map(|(value, &weight)| value * f32::from(weight))
+            .sum();
+        Mask::from_log_odds(sum * SCALE + BIAS)
+    }
+}
+
+/// Mean 0 and standard deviation 1: bright or dark, the face is the same.
+fn standardise(values: &mut [f32]) {
+    let count = values.len() as f32;
+    let mean = values.iter().sum::<f32>() / count;
+    let variance = values.iter().map(|v| (v - mean).powi(2)).sum::<f32>() / count;
+    let contrast = variance.sqrt().max(LEAST_CONTRAST);
+    for value in values {
+        *value = (*value - mean) / contrast;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The patterns of `golden()` in models/mask_attribute.py: whole numbers from whole numbers.
+    fn patterns() -> [Vec<u8>; 2] {
+        let side = INPUT_SIZE as i64;
+        let mut patterns = [Vec::new(), Vec::new()];
+        for (y, x) in (0..side).flat_map(|y| (0..side).map(move |x| (y, x))) {
+            let ring = ((x - 80).pow(2) + (y - 80).pow(2)) / 40;
+            let half = if y > 90 {
+                [200, 220, 240]
+            } else {
+                [150, 110, 90]
+            };
+            let values = [
+                [x * 3 + y, x * y / 8, ring],
+                half.map(|value| value - ring / 8),
+            ];
+            for (pattern, values) in patterns.iter_mut().zip(values) {
+                pattern.extend(values.map(|v| v.rem_euclid(256) as u8));
+            }
+        }
+        patterns
+    }
+
+    #[test]
+    fn log_odds_are_those_of_the_network_in_python() {
+        let mut net = MaskNet::default();
+        // Printed by models/mask_attribute.py.
+        for (pattern, expected) in patterns().iter().zip([0.0, 0.0]) {
+            let found = net.see_rgb8(pattern).log_odds();
+            assert!((found - expected).abs() < 1e-4, "{found} {expected}");
+        }
+    }
+
+    #[test]
+    fn the_tensor_of_a_crop_is_seen_like_the_crop_and_dim_light_changes_nothing() {
+        let mut net = MaskNet::default();
+        let [_, pattern] = patterns();
+        let seen = net.see_rgb8(&pattern).log_odds();
+        let tensor = |gain: f32| -> Vec<f32> {
+            let values = pattern.iter().map(|&v| (f32::from(v) - 127.5) / 128.0);
+            values.map(|v| v * gain - 0.1).collect()
+        };
+        for gain in [1.0, 0.5] {
+            let found = net.see_tensor(&tensor(gain)).log_odds();
+            assert!((found - seen).abs() < 1e-3, "{gain}: {found} {seen}");
+        }
+    }
+
+    #[test]
+    fn every_weight_has_its_place() {
+        let mut inputs = 3;
+        for layer in &LAYERS {
+            let outputs = layer.biases.len();
+            assert_eq!(layer.scales.len(), outputs);
+            assert_eq!(layer.weights.len(), KERNEL * KERNEL * inputs * outputs);
+            inputs = outputs;
+        }
+        assert_eq!(DENSE.len(), (SIDE >> LAYERS.len()).pow(2) * inputs);
+    }
+
+    #[test]
+    fn odds_are_told_as_a_word_and_a_probability() {
+        let told = |log_odds| {
+            let mask = Mask::from_log_odds(log_odds);
+            (mask.label(), mask.confidence())
+        };
+        assert_eq!(told(0.0), (WITHOUT_MASK, 0.5));
+        assert_eq!(told(f32::NAN), (WITHOUT_MASK, 0.5));
+        // Odds of 3 to 1.
+        assert_eq!(told(3f32.ln()), (WITH_MASK, 0.75));
+        assert_eq!(told(-(3f32.ln())), (WITHOUT_MASK, 0.75));
+        assert_eq!(told(f32::INFINITY), told(LIMIT));
+    }
+}
