@@ -85,7 +85,7 @@ impl Light {
         };
         let patch = |spot: &&Spot| {
             // As bright as skin that looks this way, as far as it is skin.
-            let expected = light.shade(spot.normal) * middle;
+            let expected = light.lit(spot.normal) * middle;
             let ratio = (spot.luminance() / expected.max(1e-4)).clamp(0.45, 1.4);
             Patch {
                 at: spot.at,
@@ -128,8 +128,11 @@ impl Light {
     pub fn shade(&self, normal: Vec3) -> f32 {
         // Whatever the light, little of it comes from below, where the chest is.
         let below = 1.0 - 0.3 * smoothstep(0.0, 1.0, normal[1]);
-        let lit = self.ambient + dot(self.from, normal);
-        (1.0 + (lit - 1.0) * CONTRAST).clamp(LEAST_SHADE, MOST_SHADE) * below
+        (1.0 + (self.lit(normal) - 1.0) * CONTRAST).clamp(LEAST_SHADE, MOST_SHADE) * below
+    }
+
+    fn lit(&self, normal: Vec3) -> f32 {
+        (self.ambient + dot(self.from, normal)).max(LEAST_SHADE)
     }
 
     /// Intensity of a cloth that reflects `albedo` of each colour, under `shade` of the light.
@@ -151,7 +154,7 @@ fn shoulder(v: f32) -> f32 {
         return v;
     }
     let over = (v - KNEE) / (1.0 - KNEE);
-    KNEE + (1.0 - KNEE) * (over / (1.0 + over)) * 1.15_f32.min(1.0 + over)
+    KNEE + (1.0 - KNEE) * over / (1.0 + over)
 }
 
 pub fn luminance(c: Vec3) -> f32 {

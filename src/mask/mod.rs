@@ -1,17 +1,22 @@
 //! Masks painted onto faces: photos of a person as they would look with a mask on.
 //!
 //! The way of the data: landmarks → pose of the head ([`fit`]) → cut of the mask round that head
-//! ([`shape`]) → its cloth ([`fabric`]) → triangles to pixels ([`raster`]) → shaded in the light of the
-//! photo ([`light`]) → blended into it ([`layer`]). All of it is drawn by this code; no picture of a
-//! mask is in it.
+//! ([`shape`]) → its cloth ([`fabric`]: [`dye`], [`pattern`], [`relief`]) → triangles to samples
+//! ([`raster`]) → shaded ([`shade`]) in the light of the photo ([`light`]) → blended into it ([`layer`]).
+//! All of it is drawn by this code; no picture of a mask is in it.
 
+mod blur;
+mod dye;
 mod fabric;
 mod fit;
 mod layer;
 mod light;
 mod maths;
+mod pattern;
 mod photo;
 mod raster;
+mod relief;
+mod shade;
 mod shape;
 #[cfg(test)]
 mod tests;
@@ -151,8 +156,7 @@ pub fn paint(
     let mut random = Random::new(seed.wrapping_mul(8).wrapping_add(mask as u64));
     let style = mask.style(&mut random);
     let cut = Cut::new(style, &mut random);
-    let extent = cut.extent();
-    let fabric = Fabric::new(mask, style, extent, &mut random);
+    let fabric = Fabric::new(mask, style, cut.extent(), &mut random);
     let photo = Photo { rgb, width, height };
     let light = Light::measure(&photo, &pose);
     let mut sheets = vec![Seen::new(&cut.body(), &pose)];
@@ -170,7 +174,7 @@ pub fn paint(
         }
         sheets.push(strap);
     }
-    if let Some(layer) = Layer::draw(&photo, &pose, sheets, &fabric, extent, &light, &mut random) {
+    if let Some(layer) = Layer::draw(&photo, &pose, sheets, &fabric, &light, &mut random) {
         layer.blend(rgb, width);
     }
     Ok(())

@@ -76,6 +76,13 @@ pub fn skin(angle: f32, y: f32) -> (Vec3, Vec3) {
     (at(angle, y), unit(cross(across, down)))
 }
 
+/// The size of a cloth, measured on it.
+#[derive(Debug, Clone, Copy)]
+pub struct Extent {
+    pub half_width: f32,
+    pub height: f32,
+}
+
 /// How a mask is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Style {
@@ -242,7 +249,7 @@ impl Cut {
     }
 
     /// Half the width of the cloth and its height, measured on the cloth.
-    pub fn extent(&self) -> (f32, f32) {
+    pub fn extent(&self) -> Extent {
         let length = |a: Vec3, b: Vec3| {
             let d = subtract(a, b);
             dot(d, d).sqrt()
@@ -256,7 +263,10 @@ impl Cut {
                 })
                 .sum()
         };
-        (along(&|t| self.at(t, 0.5)), along(&|t| self.at(0.0, t)))
+        Extent {
+            half_width: along(&|t| self.at(t, 0.5)),
+            height: along(&|t| self.at(0.0, t)),
+        }
     }
 
     /// A band on the skin from the edge of the mask at `v` to a place at the ear or behind it, as
