@@ -1,9 +1,9 @@
 //! Masks painted onto faces: photos of a person as they would look with a mask on.
 //!
-//! The way of the data: landmarks → pose of the head ([`fit`]) → cut of the mask round that head
-//! ([`shape`]) → its cloth ([`fabric`]: [`dye`], [`pattern`], [`relief`]) → triangles to samples
-//! ([`raster`]) → shaded ([`shade`]) in the light of the photo ([`light`]) → blended into it ([`layer`]).
-//! All of it is drawn by this code; no picture of a mask is in it.
+//! The way of the data: landmarks → pose of the head (`fit`) → cut of the mask round that head
+//! (`shape`) → its cloth (`fabric`: `dye`, `pattern`, `relief`) → triangles to samples (`raster`) →
+//! shaded (`shade`) in the light of the photo (`light`) → blended into it (`layer`). All of it is
+//! drawn by this code; no picture of a mask is in it.
 
 mod blur;
 mod dye;

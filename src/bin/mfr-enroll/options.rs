@@ -211,3 +211,39 @@ impl Vision {
 pub fn shown(path: &Path) -> String {
     path.to_string_lossy().into_owned()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kinds_of_masks_take_turns_and_begin_with_another_for_another_photo() {
+        let masks = Masks {
+            types: MaskType::ALL.to_vec(),
+            copies: 7,
+            seed: 0,
+        };
+        let kinds = |first: u8| -> Vec<MaskType> {
+            let mut sha256 = [0; 32];
+            sha256[0] = first;
+            masks.copies(&sha256).map(|copy| copy.mask).collect()
+        };
+        assert_eq!(kinds(0)[..6], MaskType::ALL);
+        assert_eq!(kinds(0)[6], MaskType::Surgical);
+        assert_eq!(kinds(2)[0], MaskType::N95);
+        let mut seeds: Vec<u64> = masks.copies(&[9; 32]).map(|copy| copy.seed).collect();
+        seeds.sort_unstable();
+        seeds.dedup();
+        assert_eq!(seeds.len(), 7);
+    }
+
+    #[test]
+    fn without_kinds_there_are_no_copies() {
+        let masks = Masks {
+            types: Vec::new(),
+            copies: 3,
+            seed: 0,
+        };
+        assert_eq!(masks.copies(&[1; 32]).count(), 0);
+    }
+}
