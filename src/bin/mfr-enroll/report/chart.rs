@@ -8,7 +8,7 @@ use super::scores::{Measured, Scores};
 const WIDTH: f64 = 480.0;
 const HEIGHT: f64 = 270.0;
 /// Left, top, right, bottom of the area that is drawn in; the rest is for labels.
-const AREA: [f64; 4] = [46.0, 22.0, 468.0, 228.0];
+const AREA: [f64; 4] = [56.0, 22.0, 468.0, 228.0];
 
 /// Width of a histogram's bar in similarity.
 const BIN: f64 = 0.04;
@@ -73,7 +73,8 @@ fn bins(scores: &[f32]) -> [f64; BINS] {
 /// Strangers named and people not recognised at every threshold.
 pub fn error_curves(measured: &Measured) -> String {
     let mut svg = start("Strangers named and people missed at every threshold");
-    let ticks = [0.001, 0.01, 0.1, 1.0].map(|share| (log_height(share), percent(share)));
+    let mut ticks = [LEAST_SHARE, 0.01, 0.1, 1.0].map(|share| (log_height(share), percent(share)));
+    ticks[0].1.insert_str(0, "≤ ");
     axes(&mut svg, &ticks, "share");
     let [bare, masked] = measured.thresholds;
     for (scores, dashed) in [(&measured.bare, ""), (&measured.masked, " dashed")] {
@@ -162,9 +163,10 @@ fn threshold_line(svg: &mut String, threshold: f32, name: &str, is_label_left: b
     };
     let _ = write!(
         svg,
-        "<path class=\"threshold\" d=\"M{x:.1} {top}V{bottom}\"/>\
+        "<path class=\"threshold\" d=\"M{x:.1} {:.1}V{bottom}\"/>\
          <text class=\"{class}\" x=\"{label:.1}\" y=\"{:.1}\">{name} {threshold:.2}</text>",
-        top + 10.0
+        top - 8.0,
+        top - 3.0
     );
 }
 

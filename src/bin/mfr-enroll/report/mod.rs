@@ -1,6 +1,7 @@
 //! The report as a page: one file that shows everything and asks for nothing from elsewhere.
 
 mod chart;
+mod html;
 mod page;
 pub mod scores;
 
@@ -151,13 +152,26 @@ impl<'a> Report<'a> {
         let mut tiles = vec![
             (enrolled.to_string(), "people"),
             (faces().count().to_string(), "photos used"),
-            ((rejected + self.strays.len()).to_string(), "rejected"),
-            (suspicious.to_string(), "suspicious"),
         ];
+        // A gallery does not know what was rejected.
+        if rejected > 0 || self.has_pictures() {
+            let rejected = rejected + self.strays.len();
+            tiles.push((rejected.to_string(), "rejected"));
+        }
+        tiles.push((suspicious.to_string(), "suspicious"));
         if let Some(measured) = &self.measured {
             tiles.push((format!("{:.2}", measured.thresholds[0]), "threshold"));
         }
         self.tiles = tiles;
+    }
+
+    /// Whether there is a picture of anything: of a gallery there is none.
+    fn has_pictures(&self) -> bool {
+        let of_people = |sheet: &Sheet| {
+            let mut faces = sheet.used.iter().chain(&sheet.rejected);
+            faces.any(|face| face.picture.is_some())
+        };
+        self.people.iter().any(of_people)
     }
 
     /// Writes the page whole or not at all, readable by its owner alone: it shows faces.

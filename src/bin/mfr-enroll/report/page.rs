@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use super::chart::{error_curves, histogram, percent};
-use super::scores::{Measured, Scores};
+use super::html::{base64, escaped};
+use super::scores::Measured;
 use super::{Couple, Face, Note, Report, Sheet};
-use crate::output::{counted, plain};
+use crate::output::counted;
 use crate::quality::Reason;
 
 /// Pictures on a page, so that a browser can show it: 3,000 are some 15 MB.
@@ -36,8 +37,8 @@ const NEAREST_TEXT: &str = "The pairs of people whom the camera is most likely t
     of their photos.";
 const THRESHOLD_TEXT: &str = "<p>A face that is less similar than the threshold to everybody is \
     called unknown. A higher threshold names fewer strangers by mistake and misses more of your \
-    people; a lower one does the opposite. The row in colour is what the gallery holds. For another \
-    one set <code>threshold</code> of <code>mfrrecognize</code>.</p>";
+    people; a lower one does the opposite. What the gallery holds is in colour. For another one \
+    set <code>threshold</code> of <code>mfrrecognize</code>.</p>";
 const ALIKE_TEXT: &str = "These look like one person with two names. If they are, put their \
     photos into one folder; relatives may look like this as well.";
 const REJECTED_TEXT: &str = "Not learned from. They are shown with their person below.";
@@ -47,6 +48,8 @@ const SUSPICIOUS_TEXT: &str = "Used, but unlike the person's other photos: someb
 /// What is written so far.
 struct Page {
     html: String,
+    /// Whether there are pictures at all.
+    has_pictures: bool,
     /// Pictures that there is still room for.
     room: usize,
     per_person: usize,
@@ -57,6 +60,7 @@ impl Page {
         let people = report.people.len().max(1);
         Self {
             html: String::new(),
+            has_pictures: report.has_pictures(),
             room: MAX_PICTURES,
             per_person: (MAX_PICTURES / people).clamp(1, MAX_PICTURES_PER_PERSON),
         }
@@ -159,12 +163,11 @@ impl Page {
                 self.chart(title, &histogram(scores, threshold), &HISTOGRAM_KEY);
             }
         }
-        let masked = !measured.masked.is_empty();
-        let key: &[_] = if masked { &MASKED_KEY } else { &CURVES_KEY };
+        let has_masked = !measured.masked.is_empty();
+        let key: &[_] = if has_masked { &MASKED_KEY } else { &CURVES_KEY };
         self.chart("Errors at each threshold", &error_curves(measured), key);
-        self.add("</div>");
         self.thresholds(measured);
-        self.add("</section>");
+        self.add("</div></section>");
     }
 
     fn chart(&mut self, title: &str, svg: &str, key: &[(&str, &str)]) {
@@ -178,52 +181,63 @@ impl Page {
 
     /// What other thresholds would do.
     fn thresholds(&mut self, measured: &Measured) {
-        let is_given = |scores: &Scores| !scores.is_empty();
-        let given: Vec<(&str, &Scores)> = [("", &measured.bare), (", masked", &measured.masked)]
+        let [bare, masked] = measured.thresholds;
+        let kinds = [
+            ("bare", &measured.bare, bare),
+            ("masked", &measured.masked, masked),
+        ];
+        let kinds: Vec<_> = kinds
             .into_iter()
-            .filter(|(_, scores)| is_given(scores))
+            .filter(|(_, s, _)| !s.is_empty())
             .collect();
         self.add(
-            "<div class=\"thresholds\"><div class=\"scroll\"><table><thead><tr><th>threshold</th>",
+            "<figure class=\"chart\"><h3>Thresholds</h3><div class=\"scroll\"><table>\
+             <thead><tr><th></th>",
         );
-        for (masked, _) in &given {
-            let _ = write!(
-                self.html,
-                "<th>strangers named{masked}</th><th>people missed{masked}</th>"
-            );
+        for (name, _, _) in &kinds {
+            let _ = write!(self.html, "<th colspan=\"2\">{name} faces</th>");
+        }
+        self.add("</tr><tr><th>threshold</th>");
+        for _ in &kinds {
+            self.add("<th>strangers named</th><th>people missed</th>");
         }
         self.add("</tr></thead><tbody>");
-        let [bare, masked] = measured.thresholds;
         let mut rows: Vec<f32> = TABLE.to_vec();
-        rows.push(bare);
-        if is_given(&measured.masked) {
-            rows.push(masked);
-        }
+        rows.extend(kinds.iter().map(|(_, _, own)| own));
         rows.sort_by(f32::total_cmp);
-        rows.dedup();
+        // The same to the digits that are shown.
+        rows.dedup_by(|a, b| (*a - *b).abs() < 0.005);
         for threshold in rows {
-            let is_own = threshold == bare || (threshold == masked && given.len() > 1);
-            let class = if is_own { " class=\"own\"" } else { "" };
-            let _ = write!(self.html, "<tr{class}><th>{threshold:.2}</th>");
-            for (_, scores) in &given {
+            let _ = write!(self.html, "<tr><th>{threshold:.2}</th>");
+            for (_, scores, own) in &kinds {
+                let is_own = (threshold - own).abs() < 0.005;
+                let (class, threshold) = if is_own {
+                    (" class=\"own\"", *own)
+                } else {
+                    ("", threshold)
+                };
                 let _ = write!(
                     self.html,
-                    "<td>{}</td><td>{}</td>",
+                    "<td{class}>{}</td><td{class}>{}</td>",
                     percent(scores.accepted_falsely(threshold)),
                     percent(scores.rejected_falsely(threshold))
                 );
             }
             self.add("</tr>");
         }
-        self.add("</tbody></table></div><div>");
+        self.add("</tbody></table></div></figure>");
+        self.add(if kinds.len() > 1 {
+            "<div class=\"wide\">"
+        } else {
+            "<div>"
+        });
         self.add(THRESHOLD_TEXT);
-        let used = given.iter().map(|(_, scores)| scores.impostor.len());
-        let genuine = given.iter().map(|(_, scores)| scores.genuine.len());
-        let (strangers, people) = (used.sum::<usize>(), genuine.sum::<usize>());
+        let strangers: usize = kinds.iter().map(|(_, s, _)| s.impostor.len()).sum();
+        let people: usize = kinds.iter().map(|(_, s, _)| s.genuine.len()).sum();
         let _ = write!(
             self.html,
             "<p class=\"quiet\">From {} as strangers and {} as themselves. Where there are few, a \
-             single one is a large share.</p></div></div>",
+             single one is a large share.</p></div>",
             counted(strangers, "face"),
             counted(people, "face")
         );
@@ -234,7 +248,11 @@ impl Page {
             return;
         }
         self.section(title, text);
-        self.add("<ul class=\"couples\">");
+        self.add(if self.has_pictures {
+            "<ul class=\"couples\">"
+        } else {
+            "<ul class=\"couples names\">"
+        });
         for couple in couples {
             self.add("<li>");
             for (face, name) in couple.faces.iter().zip(couple.people) {
@@ -253,7 +271,7 @@ impl Page {
         if report.people.is_empty() && report.strays.is_empty() {
             return;
         }
-        self.add("<section><h2>People</h2></section>");
+        self.add("<section><h2>People</h2><div class=\"people\">");
         for sheet in &report.people {
             self.sheet(sheet);
         }
@@ -262,6 +280,7 @@ impl Page {
             self.cards(&report.strays.iter().collect::<Vec<_>>());
             self.add("</article>");
         }
+        self.add("</div></section>");
     }
 
     fn sheet(&mut self, sheet: &Sheet) {
@@ -364,9 +383,10 @@ impl Page {
                      src=\"data:image/jpeg;base64,{data}\">"
                 );
             }
-            _ => {
+            _ if self.has_pictures => {
                 let _ = write!(self.html, "<i class=\"blank\" title=\"{title}\"></i>");
             }
+            _ => {}
         }
     }
 
@@ -398,53 +418,10 @@ fn file_name(path: &str) -> &str {
     path.rsplit('/').next().unwrap_or(path)
 }
 
-/// Text that cannot be taken for HTML, in an attribute as well.
-fn escaped(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for line in text.split_inclusive('\n') {
-        let (line, end) = match line.strip_suffix('\n') {
-            Some(line) => (line, "\n"),
-            None => (line, ""),
-        };
-        for c in plain(line).chars() {
-            match c {
-                '&' => escaped += "&amp;",
-                '<' => escaped += "&lt;",
-                '>' => escaped += "&gt;",
-                '"' => escaped += "&quot;",
-                '\'' => escaped += "&#39;",
-                c => escaped.push(c),
-            }
-        }
-        escaped += end;
-    }
-    escaped
-}
-
-/// RFC 4648 with padding.
-fn base64(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for chunk in bytes.chunks(3) {
-        let [a, b, c] = [0, 1, 2].map(|i| chunk.get(i).copied().unwrap_or(0));
-        let bits = u32::from_be_bytes([0, a, b, c]);
-        // Three bytes are four digits; fewer leave the last ones out.
-        for digit in 0..4 {
-            let value = (bits >> (18 - 6 * digit) & 63) as usize;
-            text.push(if digit <= chunk.len() {
-                DIGITS[value] as char
-            } else {
-                '='
-            });
-        }
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::scores::Scores;
     use super::*;
-    use crate::quality::Reason;
 
     const JPEG: &[u8] = b"\xff\xd8 no picture";
 
@@ -461,18 +438,6 @@ mod tests {
     fn page(mut report: Report) -> String {
         report.count();
         html(&report)
-    }
-
-    #[test]
-    fn base64_is_that_of_the_rfc() {
-        let vectors = ["", "f", "fo", "foo", "foob", "fooba", "foobar"];
-        let encoded = vectors.map(|v| base64(v.as_bytes()));
-        assert_eq!(
-            encoded,
-            [
-                "", "Zg==", "Zm8=", "Zm9v", "Zm9vYg==", "Zm9vYmE=", "Zm9vYmFy"
-            ]
-        );
     }
 
     #[test]
@@ -537,8 +502,11 @@ mod tests {
         assert_eq!(page.matches("src=\"data:image/jpeg;base64,").count(), 2);
         // Two histograms and the curves.
         assert_eq!(page.matches("<svg").count(), 3);
-        assert!(page.contains("<tr class=\"own\"><th>0.41</th>"));
-        assert!(page.contains("<tr class=\"own\"><th>0.35</th>"));
+        // The bare and the masked threshold, each with its two errors.
+        let own = "<td class=\"own\">0 %</td><td class=\"own\">0 %</td>";
+        let other = "<td>0 %</td><td>0 %</td>";
+        assert!(page.contains(&format!("<th>0.41</th>{own}{other}")));
+        assert!(page.contains(&format!("<th>0.35</th>{other}{own}")));
         assert!(page.contains("surgical"));
     }
 
