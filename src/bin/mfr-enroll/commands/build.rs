@@ -20,7 +20,7 @@ use crate::options::{Build, shown};
 use crate::output::{self, Output, counted, plain};
 use crate::people;
 use crate::quality::Rejected;
-use crate::report::{self, scores::leave_one_out};
+use crate::report::{self, scores::Measured};
 use crate::trial::{self, Figures, Tried};
 
 #[derive(Debug, Serialize)]
@@ -83,7 +83,7 @@ pub fn run(options: &Build) -> Result<ExitCode> {
     }
 
     if let Some(path) = &options.report {
-        let measured = Some(leave_one_out(&gallery));
+        let measured = Some(Measured::of(&calibration, gallery.thresholds()));
         report::Report::of_dataset(shown(&options.dataset), &train, &enrolled, measured)
             .write(path)?;
     }

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use gstmfr::gallery::{Contract, Gallery, Kind};
+use gstmfr::gallery::{Contract, DEFAULT_TARGET_FPIR, Gallery, Kind, file_of};
 use serde::Serialize;
 
 use super::REJECTED;
@@ -22,9 +22,8 @@ use crate::options::{Check, Masks, Subject, shown};
 use crate::output::{Output, counted, plain};
 use crate::people::made_now;
 use crate::quality::{Measures, Reason};
-use crate::report::scores::leave_one_out;
+use crate::report::scores::Measured;
 use crate::report::{Couple, Face, Note, Report, Sheet};
-use gstmfr::gallery::file_of;
 
 pub fn run(options: &Check) -> Result<ExitCode> {
     if let Some(path) = &options.report {
@@ -103,7 +102,7 @@ fn check_dataset(options: &Check, dataset: &Path) -> Result<bool> {
         // Nobody to recognise, nothing to measure.
         let measured = match enrolled.learned.is_empty() {
             true => None,
-            false => Some(leave_one_out(&learn(&train, &enrolled, &embedder)?)),
+            false => Some(measure(&learn(&train, &enrolled, &embedder)?)?),
         };
         Report::of_dataset(shown(dataset), &train, &enrolled, measured).write(path)?;
     }
@@ -230,7 +229,8 @@ fn check_gallery(options: &Check, database: &Path) -> Result<bool> {
     let photos = photos(&gallery);
     let Agreement { likeness, pairs } = agreement::compare(&photos.samples);
     if let Some(path) = &options.report {
-        page(database, &gallery, &photos, &likeness, &pairs).write(path)?;
+        let measured = measure(&gallery)?;
+        page(database, &gallery, &photos, &likeness, &pairs, measured).write(path)?;
     }
     let name = |person: usize| gallery.names()[person].as_str();
     let source = |sample: usize| gallery.sources()[photos.rows[sample]].clone();
@@ -310,6 +310,12 @@ fn photos(gallery: &Gallery) -> Photos<'_> {
     Photos { rows, samples }
 }
 
+/// How well the photos are told apart when they are left out, with the gallery's own thresholds.
+fn measure(gallery: &Gallery) -> Result<Measured> {
+    let calibration = gallery.clone().calibrate(DEFAULT_TARGET_FPIR)?;
+    Ok(Measured::of(&calibration, gallery.thresholds()))
+}
+
 /// The page of a gallery: no photos are at hand, so that there are names and numbers alone.
 fn page<'a>(
     database: &Path,
@@ -317,6 +323,7 @@ fn page<'a>(
     photos: &Photos,
     likeness: &[Likeness],
     pairs: &[Pair],
+    measured: Measured,
 ) -> Report<'a> {
     let name = |person: usize| gallery.names()[person].as_str();
     let face = |sample: usize| Face {
@@ -353,7 +360,7 @@ fn page<'a>(
             .map(couple)
             .collect(),
         nearest: pairs.iter().take(NEAREST).map(couple).collect(),
-        measured: Some(leave_one_out(gallery)),
+        measured: Some(measured),
         ..Report::default()
     };
     report.count();

@@ -194,7 +194,16 @@ fn used_face<'a>(train: &Collection, learned: &'a Learned) -> Face<'a> {
                 Note::Suspicious(likeness.detail(|person| &train.people[person]))
             }
         },
-        masked: Vec::new(),
+        masked: learned
+            .copies
+            .iter()
+            .filter_map(|copy| {
+                Some(Copy {
+                    kind: copy.mask.name(),
+                    picture: copy.thumbnail.as_deref()?,
+                })
+            })
+            .collect(),
     }
 }
 

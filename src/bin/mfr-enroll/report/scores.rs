@@ -1,18 +1,13 @@
 //! How well the photos of a gallery are recognised, and what a threshold does to them.
 
-use std::collections::BTreeMap;
-
-use gstmfr::gallery::{Gallery, Kind};
-use ndarray::{Array1, Array2};
-
-use gstmfr::gallery::file_of;
+use gstmfr::gallery::{self, Calibration};
 
 /// Similarities of faces to be recognised, 0…1.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Scores {
-    /// Each photo against the right person, as if it were not in the gallery.
+    /// Photos left out of the gallery, against the right person.
     pub genuine: Vec<f32>,
-    /// Each photo against the most similar of the other people, as if its person were not.
+    /// Photos of people left out of it, against the most similar person.
     pub impostor: Vec<f32>,
 }
 
@@ -48,54 +43,25 @@ fn share(scores: &[f32], is_counted: impl Fn(f32) -> bool) -> f64 {
     counted as f64 / scores.len().max(1) as f64
 }
 
-/// Compares every embedding with the mean of each person, what comes from the same photo left out.
-pub fn leave_one_out(gallery: &Gallery) -> Measured {
-    let embeddings = gallery.embeddings();
-    let mut sums: Array2<f32> = Array2::zeros((gallery.names().len(), embeddings.ncols()));
-    let mut counts = vec![0usize; gallery.names().len()];
-    // Rows that come from one photo: of a person, for two may have files of one name.
-    let mut photos: BTreeMap<(usize, &str), Vec<usize>> = BTreeMap::new();
-    for (row, (&label, source)) in gallery.labels().iter().zip(gallery.sources()).enumerate() {
-        sums.row_mut(label).scaled_add(1.0, &embeddings.row(row));
-        counts[label] += 1;
-        photos
-            .entry((label, file_of(source)))
-            .or_default()
-            .push(row);
-    }
-    let mut means = sums.clone();
-    for (mut mean, &count) in means.rows_mut().into_iter().zip(&counts) {
-        mean /= count.max(1) as f32;
-    }
-    let mut measured = Measured {
-        thresholds: gallery.thresholds(),
-        ..Measured::default()
-    };
-    for ((label, _), rows) in photos {
-        let mut rest: Array1<f32> = sums.row(label).to_owned();
-        for &row in &rows {
-            rest.scaled_add(-1.0, &embeddings.row(row));
-        }
-        let left = counts[label] - rows.len();
-        rest /= left.max(1) as f32;
-        for row in rows {
-            let scores = match gallery.kinds()[row] {
-                Kind::Photo => &mut measured.bare,
-                Kind::SyntheticMask | Kind::MaskedPhoto => &mut measured.masked,
-            };
-            let embedding = embeddings.row(row);
-            if left > 0 {
-                scores.genuine.push(rest.dot(&embedding).clamp(0.0, 1.0));
-            }
-            let others = means.dot(&embedding).into_iter().enumerate();
-            let others = others.filter(|&(other, _)| other != label);
-            let nearest = others
-                .map(|(_, similarity)| similarity)
-                .max_by(f32::total_cmp);
-            scores.impostor.extend(nearest.map(|s| s.clamp(0.0, 1.0)));
+impl Measured {
+    /// What a calibration measured, with the thresholds in use.
+    pub fn of(calibration: &Calibration, thresholds: [f32; 2]) -> Self {
+        let scores = |side: &gallery::Measured| Scores {
+            // Whom another is more like is missed at any threshold.
+            genuine: side
+                .right
+                .iter()
+                .copied()
+                .chain(side.wrong.iter().map(|_| 0.0))
+                .collect(),
+            impostor: side.strangers.clone(),
+        };
+        Self {
+            bare: scores(&calibration.bare),
+            masked: scores(&calibration.masked),
+            thresholds,
         }
     }
-    measured
 }
 
 #[cfg(test)]
