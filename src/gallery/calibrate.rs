@@ -313,7 +313,7 @@ fn draw(statistics: &Statistics, masked: bool) -> Option<Array2<f32>> {
 }
 
 /// The inverse of a square matrix by Gauss-Jordan elimination; None where there is none.
-fn invert(matrix: &Array2<f32>) -> Option<Array2<f32>> {
+pub(super) fn invert(matrix: &Array2<f32>) -> Option<Array2<f32>> {
     let n = matrix.nrows();
     let mut work = Array2::<f64>::zeros((n, 2 * n));
     work.slice_mut(s![.., ..n]).assign(&matrix.mapv(f64::from));
@@ -345,20 +345,20 @@ fn invert(matrix: &Array2<f32>) -> Option<Array2<f32>> {
 
 /// Normally distributed numbers, the same for the same seed: SplitMix64 (Steele, Lea, Flood 2014)
 /// and Box and Muller's transformation.
-struct Normal {
+pub(super) struct Normal {
     state: u64,
     spare: Option<f64>,
 }
 
 impl Normal {
-    fn new(seed: u64) -> Self {
+    pub(super) fn new(seed: u64) -> Self {
         Self {
             state: seed,
             spare: None,
         }
     }
 
-    fn next(&mut self) -> f32 {
+    pub(super) fn next(&mut self) -> f32 {
         if let Some(spare) = self.spare.take() {
             return spare as f32;
         }

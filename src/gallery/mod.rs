@@ -406,4 +406,6 @@ impl Parts {
 }
 
 #[cfg(test)]
+mod open_set_tests;
+#[cfg(test)]
 mod tests;

@@ -118,6 +118,15 @@ impl Scorer {
         }
     }
 
+    /// Natural logarithm of the likelihood ratio of every person; None without statistics.
+    #[cfg(test)]
+    pub fn evidence(&self, embedding: ArrayView1<f32>, masked: bool) -> Option<Array1<f32>> {
+        match &self.method {
+            Method::Evidence(evidence) => Some(evidence.ratios(embedding, masked)),
+            Method::Plain { .. } => None,
+        }
+    }
+
     /// The score of every person, 0…1; nothing is like an embedding of another size or one without
     /// direction.
     pub fn scores(&self, embedding: ArrayView1<f32>, masked: bool) -> Vec<f32> {
