@@ -72,7 +72,7 @@ $(DEMO)/gallery.npz: $(PROGRAM) $(PHOTOS) Makefile | onnxruntime
 	$(PROGRAM) --dataset $(DEMO)/people --output $@
 
 # Depends on the script, not on the program: the clip does not change with the library.
-$(DEMO)/clip.mp4: examples/demo_clip.rs $(PHOTOS) | $(CLIP_MAKER)
+$(DEMO)/clip.mp4: examples/demo_clip.rs $(PHOTOS) | $(CLIP_MAKER) onnxruntime
 	$(CLIP_MAKER) $(DEMO)/photos $@
 
 demo: $(DEMO)/gallery.npz $(DEMO)/clip.mp4 $(RECOGNIZE) | onnxruntime

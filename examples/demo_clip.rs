@@ -9,17 +9,23 @@
 //! camera blurs and adds noise. `SCENES` is the script.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::path::Path;
 use std::process::ExitCode;
 
 use gst::prelude::*;
+use gstmfr::detect::{Detector, Params};
 use gstmfr::geometry::Rect;
 use gstmfr::image::ImageView;
+use gstmfr::mask::{self, MaskType};
 use gstmfr::resize::{Border, Filter, Resize, Resizer};
+use gstmfr::runtime::SessionOptions;
 
 const WIDTH: usize = 1280;
 const HEIGHT: usize = 720;
 const FRAMES_PER_SECOND: usize = 25;
+/// Any; always the same, so that the clip is too.
+const MASK_SEED: u64 = 1;
 
 type Error = Box<dyn std::error::Error>;
 
@@ -47,6 +53,8 @@ struct Shot {
     from: View,
     to: View,
     mirrored: bool,
+    /// Painted onto the face.
+    mask: Option<MaskType>,
     /// Brightness at the beginning and at the end; 1 leaves the photo as it is.
     light: [f32; 2],
     /// Above 0 the light is warm (more red, less blue), below it is cold.
@@ -78,6 +86,7 @@ const fn shot(photo: &'static str, from: View, to: View) -> Shot {
         from,
         to,
         mirrored: false,
+        mask: None,
         light: [1.0, 1.0],
         warmth: 0.0,
         detail: 1.0,
@@ -111,6 +120,20 @@ const SCENES: &[Scene] = &[
                 "biden.jpg",
                 view(380.0, 520.0, 2300.0),
                 view(560.0, 420.0, 1500.0),
+            )
+        }],
+    },
+    // The first one with a mask on.
+    Scene {
+        seconds: 2.6,
+        shots: &[Shot {
+            mask: Some(MaskType::Surgical),
+            light: [0.9, 1.05],
+            noise: 4.0,
+            ..shot(
+                "obama2.jpg",
+                view(330.0, 450.0, 1300.0),
+                view(350.0, 500.0, 1700.0),
             )
         }],
     },
@@ -163,6 +186,47 @@ const SCENES: &[Scene] = &[
                 "astronaut.png",
                 view(260.0, 170.0, 560.0),
                 view(235.0, 140.0, 420.0),
+            )
+        }],
+    },
+    // Three masks: both of them, and then somebody who is not enrolled.
+    Scene {
+        seconds: 2.6,
+        shots: &[
+            Shot {
+                panel: Panel::Left,
+                mirrored: true,
+                mask: Some(MaskType::Black),
+                warmth: 0.1,
+                noise: 4.0,
+                ..shot(
+                    "biden.jpg",
+                    view(520.0, 460.0, 1050.0),
+                    view(570.0, 430.0, 850.0),
+                )
+            },
+            Shot {
+                panel: Panel::Right,
+                mask: Some(MaskType::Kn95),
+                light: [0.8, 0.95],
+                noise: 5.0,
+                ..shot(
+                    "obama2.jpg",
+                    view(350.0, 430.0, 900.0),
+                    view(300.0, 470.0, 780.0),
+                )
+            },
+        ],
+    },
+    Scene {
+        seconds: 2.0,
+        shots: &[Shot {
+            mask: Some(MaskType::Cloth),
+            noise: 3.0,
+            ..shot(
+                "astronaut.png",
+                view(230.0, 140.0, 420.0),
+                view(250.0, 165.0, 520.0),
             )
         }],
     },
@@ -234,9 +298,25 @@ fn build(photos: &Path, output: &Path) -> Result<(), Error> {
     writer.finish()
 }
 
+/// Paints a mask onto the largest face of a photo.
+fn put_on(mask: MaskType, photo: &mut image::RgbImage) -> Result<(), Error> {
+    let (width, height) = (photo.width() as usize, photo.height() as usize);
+    let params = Params {
+        min_face_size: (width.min(height) / 10) as u32,
+        max_faces: 1,
+        ..Params::default()
+    };
+    let view = ImageView::rgb(photo, width, height)?;
+    let mut detector = Detector::built_in(&SessionOptions::default())?;
+    let faces = detector.detect(&view, &params)?;
+    let face = faces.first().ok_or("no face to put a mask on")?;
+    Ok(mask::paint(photo, width, height, face, mask, MASK_SEED)?)
+}
+
 /// The photos and what is needed to film them.
 struct Studio {
-    photos: HashMap<&'static str, image::RgbImage>,
+    /// By name and mask.
+    photos: HashMap<(&'static str, Option<MaskType>), image::RgbImage>,
     resizer: Resizer,
     random: u32,
 }
@@ -245,11 +325,16 @@ impl Studio {
     fn open(folder: &Path) -> Result<Self, Error> {
         let mut photos = HashMap::new();
         for shot in SCENES.iter().flat_map(|scene| scene.shots) {
-            if !photos.contains_key(shot.photo) {
-                let path = folder.join(shot.photo);
-                let photo = image::open(&path).map_err(|e| format!("{}: {e}", path.display()))?;
-                photos.insert(shot.photo, photo.into_rgb8());
+            let Entry::Vacant(place) = photos.entry((shot.photo, shot.mask)) else {
+                continue;
+            };
+            let path = folder.join(shot.photo);
+            let photo = image::open(&path).map_err(|e| format!("{}: {e}", path.display()))?;
+            let mut photo = photo.into_rgb8();
+            if let Some(mask) = shot.mask {
+                put_on(mask, &mut photo)?;
             }
+            place.insert(photo);
         }
         Ok(Self {
             photos,
@@ -279,7 +364,7 @@ impl Studio {
             view_height,
         );
         let size = [width, HEIGHT].map(|v| ((v as f32 * shot.detail) as usize).max(1));
-        let small = self.look(shot.photo, source, size)?;
+        let small = self.look((shot.photo, shot.mask), source, size)?;
         let picture = self.scale(&small, size, [width, HEIGHT])?;
 
         let light = shot.light[0] + (shot.light[1] - shot.light[0]) * time;
@@ -308,11 +393,16 @@ impl Studio {
 
     /// A part of a photo at some size; where it reaches beyond the photo, a blurred copy of the
     /// photo fills the picture, as television does with upright videos.
-    fn look(&mut self, photo: &str, source: Rect, size: [usize; 2]) -> Result<Vec<u8>, Error> {
+    fn look(
+        &mut self,
+        photo: (&'static str, Option<MaskType>),
+        source: Rect,
+        size: [usize; 2],
+    ) -> Result<Vec<u8>, Error> {
         /// Pixels in each direction of the copy, few enough that nothing can be made out.
         const BACKDROP: usize = 12;
 
-        let photo = &self.photos[photo];
+        let photo = &self.photos[&photo];
         let (photo_width, photo_height) = (photo.width() as f32, photo.height() as f32);
         let view = ImageView::rgb(
             photo.as_raw(),

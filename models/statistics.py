@@ -2,7 +2,7 @@
 """Learns how embeddings of faces differ in general: facenet.statistics.json.
 
     mfr-enroll embed --output bare.npz PHOTOS
-    mfr-enroll mask --mask-copies 1 --output MASKED PHOTOS
+    mfr-enroll mask --mask-copies 2 --output MASKED PHOTOS
     mfr-enroll embed --output masked.npz MASKED
     models/statistics.py bare.npz PHOTOS masked.npz MASKED models/facenet.statistics.json
 
