@@ -13,8 +13,9 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use gst::prelude::*;
+use gstmfr::attribute::MaskNet;
 use gstmfr::detect::{Detector, Params};
-use gstmfr::embed::Embedder;
+use gstmfr::embed::{Embedder, crop_rgb8};
 use gstmfr::geometry::Rect;
 use gstmfr::image::ImageView;
 use gstmfr::runtime::SessionOptions;
@@ -59,6 +60,12 @@ fn networks() {
     let photo = photo.resize_exact(640, 640, image::imageops::FilterType::Triangle);
     let photo = photo.to_rgb8();
     let view = ImageView::rgb(&photo, 640, 640).unwrap();
+    let crop = crop_rgb8(&view, Rect::new(200.0, 120.0, 280.0, 230.0));
+    let mut masks = MaskNet::default();
+    let ms = time(|| {
+        masks.see_rgb8(&crop);
+    });
+    println!("mask or none: {ms:.2} ms a face");
     for threads in [1, 2] {
         let options = SessionOptions {
             threads,

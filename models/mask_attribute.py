@@ -6,18 +6,19 @@
 
 How to run (CPython 3.11): python3 -m venv venv && venv/bin/pip install -r mask_attribute.txt
 
-`train` takes folders of photos of faces without masks: 9,557 faces of LFW and CelebA, and 197 of WIDER FACE, for the
-weights in the tree. Every face is seen seven times over: bare; twice with a mask by `mfr-enroll mask`; twice with one
-by the simple painter below, whose colours, shapes and light vary beyond what is worn; twice with something that is no
-mask before it (hand, arm, book, beard, microphone, dark glasses, scarf, a mask under the chin). Turned faces are seen
-bare three times more. Of each epoch's crops none is like another: shifted, turned, cut off by the edge of the photo,
-small, blurred, compressed, in other light. No photo of a real mask is learned from. The weights are written to
+`train` takes folders of photos of faces without masks: 9,703 of LFW, CelebA and WIDER FACE for the weights in the
+tree. Every face is seen seven times over: bare; twice with a mask by `mfr-enroll mask`; twice with one by the simple
+painter below, whose colours, shapes and light vary beyond what is worn; twice with something that is no mask before
+it (hand, arm, book, beard, microphone, dark glasses, scarf, a mask under the chin). Turned faces are seen bare three
+times more. Of each epoch's crops none is like another: shifted, turned, cut off by the edge of the photo, small,
+blurred, compressed, in other light. No photo of a real mask is learned from. The weights are written to
 src/attribute/weights.rs as eight-bit numbers, together with the numbers that a test compares.
 
 `measure` asks the built program about faces of which it is known whether they wear a mask: the largest of each photo
 of a folder, or, with --boxes, those of DIR/boxes.json ({photo: [[x1, y1, x2, y2, class], …]}) that are 40 pixels or
 more on the shorter side and overlap with a face that was found by .5 or more.
 """
+
 import argparse
 import functools
 import json
@@ -171,7 +172,12 @@ def outline(head, random, low):
         width = side * size * (1 - 0.9 * max(side * turn, 0))
         upper.append([head.at(middle + width * a, top + slope * b) for a, b in ((0.45, 0.25), (0.8, 0.5))])
         upper[-1].append(head.at(middle + width, ear))
-        lower.append([head.at(middle * c + width * a, bottom * b, head.mouth) for a, b, c in ((0.88, 0.35, 0.8), (0.5, 0.82, 0.9))])
+        lower.append(
+            [
+                head.at(middle * c + width * a, bottom * b, head.mouth)
+                for a, b, c in ((0.88, 0.35, 0.8), (0.5, 0.82, 0.9))
+            ]
+        )
     tip, chin = head.at(middle, top - bump), head.at(middle, bottom, head.mouth)
     corners = [tip, *upper[0], *lower[0], chin, *lower[1][::-1], *upper[1][::-1]]
     ears = [upper[0][-1], upper[1][-1]]
@@ -227,14 +233,20 @@ def paint(rgb, rect, points, random, low=False):
     out = rgb.astype(np.float32)
     if random.random() < 0.25:
         centre = head.at(middle + random.uniform(-0.5, 0.5), -random.uniform(0, 0.2), head.mouth)
-        layer = blend(layer, line(shape, centre, centre, head.length * random.uniform(0.2, 0.44)) * 0.9, colour(random, skin))
+        layer = blend(
+            layer, line(shape, centre, centre, head.length * random.uniform(0.2, 0.44)) * 0.9, colour(random, skin)
+        )
     if random.random() < 0.6:
         tint = base * random.uniform(0.5, 1.1) if random.random() < 0.5 else np.full(3, random.uniform(50, 235))
         for side, ear in zip((1, -1), ears):
             end = head.at(middle + side * random.uniform(1.05, 1.3), random.uniform(-0.2, 0.4))
-            out = blend(out, line(shape, ear, end, head.length * random.uniform(0.02, 0.07)) * 0.9, np.clip(tint, 0, 255))
+            out = blend(
+                out, line(shape, ear, end, head.length * random.uniform(0.02, 0.07)) * 0.9, np.clip(tint, 0, 255)
+            )
     if random.random() < 0.6:
-        shadow = area(shape, edge + head.down * head.length * random.uniform(0, 0.06), head.length * random.uniform(0.03, 0.1))
+        shadow = area(
+            shape, edge + head.down * head.length * random.uniform(0, 0.06), head.length * random.uniform(0.03, 0.1)
+        )
         out *= (1 - 0.5 * random.random() * shadow)[..., None]
     alpha = area(shape, edge, random.uniform(0.3, 1.2))
     if random.random() < 0.35:
@@ -256,9 +268,58 @@ def bar(head, centre, direction, ends, width):
     return [start - normal, end - normal, end + normal, start + normal]
 
 
+def arm_or_book(kind, head, shape, tint, skin, random):
+    """Reaches beyond the face, as no mask does: where, its colour, what is printed on it."""
+    if kind == "arm" and random.random() < 0.6:
+        tint = skin * random.uniform(0.7, 1.15)
+    centre = head.at(random.uniform(-0.6, 0.6), random.uniform(-0.1, 1), head.mouth)
+    angle = random.normal(0, 0.5 if kind == "arm" else 0.2)
+    along = head.across * np.cos(angle) + head.down * np.sin(angle)
+    if kind == "arm":
+        ends = np.array([-3 if random.random() < 0.6 else random.uniform(-1, 0.6), 3]) * random.choice([-1, 1])
+        return area(shape, bar(head, centre, along, ends, head.length * random.uniform(0.25, 0.6))), tint, 0
+    half, deep = random.uniform(0.5, 2), head.length * random.uniform(0.35, 1.5)
+    alpha = area(shape, bar(head, centre + head.down * deep, along, (-half, half), deep))
+    pages = random.normal(0, random.uniform(0, 60), (*random.integers(2, 9, 2), 3)).astype(np.float32)
+    way = random.choice([cv2.INTER_NEAREST, cv2.INTER_LINEAR])
+    return alpha, tint, cv2.resize(pages, shape[1::-1], interpolation=way)
+
+
+def beard(head, shape, random):
+    edge = [(-0.9, 0.15), (-0.55, -0.25), (0, -0.28), (0.55, -0.25), (0.9, 0.15), (0.5, 0.7), (0, 0.9), (-0.5, 0.7)]
+    alpha = area(shape, curve([head.at(*p, head.mouth) for p in edge]), head.length * 0.06)
+    lips = [head.corners[0], head.at(0, -0.1, head.mouth), head.corners[1], head.at(0, 0.12, head.mouth)]
+    lips = area(shape, curve(lips), head.length * 0.03)
+    alpha = np.clip(alpha - lips, 0, 1) * random.uniform(0.4, 0.95)
+    hair = [(30, 25, 20), (80, 60, 45), (190, 190, 190), (110, 70, 40)]
+    tint = np.array(hair[random.integers(4)]) * random.uniform(0.6, 1.2)
+    return alpha, tint, random.normal(0, 25, shape[:2])[..., None]
+
+
+def caption(head, shape, random):
+    letters = np.zeros(shape[:2], np.uint8)
+    place = tuple(head.at(-1.5, random.uniform(0.3, 1), head.mouth).astype(int).tolist())
+    size, width = head.length / 40 * random.uniform(0.5, 1.2), max(1, int(head.length / 20))
+    cv2.putText(letters, "NEWS 24", place, cv2.FONT_HERSHEY_SIMPLEX, size, 255, width, cv2.LINE_AA)
+    return letters.astype(np.float32) / 255
+
+
 def unmasked(rgb, rect, points, random):
     """Something before a face that is no mask."""
-    kinds = ["low", "glasses", "microphone", "fingers", "fist", "arm", "book", "scarf", "blob", "hat", "beard", "text"]
+    kinds = [
+        "low",
+        "glasses",
+        "microphone",
+        "fingers",
+        "fist",
+        "arm",
+        "book",
+        "scarf",
+        "blob",
+        "hat",
+        "beard",
+        "text",
+    ]
     kind = random.choice(kinds, p=[0.1, 0.1, 0.1, 0.1, 0.09, 0.13, 0.1, 0.08, 0.06, 0.04, 0.08, 0.02])
     if kind == "low":
         return paint(rgb, rect, points, random, low=True)
@@ -277,7 +338,9 @@ def unmasked(rgb, rect, points, random):
         tint = np.full(3, random.uniform(5, 90)) if random.random() < 0.7 else tint
         ball = head.at(random.uniform(-0.5, 0.5), random.uniform(0.2, 0.8), head.mouth)
         size = length * random.uniform(0.15, 0.35)
-        alpha = np.maximum(line(shape, ball, ball, size * 2), line(shape, ball, head.at(random.normal(0, 0.6), 2, ball), size * 1.2))
+        alpha = np.maximum(
+            line(shape, ball, ball, size * 2), line(shape, ball, head.at(random.normal(0, 0.6), 2, ball), size * 1.2)
+        )
     elif kind == "fingers":
         start = head.at(random.choice([-1, 1]) * random.uniform(0.2, 0.9), random.uniform(0.2, 0.8), head.mouth)
         angle = random.uniform(0, 2 * np.pi)
@@ -291,19 +354,8 @@ def unmasked(rgb, rect, points, random):
         wrist = line(shape, centre, head.at(random.normal(0, 0.8), 2.5, centre), length * 0.5)
         alpha = np.maximum(area(shape, blob(centre, length * random.uniform(0.25, 0.5), random), 0.8), wrist)
     elif kind in ("arm", "book"):
-        if kind == "arm" and random.random() < 0.6:
-            tint = skin * random.uniform(0.7, 1.15)
-        centre = head.at(random.uniform(-0.6, 0.6), random.uniform(-0.1, 1), head.mouth)
-        angle = random.normal(0, 0.5 if kind == "arm" else 0.2)
-        along = head.across * np.cos(angle) + head.down * np.sin(angle)
-        if kind == "arm":
-            ends = np.array([-3 if random.random() < 0.6 else random.uniform(-1, 0.6), 3]) * random.choice([-1, 1])
-            alpha = area(shape, bar(head, centre, along, ends, length * random.uniform(0.25, 0.6)))
-        else:
-            half, deep = random.uniform(0.5, 2), length * random.uniform(0.35, 1.5)
-            alpha = area(shape, bar(head, centre + head.down * deep, along, (-half, half), deep))
-            print_ = random.normal(0, random.uniform(0, 60), (*random.integers(2, 9, 2), 3)).astype(np.float32)
-            noise += cv2.resize(print_, shape[1::-1], interpolation=random.choice([cv2.INTER_NEAREST, cv2.INTER_LINEAR]))
+        alpha, tint, pages = arm_or_book(kind, head, shape, tint, skin, random)
+        noise += pages
     elif kind == "scarf":
         top = random.uniform(0.65, 1.05)
         edge = [(-1.5, top), (0, top + random.uniform(0, 0.2)), (1.5, top), (2, 3), (-2, 3)]
@@ -313,23 +365,14 @@ def unmasked(rgb, rect, points, random):
         edge = [(-1.3, brim), (0, brim - 0.1), (1.3, brim), (1.2, -2.5), (-1.2, -2.5)]
         alpha = area(shape, curve([head.at(*p) for p in edge]), 0.7)
     elif kind == "beard":
-        edge = [(-0.9, 0.15), (-0.55, -0.25), (0, -0.28), (0.55, -0.25), (0.9, 0.15), (0.5, 0.7), (0, 0.9), (-0.5, 0.7)]
-        alpha = area(shape, curve([head.at(*p, head.mouth) for p in edge]), length * 0.06)
-        lips = [head.corners[0], head.at(0, -0.1, head.mouth), head.corners[1], head.at(0, 0.12, head.mouth)]
-        alpha = np.clip(alpha - area(shape, curve(lips), length * 0.03), 0, 1) * random.uniform(0.4, 0.95)
-        hair = [(30, 25, 20), (80, 60, 45), (190, 190, 190), (110, 70, 40)]
-        tint = np.array(hair[random.integers(4)]) * random.uniform(0.6, 1.2)
-        noise = random.normal(0, 25, shape[:2])[..., None]
+        alpha, tint, noise = beard(head, shape, random)
     elif kind == "blob":
         centre = head.at(random.uniform(-1.1, 1.1), random.uniform(-0.9, 0.5))
         if random.random() < 0.4:
             centre = head.at(random.choice([-1, 1]) * random.uniform(0.6, 1.2), random.uniform(-0.3, 0.8), head.mouth)
         alpha = area(shape, blob(centre, length * random.uniform(0.2, 0.55), random, random.integers(4, 8)))
     else:
-        letters = np.zeros(shape[:2], np.uint8)
-        place = tuple(head.at(-1.5, random.uniform(0.3, 1), head.mouth).astype(int).tolist())
-        cv2.putText(letters, "NEWS 24", place, cv2.FONT_HERSHEY_SIMPLEX, length / 40 * random.uniform(0.5, 1.2), 255, max(1, int(length / 20)), cv2.LINE_AA)
-        alpha = letters.astype(np.float32) / 255
+        alpha = caption(head, shape, random)
     grey = soft.mean(-1, keepdims=True)
     layer = np.clip(tint * np.clip(0.6 + 0.4 * grey / (grey.mean() + 1), 0.5, 1.4) + noise, 0, 255)
     return np.clip(blend(rgb.astype(np.float32), alpha, layer), 0, 255).astype(np.uint8)
@@ -342,8 +385,9 @@ def faces_of(program, folders, work):
     """Photo, box, landmarks and the paths of the painted copies of every face."""
     lines = identify(program, *folders, smallest=36)
     masked = work / "masked"
-    command = [program, "mask", "--output", masked, "--mask-copies", "2", "--min-face-size", "36", "--seed", "7"]
-    subprocess.run([*map(str, command), *map(str, folders)], stdout=subprocess.DEVNULL, check=False)
+    if not masked.exists():
+        command = [program, "mask", "--output", masked, "--mask-copies", "2", "--min-face-size", "36", "--seed", "7"]
+        subprocess.run([*map(str, command), *map(str, folders)], stdout=subprocess.DEVNULL, check=False)
     copies = {}
     for painted in identify(program, masked, smallest=36):
         copies.setdefault(painted["path"].rsplit("-", 1)[0], []).append(painted)
@@ -365,11 +409,11 @@ def contexts(number_and_face):
     rect, points = box(face), np.array(face["landmarks"])
     rgb = read(path)
     out = [cut(rgb, rect, CONTEXT, CONTEXT_SIDE)]
-    for copy in painted:
-        # Where the detector sees a masked face differs from where it sees a bare one.
-        near = max((box(f) for f in copy["faces"]), key=lambda b: overlap(rect, b), default=rect)
-        seen = near if overlap(rect, near) > 0.4 else rect
-        out.append(cut(read(copy["path"]), seen, CONTEXT, CONTEXT_SIDE))
+    # Where the detector sees a masked face differs from where it sees a bare one.
+    near = [max((box(f) for f in copy["faces"]), key=lambda b: overlap(rect, b), default=rect) for copy in painted]
+    seen = [found if overlap(rect, found) > 0.4 else rect for found in near]
+    for copy, found in zip(painted, seen):
+        out.append(cut(read(copy["path"]), found, CONTEXT, CONTEXT_SIDE))
     # Only what is round the face, and that not too small, is drawn on.
     margin = 0.9 * rect[2:].max()
     low = np.maximum(rect[:2] - margin, 0).astype(int)
@@ -377,10 +421,10 @@ def contexts(number_and_face):
     piece = rgb[low[1] : high[1], low[0] : high[0]]
     zoom = 2 if max(piece.shape) < 120 else 1
     piece = cv2.resize(piece, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_CUBIC)
-    rect = np.concatenate([rect[:2] - low, rect[2:]]) * zoom
+    rect, *seen = (np.concatenate([r[:2] - low, r[2:]]) * zoom for r in (rect, *seen))
     points = (points - low) * zoom
-    for draw in (paint, paint, unmasked, unmasked):
-        out.append(cut(draw(piece, rect, points, random), rect, CONTEXT, CONTEXT_SIDE))
+    for draw, found in ((paint, seen[0]), (paint, seen[1]), (unmasked, rect), (unmasked, rect)):
+        out.append(cut(draw(piece, rect, points, random), found, CONTEXT, CONTEXT_SIDE))
     return np.array(out)
 
 
@@ -405,7 +449,9 @@ def vary(context, random):
         x = x[:, ::-1]
     if random.random() < 0.4:
         few = int(random.uniform(18, 64))
-        x = cv2.resize(cv2.resize(x, (few, few), interpolation=cv2.INTER_AREA), (fine, fine), interpolation=cv2.INTER_LINEAR)
+        x = cv2.resize(
+            cv2.resize(x, (few, few), interpolation=cv2.INTER_AREA), (fine, fine), interpolation=cv2.INTER_LINEAR
+        )
     if random.random() < 0.25:
         x = cv2.GaussianBlur(x, (0, 0), random.uniform(0.5, 2.5))
     if random.random() < 0.1:
@@ -465,7 +511,9 @@ def network(layers, x, drop=None):
 
     x = standardise(x)
     for weights, biases in layers[:-1]:
-        x = jax.lax.conv_general_dilated(x, weights, (2, 2), ((1, 1), (1, 1)), dimension_numbers=("NHWC", "HWIO", "NHWC"))
+        x = jax.lax.conv_general_dilated(
+            x, weights, (2, 2), ((1, 1), (1, 1)), dimension_numbers=("NHWC", "HWIO", "NHWC")
+        )
         x = jax.nn.relu(x + biases)
     x = x.reshape(len(x), -1)
     if drop is not None:
@@ -478,7 +526,9 @@ def initial(random):
     layers, inputs = [], 3
     for outputs in CHANNELS:
         spread = np.sqrt(2 / (9 * inputs))
-        layers.append([random.normal(0, spread, (3, 3, inputs, outputs)).astype(np.float32), np.zeros(outputs, np.float32)])
+        layers.append(
+            [random.normal(0, spread, (3, 3, inputs, outputs)).astype(np.float32), np.zeros(outputs, np.float32)]
+        )
         inputs = outputs
     cells = (SIDE >> len(CHANNELS)) ** 2 * inputs
     layers.append([random.normal(0, np.sqrt(0.1 / cells), (cells, 1)).astype(np.float32), np.zeros(1, np.float32)])
@@ -549,7 +599,10 @@ def weights_rs(layers):
     *convolutions, (dense, scale, bias) = quantised(layers)
     out = ["//! Written by models/mask_attribute.py.", "", "use super::Layer;", ""]
     out.append(f"pub(super) const LAYERS: [Layer; {len(convolutions)}] = [")
-    out += [f"Layer {{ weights: &WEIGHTS_{n}, scales: &SCALES_{n}, biases: &BIASES_{n} }}," for n in range(len(convolutions))]
+    out += [
+        f"Layer {{ weights: &WEIGHTS_{n}, scales: &SCALES_{n}, biases: &BIASES_{n} }},"
+        for n in range(len(convolutions))
+    ]
     out.append("];")
     for n, (weights, scales, biases) in enumerate(convolutions):
         out.append(table(f"WEIGHTS_{n}", "i8", weights, str))
@@ -581,8 +634,9 @@ def train(options):
     faces = faces_of(options.program, [p.absolute() for p in options.photos], work)
     print(f"{len(faces)} faces", flush=True)
     pool = multiprocessing.get_context("spawn").Pool
-    with pool() as workers:
-        np.save(work / "contexts.npy", np.array(workers.map(contexts, list(enumerate(faces)), chunksize=64)))
+    if not (work / "contexts.npy").exists():
+        with pool() as workers:
+            np.save(work / "contexts.npy", np.array(workers.map(contexts, list(enumerate(faces)), chunksize=64)))
 
     points = np.array([face["landmarks"] for _, face, _ in faces])
     aside = points[:, :2, 0].mean(1) - points[:, 2, 0]
@@ -590,7 +644,7 @@ def train(options):
     # People follow one another: whole stretches are held out.
     held_out = np.arange(len(faces)) // 50 % 10 == 0
     seen = np.where(~held_out)[0]
-    labels = np.concatenate([np.append(MASKED, [0] * 3 * turned[n]) for n in seen])
+    labels = np.concatenate([np.append(MASKED, [0, 0, 0] if turned[n] else []) for n in seen])
 
     with pool(initializer=load_contexts, initargs=(work / "contexts.npy",)) as workers:
 
@@ -671,7 +725,9 @@ def measure(options):
     for low, high in ((0.5, 0.6), (0.6, 0.7), (0.7, 0.8), (0.8, 0.9), (0.9, 0.95), (0.95, 0.99), (0.99, 1)):
         some = (sure >= low) & (sure < high)
         if some.any():
-            print(f"confidence {low} to {high}: {some.sum()} faces, {right[some].mean():.3f} right, said {sure[some].mean():.3f}")
+            print(
+                f"confidence {low} to {high}: {some.sum()} faces, {right[some].mean():.3f} right, said {sure[some].mean():.3f}"
+            )
 
 
 def main():
@@ -679,7 +735,12 @@ def main():
     commands = parser.add_subparsers(required=True)
     command = commands.add_parser("train")
     command.add_argument("photos", nargs="+", type=Path)
-    command.add_argument("--work", type=Path, required=True, help="folder for what is made on the way, about 5 GB")
+    command.add_argument(
+        "--work",
+        type=Path,
+        required=True,
+        help="folder for what is made on the way, 6 GB; what is there is not made again",
+    )
     command.set_defaults(run=train)
     other = commands.add_parser("measure")
     for name in ("--masked", "--bare", "--boxes"):

@@ -242,7 +242,7 @@ mod tests {
     fn log_odds_are_those_of_the_network_in_python() {
         let mut net = MaskNet::default();
         // Printed by models/mask_attribute.py.
-        for (pattern, expected) in patterns().iter().zip([0.0, 0.0]) {
+        for (pattern, expected) in patterns().iter().zip([-1.965_89, 1.841_535_4]) {
             let found = net.see_rgb8(pattern).log_odds();
             assert!((found - expected).abs() < 1e-4, "{found} {expected}");
         }
@@ -284,8 +284,11 @@ mod tests {
         assert_eq!(told(0.0), (WITHOUT_MASK, 0.5));
         assert_eq!(told(f32::NAN), (WITHOUT_MASK, 0.5));
         // Odds of 3 to 1.
-        assert_eq!(told(3f32.ln()), (WITH_MASK, 0.75));
-        assert_eq!(told(-(3f32.ln())), (WITHOUT_MASK, 0.75));
+        for (log_odds, label) in [(3f32.ln(), WITH_MASK), (-(3f32.ln()), WITHOUT_MASK)] {
+            let (said, confidence) = told(log_odds);
+            assert_eq!(said, label);
+            assert!((confidence - 0.75).abs() < 1e-6, "{confidence}");
+        }
         assert_eq!(told(f32::INFINITY), told(LIMIT));
     }
 }
