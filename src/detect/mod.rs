@@ -35,6 +35,14 @@ pub const SCALE_FACTORS: std::ops::RangeInclusive<f32> = 0.1..=0.95;
 const NMS_LEVEL: f64 = 0.5;
 const NMS: f64 = 0.7;
 
+/// R-Net's and O-Net's thresholds where a face was a moment ago: those who turn, look up or put a mask
+/// on score low for some frames. Elsewhere so little evidence is mostly wrong.
+const KNOWN_THRESHOLDS: [f32; 2] = [0.3, 0.2];
+
+/// Least intersection over union of a candidate, which is square and as P-Net guesses it, and a known
+/// face.
+const SAME_PLACE: f32 = 0.3;
+
 /// Candidates of one level that are looked at, best first. Real scenes stay far below; the limit
 /// keeps a threshold of 0 from taking minutes.
 const MAX_CANDIDATES: usize = 5_000;
@@ -81,6 +89,9 @@ pub struct Params {
     pub max_faces: usize,
     /// Where to look, in pixels; everywhere if empty. A face is reported once where regions overlap.
     pub regions: Vec<Rect>,
+    /// Where faces were a moment ago: there less evidence is enough. The confidence of faces found by it
+    /// may be below the last threshold.
+    pub known: Vec<Rect>,
 }
 
 impl Default for Params {
@@ -91,6 +102,21 @@ impl Default for Params {
             scale_factor: DEFAULT_SCALE_FACTOR,
             max_faces: 0,
             regions: Vec::new(),
+            known: Vec::new(),
+        }
+    }
+}
+
+impl Params {
+    /// The least score of a candidate after R-Net (stage 1) or O-Net (stage 2).
+    fn threshold(&self, stage: usize, candidate: &Candidate) -> f32 {
+        let usual = self.thresholds[stage];
+        let place = candidate.rect();
+        let is_known = self.known.iter().any(|face| face.iou(&place) >= SAME_PLACE);
+        if is_known {
+            usual.min(KNOWN_THRESHOLDS[stage - 1])
+        } else {
+            usual
         }
     }
 }
@@ -175,8 +201,11 @@ impl Detector {
             .into_iter()
             .map(|c| c.refine(false).square())
             .collect();
-        let candidates = self.sort_out(view, params.thresholds[1], candidates)?;
-        let mut faces = self.decide(view, params.thresholds[2], &candidates)?;
+        let candidates = self.sort_out(view, params, candidates)?;
+        let mut faces = self.decide(view, params, &candidates)?;
+        if !params.known.is_empty() {
+            drop_faint_copies(&mut faces, params.thresholds[2]);
+        }
         if params.max_faces > 0 && faces.len() > params.max_faces {
             faces.sort_by(|a, b| b.rect.area().total_cmp(&a.rect.area()));
             faces.truncate(params.max_faces);
@@ -237,7 +266,7 @@ impl Detector {
     fn sort_out(
         &mut self,
         view: &ImageView,
-        threshold: f32,
+        params: &Params,
         candidates: Vec<Candidate>,
     ) -> Result<Vec<Candidate>, RuntimeError> {
         let mut kept = Vec::new();
@@ -246,6 +275,7 @@ impl Detector {
             let outputs = self.rnet.run([batch.len(), 24, 24, 3], &self.tensor)?;
             let (_, offsets) = outputs.get(0)?;
             let (_, scores) = outputs.get(1)?;
+            let threshold = |c: &Candidate| params.threshold(1, c);
             kept.extend(update(batch, offsets, scores, threshold).map(|(_, c)| c));
         }
         Ok(suppress(kept, NMS, Overlap::Union, |c| c)
@@ -258,7 +288,7 @@ impl Detector {
     fn decide(
         &mut self,
         view: &ImageView,
-        threshold: f32,
+        params: &Params,
         candidates: &[Candidate],
     ) -> Result<Vec<Face>, RuntimeError> {
         let mut kept = Vec::new();
@@ -268,6 +298,7 @@ impl Detector {
             let (_, offsets) = outputs.get(0)?;
             let (_, points) = outputs.get(1)?;
             let (_, scores) = outputs.get(2)?;
+            let threshold = |c: &Candidate| params.threshold(2, c);
             kept.extend(
                 update(batch, offsets, scores, threshold)
                     .filter_map(|(i, c)| {
@@ -286,6 +317,22 @@ impl Detector {
             })
             .collect())
     }
+}
+
+/// Drops faces below a confidence that overlap with a surer one, not smaller than they are: they are a
+/// part of it. Faces come surest first.
+fn drop_faint_copies(faces: &mut Vec<Face>, confidence: f32) {
+    let mut kept: Vec<Face> = Vec::with_capacity(faces.len());
+    for face in faces.drain(..) {
+        let is_part = |other: &Face| {
+            let (own, others) = (face.rect.area(), other.rect.area());
+            own <= others && face.rect.intersection(&other.rect).area() > SAME_PLACE * own
+        };
+        if face.confidence >= confidence || !kept.iter().any(is_part) {
+            kept.push(face);
+        }
+    }
+    *faces = kept;
 }
 
 /// The crops of the candidates as one tensor `[n, size, size, 3]`, columns first.
@@ -310,18 +357,18 @@ fn fill_crops(
     }
 }
 
-/// The candidates that score above the threshold, with their new scores and offsets.
+/// The candidates that score above their threshold, with their new scores and offsets.
 fn update<'a>(
     batch: &'a [Candidate],
     offsets: &'a [f32],
     scores: &'a [f32],
-    threshold: f32,
+    threshold: impl Fn(&Candidate) -> f32 + 'a,
 ) -> impl Iterator<Item = (usize, Candidate)> + 'a {
     batch
         .iter()
         .zip(offsets.chunks_exact(4).zip(scores.chunks_exact(2)))
         .enumerate()
-        .filter(move |(_, (_, (_, score)))| score[1] > threshold)
+        .filter(move |(_, (candidate, (_, score)))| score[1] > threshold(candidate))
         .map(|(i, (candidate, (o, score)))| {
             let candidate = Candidate {
                 corners: candidate.corners,
@@ -331,4 +378,53 @@ fn update<'a>(
             (i, candidate)
         })
         .filter(|(_, candidate)| candidate.is_finite())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn face(x: f32, side: f32, confidence: f32) -> Face {
+        Face {
+            rect: Rect::new(x, 0.0, side, side),
+            confidence,
+            landmarks: Landmarks::default(),
+        }
+    }
+
+    #[test]
+    fn what_is_faint_is_dropped_beside_what_is_clear() {
+        let mut faces = vec![
+            face(0.0, 100.0, 0.99),
+            face(60.0, 100.0, 0.9),
+            face(10.0, 50.0, 0.5),
+            face(300.0, 100.0, 0.4),
+            face(310.0, 90.0, 0.3),
+            // Clear, but a part of what is faint.
+            face(500.0, 40.0, 0.8),
+            face(480.0, 100.0, 0.3),
+        ];
+        drop_faint_copies(&mut faces, 0.7);
+        let kept: Vec<_> = faces.iter().map(|f| f.confidence).collect();
+        assert_eq!(kept, [0.99, 0.9, 0.4, 0.8, 0.3]);
+    }
+
+    #[test]
+    fn less_is_asked_only_where_a_face_was() {
+        let params = Params {
+            known: vec![Rect::new(100.0, 100.0, 80.0, 100.0)],
+            ..Params::default()
+        };
+        let candidate = |x: f64| Candidate {
+            corners: [x, 100.0, x + 100.0, 200.0],
+            score: 1.0,
+            offsets: [0.0; 4],
+        };
+        assert_eq!(params.threshold(1, &candidate(90.0)), KNOWN_THRESHOLDS[0]);
+        assert_eq!(params.threshold(2, &candidate(90.0)), KNOWN_THRESHOLDS[1]);
+        assert_eq!(
+            params.threshold(2, &candidate(300.0)),
+            DEFAULT_THRESHOLDS[2]
+        );
+    }
 }

@@ -35,9 +35,55 @@ struct Settings {
     model: ModelSettings,
 }
 
+/// How long a face is looked for with less evidence where it was last seen clearly.
+const REMEMBERED: gst::ClockTime = gst::ClockTime::from_seconds(1);
+
+/// Least intersection over union of a face in two frames.
+const SAME_FACE: f32 = 0.3;
+
 struct State {
     detector: Arc<Mutex<Detector>>,
     last_id: i32,
+    recent: Recent,
+}
+
+/// The faces of the frames before, upright, and when each was last clear.
+#[derive(Debug, Default)]
+struct Recent {
+    faces: Vec<(Rect, gst::ClockTime)>,
+}
+
+impl Recent {
+    /// Where faces are to be expected at a time; nowhere where there is none, or it runs backwards.
+    fn known(&self, now: Option<gst::ClockTime>) -> Vec<Rect> {
+        let Some(now) = now else { return Vec::new() };
+        self.faces
+            .iter()
+            .filter(|(_, clear)| *clear <= now && now - *clear <= REMEMBERED)
+            .map(|(rect, _)| *rect)
+            .collect()
+    }
+
+    /// Remembers what was found, and what was not but may come back; `confidence` is that of a clear
+    /// face.
+    fn update(&mut self, found: &[detect::Face], confidence: f32, now: Option<gst::ClockTime>) {
+        let mut before = std::mem::take(&mut self.faces);
+        let Some(now) = now else { return };
+        before.retain(|(_, clear)| *clear <= now && now - *clear <= REMEMBERED);
+        for face in found {
+            let same = |rect: &Rect| rect.iou(&face.rect) >= SAME_FACE;
+            let clear = if face.confidence >= confidence {
+                Some(now)
+            } else {
+                let of_same = before.iter().filter(|(rect, _)| same(rect));
+                of_same.map(|(_, clear)| *clear).max()
+            };
+            self.faces.extend(clear.map(|clear| (face.rect, clear)));
+        }
+        let is_lost = |rect: &Rect| found.iter().all(|f| f.rect.iou(rect) < SAME_FACE);
+        let lost = before.into_iter().filter(|(rect, _)| is_lost(rect));
+        self.faces.extend(lost);
+    }
 }
 
 #[derive(Default)]
@@ -55,11 +101,16 @@ impl MfrDetect {
         let (orientation, stored) = input.turn()?;
         let mut state = lock(&self.state);
         let state = state.as_mut().ok_or_else(frame::not_started)?;
-        let params = upright(params, |r| orientation.rect_to_upright(r, stored));
+        let now = buffer.pts();
+        let params = Params {
+            known: state.recent.known(now),
+            ..upright(params, |r| orientation.rect_to_upright(r, stored))
+        };
         let faces = input
             .read(buffer, |view| lock(&state.detector).detect(view, &params))?
             .map_err(|e| models::error_message(&e))?;
         gst::log!(CAT, imp = self, "{} faces", faces.len());
+        state.recent.update(&faces, params.thresholds[2], now);
         for face in faces {
             // Ids stay above 0 however long the stream runs.
             state.last_id = state.last_id.checked_add(1).unwrap_or(1);
@@ -257,6 +308,7 @@ impl BaseTransformImpl for MfrDetect {
         *lock(&self.state) = Some(State {
             detector,
             last_id: 0,
+            recent: Recent::default(),
         });
         gst::debug!(CAT, imp = self, "{} started", detect::NAME);
         Ok(())
@@ -295,6 +347,65 @@ impl VideoFilterImpl for MfrDetect {
         _outcaps: &gst::Caps,
         _out_info: &gst_video::VideoInfo,
     ) -> Result<(), gst::LoggableError> {
+        if let Some(state) = lock(&self.state).as_mut() {
+            state.recent = Recent::default();
+        }
         lock(&self.input).set_info(in_info)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::geometry::Landmarks;
+
+    const HERE: Rect = Rect::new(100.0, 100.0, 80.0, 100.0);
+
+    fn face(rect: Rect, confidence: f32) -> detect::Face {
+        detect::Face {
+            rect,
+            confidence,
+            landmarks: Landmarks::default(),
+        }
+    }
+
+    fn at(ms: u64) -> Option<gst::ClockTime> {
+        Some(gst::ClockTime::from_mseconds(ms))
+    }
+
+    #[test]
+    fn a_face_is_remembered_for_a_second_after_it_was_clear() {
+        let mut recent = Recent::default();
+        recent.update(&[face(HERE, 0.9)], 0.7, at(0));
+        for ms in [40, 500, 960] {
+            assert_eq!(recent.known(at(ms)), [HERE], "{ms}");
+            recent.update(&[face(HERE, 0.4)], 0.7, at(ms));
+        }
+        // Faint evidence alone does not keep it.
+        assert_eq!(recent.known(at(1040)), []);
+    }
+
+    #[test]
+    fn a_face_that_is_lost_for_some_frames_is_expected_back() {
+        let mut recent = Recent::default();
+        recent.update(&[face(HERE, 0.9)], 0.7, at(0));
+        let elsewhere = Rect::new(400.0, 100.0, 80.0, 100.0);
+        recent.update(&[face(elsewhere, 0.9)], 0.7, at(40));
+        assert_eq!(recent.known(at(80)), [elsewhere, HERE]);
+        recent.update(&[], 0.7, at(1020));
+        assert_eq!(recent.known(at(1040)), [elsewhere]);
+    }
+
+    #[test]
+    fn nothing_is_remembered_without_time_or_of_the_future() {
+        let mut recent = Recent::default();
+        recent.update(&[face(HERE, 0.9)], 0.7, at(5000));
+        assert_eq!(recent.known(at(4000)), []);
+        assert_eq!(recent.known(None), []);
+        recent.update(&[face(HERE, 0.9)], 0.7, None);
+        assert_eq!(recent.known(at(5040)), []);
+        // Something faint where there was nothing.
+        recent.update(&[face(HERE, 0.4)], 0.7, at(6000));
+        assert_eq!(recent.known(at(6040)), []);
     }
 }

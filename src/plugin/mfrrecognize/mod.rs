@@ -1,8 +1,8 @@
-//! `mfrrecognize`: says whose the faces are.
+//! `mfrrecognize`: says whose the faces are, and whether they wear masks.
 //!
 //! Reads the regions of interest of type `face` that `mfrdetect` (or another detector) has
-//! attached, writes `identity` onto the same ones and posts element messages on the bus. Pixels
-//! are read, never written or copied.
+//! attached, writes `identity` and `mask` onto the same ones and posts element messages on the bus.
+//! Pixels are read, never written or copied.
 //!
 //! ```text
 //! gst-launch-1.0 -m filesrc location=in.mp4 ! decodebin ! videoconvert ! mfrdetect \
