@@ -12,6 +12,9 @@ use crate::output::{self, Output, counted, plain};
 use crate::people;
 use crate::trial::{self, Figures, Part};
 
+/// Confusions that are listed for people.
+const CONFUSIONS: usize = 10;
+
 pub fn run(options: &Evaluate) -> Result<ExitCode> {
     let mut embedder = options.vision.embedder()?;
     let gallery = people::open(&options.database, &embedder)?;
@@ -82,12 +85,18 @@ pub fn say(out: &mut Output, figures: &Figures) -> Result<()> {
             say_part(out, part)?;
         }
     }
-    for confusion in &figures.confusions {
+    for confusion in figures.confusions.iter().take(CONFUSIONS) {
         out.line(format_args!(
             "  {} taken for {}: {}",
             plain(&confusion.name),
             plain(&confusion.label),
             counted(confusion.count, "time")
+        ))?;
+    }
+    let others = figures.confusions.len().saturating_sub(CONFUSIONS);
+    if others > 0 {
+        out.line(format_args!(
+            "  and {others} more, all of which --json lists"
         ))?;
     }
     Ok(())
