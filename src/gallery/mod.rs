@@ -168,7 +168,9 @@ impl Gallery {
             sources: entries.iter().map(|e| e.source.clone()).collect(),
             kinds: entries.iter().map(|e| e.kind).collect(),
             svm: None,
-            statistics: Statistics::built_in(&contract.model_sha256)?.cloned(),
+            statistics: Statistics::built_in(&contract.model_sha256)?
+                .filter(|statistics| statistics.dim() == dim)
+                .cloned(),
             calibration: None,
             thresholds: None,
             contract: Some(contract),
