@@ -553,10 +553,11 @@ fn a_report_shows_every_photo_and_is_for_its_owner_alone() {
     assert_eq!(mode & 0o777, 0o600);
     for html in [&checked, &built] {
         // Six photos, and two for each of the pairs: one that looks the same, three that are near.
-        assert_eq!(
-            html.matches("src=\"data:image/jpeg;base64,").count(),
-            6 + 2 * (1 + 3)
-        );
+        let photos = 6 + 2 * (1 + 3);
+        let pictures = html.matches("src=\"data:image/jpeg;base64,").count();
+        // Build shows the four masked copies of the five that it uses as well.
+        let copies = if html == &built { 4 * 5 } else { 0 };
+        assert_eq!(pictures, photos + copies);
         assert!(html.contains("somebody else"));
         assert!(html.contains("<svg"));
         assert!(!html.contains("http"));
@@ -612,7 +613,7 @@ fn a_gallery_is_checked_without_its_photos() {
     let gallery = text(&folder.gallery());
     let table = run(&["check", "--database", &gallery]).succeeds();
     for line in [
-        "3 people, 4 photos, 0 masked copies",
+        "3 people, 4 photos, 16 masked copies",
         "by mfr-enroll ",
         "detector mtcnn",
         "fewer than 3 photos: Barack Obama, Eileen Collins, Joe Biden",
@@ -849,12 +850,6 @@ mod videos {
             .collect()
     }
 
-    fn sources(gallery: &Path) -> Vec<String> {
-        let file = std::io::BufReader::new(fs::File::open(gallery).unwrap());
-        let gallery = gstmfr::gallery::Gallery::read(file).unwrap();
-        gallery.sources().to_vec()
-    }
-
     #[test]
     fn a_video_is_learned_from_like_photos() {
         let folder = Folder::new();
@@ -875,8 +870,12 @@ mod videos {
         assert_eq!(report["people"][0]["photos"], 1);
         assert_eq!(report["people"][0]["used"], 1);
         assert_eq!(report["photos"]["used"], 2);
+        let mut sources = sources(&output);
+        // Each frame that is used has masked copies, too.
+        let copies: Vec<_> = sources.extract_if(.., |s| s.contains("#mask:")).collect();
+        assert_eq!(copies.len(), 3 * 4);
         assert_eq!(
-            sources(&output),
+            sources,
             [
                 "Barack Obama/clip.avi#t=0.00",
                 "Barack Obama/clip.avi#t=1.00",
@@ -1125,6 +1124,76 @@ fn a_photo_without_a_face_has_no_masked_copy() {
     assert!(!output.exists());
 }
 
+// Masked copies and thresholds
+
+fn sources(gallery: &Path) -> Vec<String> {
+    let file = std::io::BufReader::new(fs::File::open(gallery).unwrap());
+    let gallery = gstmfr::gallery::Gallery::read(file).unwrap();
+    gallery.sources().to_vec()
+}
+
+#[test]
+fn people_enrolled_bare_are_known_with_a_mask_on() {
+    let folder = Folder::new();
+    let output = folder.gallery();
+    let masked = folder.path("masked");
+    let photo = text(&demo_photos().join("obama3.jpg"));
+    // Of another seed than the copies in the gallery, and of a photo that is not in it.
+    let args = ["mask", "--output", &text(&masked), "--seed", "77", &photo];
+    run(&args).succeeds();
+    let lines = identify(&["--database", &text(&output), &text(&masked)]);
+    assert_eq!(lines.len(), 6);
+    let named = lines.iter().filter(|line| {
+        let face = &line["faces"][0];
+        face["label"] == "Barack Obama" && face["mask"]["label"] == "with_mask"
+    });
+    assert!(named.count() >= 5, "{lines:?}");
+}
+
+#[test]
+fn masks_are_chosen_and_left_out_by_name() {
+    let folder = Folder::new();
+    let dataset = text(&folder.dataset());
+    let output = text(&folder.path("o.npz"));
+    let masked = |more: &[&str]| {
+        let mut args = vec!["--dataset", &dataset, "--output", &output];
+        args.extend(more);
+        run(&args).succeeds();
+        let mut sources = sources(Path::new(&output));
+        sources.retain(|source| source.contains("#mask:"));
+        sources
+    };
+    assert_eq!(masked(&["--masks", "none"]), [] as [&str; 0]);
+    assert_eq!(masked(&["--mask-copies", "0"]), [] as [&str; 0]);
+    let two = masked(&["--masks", "cloth,black", "--mask-copies", "2"]);
+    assert_eq!(two.len(), 8);
+    assert!(two[0].starts_with("Barack Obama/1.jpg#mask:"), "{two:?}");
+    let cloth = two.iter().filter(|source| source.ends_with("#mask:cloth"));
+    assert_eq!(cloth.count(), 4);
+    let args = ["--dataset", &dataset, "--output", &output];
+    let wrong = [&args[..], &["--masks", "cloth,hat"]].concat();
+    run(&wrong).fails(2, &["\"hat\"", "surgical, kn95, n95, cloth, sponge, black"]);
+}
+
+#[test]
+fn thresholds_rise_where_fewer_strangers_may_be_named() {
+    let folder = Folder::new();
+    let dataset = text(&folder.dataset());
+    let output = text(&folder.path("o.npz"));
+    let args = ["--json", "--dataset", &dataset, "--output", &output];
+    let thresholds = |fpir: &str| {
+        let report = json(&run(&[&args[..], &["--target-fpir", fpir]].concat()).succeeds());
+        let of = |kind: &str| report["calibration"][kind]["threshold"].as_f64().unwrap();
+        [of("bare"), of("masked")]
+    };
+    let ([bare, masked], [strict_bare, strict_masked]) = (thresholds("0.05"), thresholds("0.001"));
+    assert!(bare < strict_bare && masked < strict_masked);
+    for wrong in ["0", "0.7", "-1", "x"] {
+        let flag = format!("--target-fpir={wrong}");
+        run(&[&args[..], &[&flag]].concat()).fails(2, &["a share above 0 and up to 0.5"]);
+    }
+}
+
 // Evaluation
 
 #[test]
@@ -1154,7 +1223,10 @@ fn an_evaluation_counts_the_known_and_the_unknown() {
     assert_eq!(figures["rank1"], 0.5);
     // The "stranger" is enrolled, with this very photo: nobody is more similar than that.
     assert_eq!(figures["tpir_at_fpir"]["0.01"], 0.0);
-    assert!(figures["by_mask"].as_object().unwrap().is_empty());
+    let by_mask = &figures["by_mask"];
+    assert_eq!(by_mask["without_mask"]["detected"], 1);
+    assert_eq!(by_mask["without_mask"]["rank1"], 1.0);
+    assert_eq!(by_mask["with_mask"]["probes"], 0);
     assert_eq!(figures["confusions"].as_array().unwrap().len(), 0);
     let table = run(&args[..4]).fails(2, &["--probes"]);
     assert_eq!(table, "");
