@@ -409,11 +409,11 @@ def contexts(number_and_face):
     rect, points = box(face), np.array(face["landmarks"])
     rgb = read(path)
     out = [cut(rgb, rect, CONTEXT, CONTEXT_SIDE)]
-    # Where the detector sees a masked face differs from where it sees a bare one.
-    near = [max((box(f) for f in copy["faces"]), key=lambda b: overlap(rect, b), default=rect) for copy in painted]
-    seen = [found if overlap(rect, found) > 0.4 else rect for found in near]
-    for copy, found in zip(painted, seen):
-        out.append(cut(read(copy["path"]), found, CONTEXT, CONTEXT_SIDE))
+    for copy in painted:
+        # Where the detector sees a masked face differs from where it sees a bare one.
+        near = max((box(f) for f in copy["faces"]), key=lambda b: overlap(rect, b), default=rect)
+        seen = near if overlap(rect, near) > 0.4 else rect
+        out.append(cut(read(copy["path"]), seen, CONTEXT, CONTEXT_SIDE))
     # Only what is round the face, and that not too small, is drawn on.
     margin = 0.9 * rect[2:].max()
     low = np.maximum(rect[:2] - margin, 0).astype(int)
@@ -421,10 +421,10 @@ def contexts(number_and_face):
     piece = rgb[low[1] : high[1], low[0] : high[0]]
     zoom = 2 if max(piece.shape) < 120 else 1
     piece = cv2.resize(piece, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_CUBIC)
-    rect, *seen = (np.concatenate([r[:2] - low, r[2:]]) * zoom for r in (rect, *seen))
+    rect = np.concatenate([rect[:2] - low, rect[2:]]) * zoom
     points = (points - low) * zoom
-    for draw, found in ((paint, seen[0]), (paint, seen[1]), (unmasked, rect), (unmasked, rect)):
-        out.append(cut(draw(piece, rect, points, random), found, CONTEXT, CONTEXT_SIDE))
+    for draw in (paint, paint, unmasked, unmasked):
+        out.append(cut(draw(piece, rect, points, random), rect, CONTEXT, CONTEXT_SIDE))
     return np.array(out)
 
 
