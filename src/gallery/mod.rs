@@ -8,6 +8,7 @@ mod legacy;
 mod npz;
 mod score;
 mod statistics;
+mod strangers;
 
 use ndarray::{Array1, Array2};
 use serde::{Deserialize, Serialize};

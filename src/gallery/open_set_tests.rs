@@ -2,8 +2,8 @@
 
 use ndarray::{Array1, Array2, arr1};
 
-use super::calibrate::{Normal, invert};
 use super::score::{Samples, Scorer};
+use super::strangers::{Normal, invert};
 use super::*;
 
 const DIM: usize = 24;
