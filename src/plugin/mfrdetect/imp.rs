@@ -38,6 +38,9 @@ struct Settings {
 /// How long a face is looked for with less evidence where it was last seen clearly.
 const REMEMBERED: gst::ClockTime = gst::ClockTime::from_seconds(1);
 
+/// How long a face must have been clear to be remembered: what is none is seldom taken for one so long.
+const STEADY: gst::ClockTime = gst::ClockTime::from_mseconds(300);
+
 /// Least intersection over union of a face in two frames.
 const SAME_FACE: f32 = 0.3;
 
@@ -47,10 +50,24 @@ struct State {
     recent: Recent,
 }
 
-/// The faces of the frames before, upright, and when each was last clear.
+/// The faces of the frames before.
 #[derive(Debug, Default)]
 struct Recent {
-    faces: Vec<(Rect, gst::ClockTime)>,
+    faces: Vec<Seen>,
+}
+
+/// A face, upright, and when it was first and last clear.
+#[derive(Debug, Clone, Copy)]
+struct Seen {
+    rect: Rect,
+    first: gst::ClockTime,
+    clear: gst::ClockTime,
+}
+
+impl Seen {
+    fn is_recent(&self, now: gst::ClockTime) -> bool {
+        self.clear <= now && now - self.clear <= REMEMBERED
+    }
 }
 
 impl Recent {
@@ -59,8 +76,8 @@ impl Recent {
         let Some(now) = now else { return Vec::new() };
         self.faces
             .iter()
-            .filter(|(_, clear)| *clear <= now && now - *clear <= REMEMBERED)
-            .map(|(rect, _)| *rect)
+            .filter(|seen| seen.is_recent(now) && seen.clear - seen.first >= STEADY)
+            .map(|seen| seen.rect)
             .collect()
     }
 
@@ -69,20 +86,26 @@ impl Recent {
     fn update(&mut self, found: &[detect::Face], confidence: f32, now: Option<gst::ClockTime>) {
         let mut before = std::mem::take(&mut self.faces);
         let Some(now) = now else { return };
-        before.retain(|(_, clear)| *clear <= now && now - *clear <= REMEMBERED);
+        before.retain(|seen| seen.is_recent(now));
         for face in found {
-            let same = |rect: &Rect| rect.iou(&face.rect) >= SAME_FACE;
-            let clear = if face.confidence >= confidence {
-                Some(now)
+            let same = before
+                .iter()
+                .filter(|seen| seen.rect.iou(&face.rect) >= SAME_FACE)
+                .max_by_key(|seen| seen.clear);
+            let seen = if face.confidence >= confidence {
+                Some((same.map_or(now, |seen| seen.first), now))
             } else {
-                let of_same = before.iter().filter(|(rect, _)| same(rect));
-                of_same.map(|(_, clear)| *clear).max()
+                same.map(|seen| (seen.first, seen.clear))
             };
-            self.faces.extend(clear.map(|clear| (face.rect, clear)));
+            self.faces.extend(seen.map(|(first, clear)| Seen {
+                rect: face.rect,
+                first,
+                clear,
+            }));
         }
         let is_lost = |rect: &Rect| found.iter().all(|f| f.rect.iou(rect) < SAME_FACE);
-        let lost = before.into_iter().filter(|(rect, _)| is_lost(rect));
-        self.faces.extend(lost);
+        before.retain(|seen| is_lost(&seen.rect));
+        self.faces.extend(before);
     }
 }
 
@@ -373,37 +396,50 @@ mod tests {
         Some(gst::ClockTime::from_mseconds(ms))
     }
 
+    /// A face that was clear for so long, from the beginning.
+    fn seen_for(ms: u64) -> Recent {
+        let mut recent = Recent::default();
+        for ms in (0..=ms).step_by(50) {
+            recent.update(&[face(HERE, 0.9)], 0.7, at(ms));
+        }
+        recent
+    }
+
     #[test]
     fn a_face_is_remembered_for_a_second_after_it_was_clear() {
-        let mut recent = Recent::default();
-        recent.update(&[face(HERE, 0.9)], 0.7, at(0));
-        for ms in [40, 500, 960] {
+        let mut recent = seen_for(300);
+        for ms in [340, 800, 1260] {
             assert_eq!(recent.known(at(ms)), [HERE], "{ms}");
             recent.update(&[face(HERE, 0.4)], 0.7, at(ms));
         }
         // Faint evidence alone does not keep it.
-        assert_eq!(recent.known(at(1040)), []);
+        assert_eq!(recent.known(at(1340)), []);
+    }
+
+    #[test]
+    fn what_was_clear_for_a_few_frames_is_not_remembered() {
+        assert_eq!(seen_for(250).known(at(300)), []);
     }
 
     #[test]
     fn a_face_that_is_lost_for_some_frames_is_expected_back() {
-        let mut recent = Recent::default();
-        recent.update(&[face(HERE, 0.9)], 0.7, at(0));
+        let mut recent = seen_for(500);
         let elsewhere = Rect::new(400.0, 100.0, 80.0, 100.0);
-        recent.update(&[face(elsewhere, 0.9)], 0.7, at(40));
-        assert_eq!(recent.known(at(80)), [elsewhere, HERE]);
-        recent.update(&[], 0.7, at(1020));
-        assert_eq!(recent.known(at(1040)), [elsewhere]);
+        for ms in (550..=900).step_by(50) {
+            recent.update(&[face(elsewhere, 0.9)], 0.7, at(ms));
+        }
+        assert_eq!(recent.known(at(950)), [elsewhere, HERE]);
+        recent.update(&[], 0.7, at(1520));
+        assert_eq!(recent.known(at(1550)), [elsewhere]);
     }
 
     #[test]
     fn nothing_is_remembered_without_time_or_of_the_future() {
-        let mut recent = Recent::default();
-        recent.update(&[face(HERE, 0.9)], 0.7, at(5000));
-        assert_eq!(recent.known(at(4000)), []);
+        let mut recent = seen_for(500);
+        assert_eq!(recent.known(at(400)), []);
         assert_eq!(recent.known(None), []);
         recent.update(&[face(HERE, 0.9)], 0.7, None);
-        assert_eq!(recent.known(at(5040)), []);
+        assert_eq!(recent.known(at(550)), []);
         // Something faint where there was nothing.
         recent.update(&[face(HERE, 0.4)], 0.7, at(6000));
         assert_eq!(recent.known(at(6040)), []);
