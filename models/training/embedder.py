@@ -1,0 +1,202 @@
+#!/usr/bin/env python3
+"""Teach FaceNet to see who is under a mask.
+
+    embedder.py prepare --program mfr-enroll --work DIR PHOTOS...
+    embedder.py train --work DIR [--minutes N]
+    embedder.py export --work DIR facenet.onnx
+
+PHOTOS are folders with a folder of photos for each person, without masks. `train` goes on where it was stopped; it
+learns for the given time, or EPOCHS, whichever is less, and `export` writes the averaged weights as they are then.
+
+The student begins as its teacher, the published network. Its target for a photo is what the teacher says of that photo
+without a mask, seen from both sides, half and half with the mean over the photos of the person; what it is shown is a
+copy with a mask (SHARES), with something else before the face, or bare, and as varied as cameras are. Two losses: the
+cosine to the target, and the cross entropy of a softmax over the targets of all people (SCALE, MARGIN), which says whom
+it is most like among thousands. The stem, which sees edges and colours, stays as it is.
+"""
+
+import argparse
+import json
+import math
+import pathlib
+import time
+
+import numpy
+import torch
+from torch.nn import functional
+
+import faces
+from network import Network, digest
+
+TEACHER = pathlib.Path(__file__).parent.parent / "facenet.onnx"
+# sha256 of the published weights as convert.py writes them: the student is never its own teacher.
+PUBLISHED = "1c25201b3ce48444b87d60549ee0931cdcda9bc260b619f11c4cc761a940a437"
+STEM = ("Conv2d_1a", "Conv2d_2a", "Conv2d_2b", "Conv2d_3b", "Conv2d_4a", "Conv2d_4b")
+EPOCHS, BATCH, RATE, WARM_UP = 24, 32, 3e-4, 200
+DISTANCE, SCALE, MARGIN = 4.0, 24.0, 0.1
+AVERAGE = 0.998  # decay of the averaged weights, a step
+SHARES = {"bare": 0.32, "painted": 0.52, "plain": 0.1, "thing": 0.06}
+SEED = 20180408
+
+
+def device():
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def autocast():
+    return torch.autocast(device().type, torch.bfloat16)
+
+
+def unit(rows):
+    return functional.normalize(rows, dim=1)
+
+
+def load(work):
+    """Contexts of all faces, and the number of the person of each."""
+    names = json.loads((work / "people.json").read_text())
+    _, people = numpy.unique(names, return_inverse=True)
+    return numpy.load(work / "contexts.npy", mmap_mode="r"), people
+
+
+@torch.no_grad()
+def targets(work, teacher):
+    """What is aimed at: for each face [N, 512] and each person [P, 512], of length 1."""
+    kept = work / "targets.npz"
+    contexts, people = load(work)
+    if kept.exists():
+        rows = numpy.load(kept)["rows"]
+    else:
+        found = digest(teacher)
+        if found != PUBLISHED:
+            raise SystemExit(f"{teacher}: expected the published weights, sha256 {PUBLISHED}, found {found}")
+        network = Network(teacher).to(device(), memory_format=torch.channels_last)
+        rows = []
+        for start in range(0, len(contexts), BATCH):
+            crops = numpy.array([faces.plain(c[faces.BARE]) for c in contexts[start : start + BATCH]])
+            both = torch.from_numpy(faces.tensor(numpy.concatenate([crops, crops[:, :, ::-1]]))).to(device())
+            with autocast():
+                found = network(both).float()
+            rows.append(unit(found[: len(crops)] + found[len(crops) :]).cpu().numpy())
+        rows = numpy.concatenate(rows)
+        numpy.savez(kept, rows=rows)
+    means = numpy.zeros((people.max() + 1, rows.shape[1]), numpy.float32)
+    numpy.add.at(means, people, rows)
+    persons = unit(torch.from_numpy(means))
+    return unit(torch.from_numpy(rows) + persons[people]), persons
+
+
+class Crops(torch.utils.data.Dataset):
+    """Epoch after epoch of varied crops, every face once in each."""
+
+    def __init__(self, work):
+        self.contexts, self.people = load(work)
+
+    def __len__(self):
+        return len(self.people) * EPOCHS
+
+    def __getitem__(self, index):
+        epoch, place = divmod(index, len(self.people))
+        face = numpy.random.default_rng((SEED, epoch)).permutation(len(self.people))[place]
+        random = numpy.random.default_rng((SEED, epoch, face))
+        kind = random.choice(list(SHARES), p=list(SHARES.values()))
+        variant = {"bare": faces.BARE, "plain": faces.PLAIN, "thing": faces.THING}.get(kind)
+        if variant is None:
+            variant = random.integers(faces.PAINTED.start, faces.PAINTED.stop)
+        return faces.tensor(faces.vary(self.contexts[face, variant], random)), face, self.people[face]
+
+
+def loss(embeddings, target, persons, people):
+    """Distance to the target, and how hard it is to tell the person from all others."""
+    cosine = (embeddings * target).sum(1)
+    likeness = embeddings @ persons.T
+    likeness = likeness - MARGIN * functional.one_hot(people, len(persons))
+    return DISTANCE * (1 - cosine).mean() + functional.cross_entropy(SCALE * likeness, people), cosine.mean()
+
+
+def rate(step, steps):
+    """From nothing up to 1 and along half a cosine down to nothing."""
+    if step < WARM_UP:
+        return step / WARM_UP
+    return 0.5 + 0.5 * math.cos(math.pi * min(1, (step - WARM_UP) / max(1, steps - WARM_UP)))
+
+
+def train(options):
+    work, seen = options.work, device()
+    torch.manual_seed(SEED)
+    target, persons = (t.to(seen) for t in targets(work, options.teacher))
+    student = Network(options.teacher).to(seen, memory_format=torch.channels_last)
+    for name, key in student.names.items():
+        student.weights[key].requires_grad_(not name.startswith(STEM))
+    learned = [p for p in student.parameters() if p.requires_grad]
+    average = [p.detach().clone() for p in learned]
+    optimiser = torch.optim.AdamW(learned, lr=RATE, weight_decay=1e-4)
+    data = Crops(work)
+    steps, first, spent = len(data) // BATCH, 0, 0.0
+    kept = work / "checkpoint.pt"
+    if kept.exists():
+        state = torch.load(kept, map_location=seen, weights_only=True)
+        student.load_state_dict(state["student"])
+        optimiser.load_state_dict(state["optimiser"])
+        average, first, spent = state["average"], state["step"], state["seconds"]
+    order = range(first * BATCH, steps * BATCH)
+    loader = torch.utils.data.DataLoader(data, BATCH, sampler=order, num_workers=options.workers, drop_last=True)
+    start, shown = time.monotonic() - spent, []
+    for step, (crops, numbers, people) in enumerate(loader, first):
+        passed = time.monotonic() - start
+        # The learning rate falls with the time that is left, or with the epochs.
+        share = max(step / steps, passed / (60 * options.minutes) if options.minutes else 0)
+        for group in optimiser.param_groups:
+            group["lr"] = RATE * min(1, step / WARM_UP) * rate(WARM_UP + share * steps, WARM_UP + steps)
+        with autocast():
+            embeddings = student(crops.to(seen))
+        value, cosine = loss(embeddings.float(), target[numbers], persons, people.to(seen))
+        optimiser.zero_grad()
+        value.backward()
+        torch.nn.utils.clip_grad_norm_(learned, 5.0)
+        optimiser.step()
+        decay = min(AVERAGE, (1 + step) / (10 + step))
+        torch._foreach_lerp_(average, [p.detach() for p in learned], 1 - decay)
+        shown.append((value.item(), cosine.item()))
+        if (step + 1) % 100 == 0:
+            means = numpy.mean(shown, 0)
+            print(f"step {step + 1}, {passed / 60:.1f} min: loss {means[0]:.4f}, cosine {means[1]:.4f}", flush=True)
+            shown = []
+        if (step + 1) % 500 == 0 or share >= 1:
+            state = {"student": student.state_dict(), "optimiser": optimiser.state_dict(), "average": average}
+            torch.save(state | {"step": step + 1, "seconds": passed}, work / "checkpoint.new")
+            (work / "checkpoint.new").rename(kept)
+        if share >= 1:
+            break
+
+
+def export(options):
+    state = torch.load(options.work / "checkpoint.pt", map_location="cpu", weights_only=True)
+    student = Network(options.teacher)
+    learned = [p for n, p in ((n, student.weights[k]) for n, k in student.names.items()) if not n.startswith(STEM)]
+    for parameter, average in zip(learned, state["average"]):
+        parameter.data = average
+    student.save(options.output)
+    print(f"{options.output}: after {state['step']} steps of {BATCH}")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    parsers = {name: commands.add_parser(name) for name in ("prepare", "train", "export")}
+    for command in parsers.values():
+        command.add_argument("--work", type=pathlib.Path, required=True)
+        command.add_argument("--teacher", type=pathlib.Path, default=TEACHER, help="the published facenet.onnx")
+    parsers["prepare"].add_argument("--program", default="mfr-enroll")
+    parsers["prepare"].add_argument("photos", type=pathlib.Path, nargs="+")
+    parsers["train"].add_argument("--minutes", type=float, default=0, help="0: EPOCHS, however long it takes")
+    parsers["train"].add_argument("--workers", type=int, default=2, help="processes that make crops")
+    parsers["export"].add_argument("output", type=pathlib.Path)
+    options = parser.parse_args()
+    if options.command == "prepare":
+        faces.prepare(options.program, [p.absolute() for p in options.photos], options.work)
+    else:
+        {"train": train, "export": export}[options.command](options)
+
+
+if __name__ == "__main__":
+    main()

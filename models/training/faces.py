@@ -1,0 +1,160 @@
+"""Faces to learn from: every one bare, under the six masks of `mfr-enroll mask`, under a plain mask, behind a thing.
+
+A face is kept with what is round it (CONTEXT crops wide), so that a crop can be moved, turned and cut off by the edge
+of the photo when it is used.
+"""
+
+import json
+import multiprocessing
+import pathlib
+import subprocess
+import sys
+
+import cv2
+import numpy
+
+sys.path.append(str(pathlib.Path(__file__).parent.parent))
+import mask_attribute as simple  # noqa: E402  the second painter, and things that are no mask
+
+cv2.setNumThreads(1)
+
+KINDS = ("surgical", "kn95", "n95", "cloth", "sponge", "black")
+BARE, PAINTED, PLAIN, THING = 0, slice(1, 7), 7, 8
+VARIANTS = 9
+SIDE = 160  # of the crop that FaceNet looks at, pixels
+CROP = 1.32  # of the crop, in face boxes, as in src/embed.rs
+CONTEXT = 1.3  # of what is kept, in crops
+CONTEXT_SIDE = 208
+
+
+def prepare(program, photos, work, smallest=36):
+    """Writes `contexts.npy` [faces, VARIANTS, CONTEXT_SIDE, CONTEXT_SIDE, 3] (uint8, RGB) and `people.json`, the person
+    of each face: the folder that its photo lies in. Of every photo the largest face is taken, if the detector is sure
+    of it (≥ .9) and it was painted."""
+    work.mkdir(parents=True, exist_ok=True)
+    masked = work / "masked"
+    if not masked.exists():
+        command = [program, "mask", "--seed", "101", "--min-face-size", "20", "--output", masked, *photos]
+        subprocess.run(list(map(str, command)), stdout=subprocess.DEVNULL, check=True)
+    jobs = []
+    for folder in photos:
+        for line in simple.identify(program, folder, smallest=smallest):
+            if not line["faces"]:
+                continue
+            path = pathlib.Path(line["path"])
+            stem = masked / path.relative_to(folder).with_suffix("")
+            copies = [stem.with_name(f"{stem.name}-{kind}.png") for kind in KINDS]
+            face = max(line["faces"], key=lambda f: f["w"] * f["h"])
+            if face["confidence"] > 0.9 and all(c.exists() for c in copies):
+                jobs.append((len(jobs), path, face, copies))
+    shape = (len(jobs), VARIANTS, CONTEXT_SIDE, CONTEXT_SIDE, 3)
+    array = numpy.lib.format.open_memmap(work / "contexts.npy", "w+", numpy.uint8, shape)
+    with multiprocessing.get_context("spawn").Pool() as workers:
+        for number, face in enumerate(workers.imap(contexts, jobs, chunksize=32)):
+            array[number] = face
+            if number % 1000 == 0:
+                print(f"{number} of {len(jobs)} faces", flush=True)
+    array.flush()
+    (work / "people.json").write_text(json.dumps([str(path.parent) for _, path, _, _ in jobs]))
+
+
+def contexts(job):
+    """A face in its VARIANTS."""
+    number, path, face, copies = job
+    random = numpy.random.default_rng(number)
+    rgb, rect = simple.read(path), simple.box(face)
+    out = [simple.cut(image, rect, CROP * CONTEXT, CONTEXT_SIDE) for image in (rgb, *map(simple.read, copies))]
+    # Only what is round the face is drawn on, larger if it is small.
+    margin = 0.6 * rect[2:].max()
+    low = numpy.maximum(rect[:2] - margin, 0).astype(int)
+    high = (rect[:2] + rect[2:] + margin).astype(int)
+    piece = rgb[low[1] : high[1], low[0] : high[0]]
+    zoom = 2 if max(piece.shape) < 120 else 1
+    piece = cv2.resize(piece, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_CUBIC)
+    rect = numpy.concatenate([rect[:2] - low, rect[2:]]) * zoom
+    points = (numpy.array(face["landmarks"]) - low) * zoom
+    for draw in (simple.paint, simple.unmasked):
+        out.append(simple.cut(draw(piece, rect, points, random), rect, CROP * CONTEXT, CONTEXT_SIDE))
+    return numpy.array(out)
+
+
+def plain(context):
+    """The crop as src/embed.rs cuts it, from a context: [SIDE, SIDE, 3], uint8."""
+    edge = (CONTEXT_SIDE - CONTEXT_SIDE / CONTEXT) / 2
+    return warp(context, numpy.eye(2), numpy.zeros(2), CONTEXT_SIDE - 2 * edge)
+
+
+def warp(context, turn, shift, side):
+    """A square of `side` pixels of the context about its middle plus `shift`, turned and stretched, as a crop."""
+    matrix = numpy.zeros((2, 3))
+    matrix[:, :2] = turn * side / SIDE
+    matrix[:, 2] = CONTEXT_SIDE / 2 - 0.5 + shift - matrix[:, :2].sum(1) * (SIDE / 2 - 0.5)
+    return cv2.warpAffine(context, matrix, (SIDE, SIDE), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
+
+
+def vary(context, random):
+    """A crop as a camera and the detector might give it: box off by some per cent, turned, mirrored, small, blurred,
+    compressed, in other light, its edge outside of the photo, something before it. [SIDE, SIDE, 3], uint8."""
+    side = CONTEXT_SIDE / CONTEXT
+    angle = random.normal(0, 0.06)
+    turn = numpy.array([[numpy.cos(angle), -numpy.sin(angle)], [numpy.sin(angle), numpy.cos(angle)]])
+    turn *= (random.uniform(0.9, 1.1) * random.uniform(0.95, 1.05, 2))[:, None]
+    if random.random() < 0.12:
+        context = cut_off(context, (CONTEXT_SIDE - side) / 2, side, random)
+    x = warp(context, turn, random.normal(0, [0.02, 0.025]) * side, side)
+    if random.random() < 0.5:
+        x = x[:, ::-1]
+    if random.random() < 0.35:
+        few = int(numpy.exp(random.uniform(numpy.log(28), numpy.log(112))))
+        small = cv2.resize(x, (few, few), interpolation=cv2.INTER_AREA)
+        x = cv2.resize(small, (SIDE, SIDE), interpolation=random.choice([cv2.INTER_LINEAR, cv2.INTER_CUBIC]))
+    if random.random() < 0.15:
+        x = cv2.GaussianBlur(x, (0, 0), random.uniform(0.5, 2.5))
+    if random.random() < 0.08:
+        length = int(random.integers(3, 10))
+        x = cv2.blur(x, (length, 1) if random.random() < 0.5 else (1, length))
+    if random.random() < 0.3:
+        quality = int(random.uniform(15, 85))
+        x = cv2.imdecode(cv2.imencode(".jpg", x, [cv2.IMWRITE_JPEG_QUALITY, quality])[1], 1)
+    if random.random() < 0.6:
+        x = relit(numpy.ascontiguousarray(x), random)
+    if random.random() < 0.12:
+        noise = random.integers(-128, 128, x.shape, numpy.int8) * (random.uniform(1, 12) / 74)
+        x = numpy.clip(x + noise, 0, 255).astype(numpy.uint8)
+    if random.random() < 0.12:
+        x = x.copy()
+        size = random.integers(SIDE // 12, SIDE // 3, 2)
+        at = random.integers(0, SIDE - size.min(), 2)
+        x[at[0] : at[0] + size[0], at[1] : at[1] + size[1]] = random.integers(0, 256, 3)
+    return x
+
+
+def cut_off(context, edge, side, random):
+    """The context with one to three of its edges outside of the photo."""
+    context = context.copy()
+    for border in set(random.integers(0, 4, random.integers(1, 4)).tolist()):
+        numpy.rot90(context, border)[: int(edge + random.uniform(-0.05, 0.14) * side)] = 0
+    return context
+
+
+def relit(x, random):
+    """Other exposure, contrast, colour and light from a side."""
+    ramp = numpy.linspace(0, 1, 256)[:, None] ** numpy.exp(random.normal(0, 0.25))
+    ramp = (ramp - 0.45) * random.uniform(0.65, 1.3) + 0.45 * random.uniform(0.75, 1.25)
+    ramp = ramp * numpy.exp(random.normal(0, 0.06, 3))
+    x = cv2.LUT(x, numpy.clip(ramp * 255, 0, 255).astype(numpy.uint8)[None])
+    if random.random() < 0.4:
+        grey = cv2.cvtColor(cv2.cvtColor(x, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+        much = random.uniform(0.2, 1.4) if random.random() < 0.7 else 0.0
+        x = cv2.addWeighted(x, much, grey, 1 - much, 0)
+    if random.random() < 0.2:
+        across, down = random.normal(0, 0.25, 2)
+        line = numpy.linspace(-1, 1, SIDE, dtype=numpy.float32)
+        shade = numpy.clip(1 + across * line[None] + down * line[:, None], 0.25, 1.8)
+        x = numpy.clip(x * shade[..., None], 0, 255).astype(numpy.uint8)
+    return x
+
+
+def tensor(crops):
+    """What FaceNet takes: [N, SIDE, SIDE, 3] of (x - 127.5) / 128."""
+    return (crops.astype(numpy.float32) - 127.5) / 128
