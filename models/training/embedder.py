@@ -3,16 +3,19 @@
 
     embedder.py prepare --program mfr-enroll --work DIR PHOTOS...
     embedder.py train --work DIR [--minutes N]
-    embedder.py export --work DIR facenet.onnx
+    embedder.py export --work DIR facenet.fp32.onnx
 
 PHOTOS are folders with a folder of photos for each person, without masks. `train` goes on where it was stopped; it
 learns for the given time, or EPOCHS, whichever is less, and `export` writes the averaged weights as they are then.
 
-The student begins as its teacher, the published network. Its target for a photo is what the teacher says of that photo
-without a mask, seen from both sides, half and half with the mean over the photos of the person; what it is shown is a
-copy with a mask (SHARES), with something else before the face, or bare, and as varied as cameras are. Two losses: the
-cosine to the target, and the cross entropy of a softmax over the targets of all people (SCALE, MARGIN), which says whom
-it is most like among thousands. The stem, which sees edges and colours, stays as it is.
+The student begins as its teacher, the published network. It is shown a copy with a mask (SHARES), with something else
+before the face, or bare, as varied as cameras and detectors are; its target is what the teacher says of the photo
+without a mask, seen from both sides, half and half with the mean over the photos of the person. Half of the crops are
+two faces laid over one another (MIXED), with masks for the student, without for the teacher: nobody's face, of which
+there are as many as one likes, where a few thousand faces alone are soon known by heart (Beyer et al., "Knowledge
+distillation: a good teacher is patient and consistent", 2022). Two losses: the cosine to the target, and the cross
+entropy of a softmax of the target against all persons who are not in the crop (SCALE). The stem, which sees edges and
+colours, stays as it is.
 """
 
 import argparse
@@ -21,6 +24,7 @@ import math
 import pathlib
 import time
 
+import cv2
 import numpy
 import torch
 from torch.nn import functional
@@ -28,14 +32,16 @@ from torch.nn import functional
 import faces
 from network import Network, digest
 
-TEACHER = pathlib.Path(__file__).parent.parent / "facenet.onnx"
+TEACHER = pathlib.Path(__file__).parent.parent / "published/facenet.onnx"
 # sha256 of the published weights as convert.py writes them: the student is never its own teacher.
 PUBLISHED = "1c25201b3ce48444b87d60549ee0931cdcda9bc260b619f11c4cc761a940a437"
 STEM = ("Conv2d_1a", "Conv2d_2a", "Conv2d_2b", "Conv2d_3b", "Conv2d_4a", "Conv2d_4b")
-EPOCHS, BATCH, RATE, WARM_UP = 24, 32, 3e-4, 200
-DISTANCE, SCALE, MARGIN = 4.0, 24.0, 0.1
+EPOCHS, BATCH, RATE, WARM_UP = 24, 32, 2e-4, 200
+DISTANCE, SCALE = 8.0, 16.0
+# Share of crops that are two faces in one, and how much the second shows.
+MIXED, PART = 0.5, (0.15, 0.5)
 AVERAGE = 0.998  # decay of the averaged weights, a step
-SHARES = {"bare": 0.32, "painted": 0.52, "plain": 0.1, "thing": 0.06}
+SHARES = {"bare": 0.36, "painted": 0.44, "plain": 0.14, "thing": 0.06}
 SEED = 20180408
 
 
@@ -86,7 +92,8 @@ def targets(work, teacher):
 
 
 class Crops(torch.utils.data.Dataset):
-    """Epoch after epoch of varied crops, every face once in each."""
+    """Epoch after epoch of varied crops, every face once in each: the crop, what the teacher is to see of it, the
+    number of the face, the persons in it, and whether it is two faces in one."""
 
     def __init__(self, work):
         self.contexts, self.people = load(work)
@@ -102,15 +109,26 @@ class Crops(torch.utils.data.Dataset):
         variant = {"bare": faces.BARE, "plain": faces.PLAIN, "thing": faces.THING}.get(kind)
         if variant is None:
             variant = random.integers(faces.PAINTED.start, faces.PAINTED.stop)
-        return faces.tensor(faces.vary(self.contexts[face, variant], random)), face, self.people[face]
+        context = self.contexts[face, [variant, faces.BARE]]
+        other, mixed = face, random.random() < MIXED
+        if mixed:
+            other = random.integers(len(self.people))
+            part = random.uniform(*PART)
+            blend = zip(context, self.contexts[other, [variant, faces.BARE]])
+            context = [cv2.addWeighted(a, 1 - part, b, part, 0) for a, b in blend]
+        shown = faces.vary(faces.seen(context[0], random), random)
+        bare = faces.plain(context[1])
+        return faces.tensor(shown), faces.tensor(bare), face, self.people[[face, other]], mixed
 
 
 def loss(embeddings, target, persons, people):
-    """Distance to the target, and how hard it is to tell the person from all others."""
-    cosine = (embeddings * target).sum(1)
+    """Distance to the target, and how hard it is to tell the target from all persons who are not in the crop."""
+    cosine = (embeddings * target).sum(1, keepdim=True)
     likeness = embeddings @ persons.T
-    likeness = likeness - MARGIN * functional.one_hot(people, len(persons))
-    return DISTANCE * (1 - cosine).mean() + functional.cross_entropy(SCALE * likeness, people), cosine.mean()
+    likeness = likeness.scatter(1, people, -1.0)
+    ratio = torch.cat([cosine, likeness], 1) * SCALE
+    none = torch.zeros(len(ratio), dtype=torch.long, device=ratio.device)
+    return DISTANCE * (1 - cosine).mean() + functional.cross_entropy(ratio, none), cosine.mean()
 
 
 def rate(step, steps):
@@ -124,7 +142,8 @@ def train(options):
     work, seen = options.work, device()
     torch.manual_seed(SEED)
     target, persons = (t.to(seen) for t in targets(work, options.teacher))
-    student = Network(options.teacher).to(seen, memory_format=torch.channels_last)
+    teacher = Network(options.teacher).to(seen, memory_format=torch.channels_last)
+    student = Network(options.start or options.teacher).to(seen, memory_format=torch.channels_last)
     for name, key in student.names.items():
         student.weights[key].requires_grad_(not name.startswith(STEM))
     learned = [p for p in student.parameters() if p.requires_grad]
@@ -141,15 +160,18 @@ def train(options):
     order = range(first * BATCH, steps * BATCH)
     loader = torch.utils.data.DataLoader(data, BATCH, sampler=order, num_workers=options.workers, drop_last=True)
     start, shown = time.monotonic() - spent, []
-    for step, (crops, numbers, people) in enumerate(loader, first):
+    for step, (crops, bare, numbers, people, mixed) in enumerate(loader, first):
         passed = time.monotonic() - start
         # The learning rate falls with the time that is left, or with the epochs.
         share = max(step / steps, passed / (60 * options.minutes) if options.minutes else 0)
         for group in optimiser.param_groups:
             group["lr"] = RATE * min(1, step / WARM_UP) * rate(WARM_UP + share * steps, WARM_UP + steps)
+        aim = target[numbers]
         with autocast():
+            with torch.no_grad():
+                aim[mixed] = unit(teacher(bare[mixed].to(seen)).float())
             embeddings = student(crops.to(seen))
-        value, cosine = loss(embeddings.float(), target[numbers], persons, people.to(seen))
+        value, cosine = loss(embeddings.float(), aim, persons, people.to(seen))
         optimiser.zero_grad()
         value.backward()
         torch.nn.utils.clip_grad_norm_(learned, 5.0)
@@ -161,7 +183,7 @@ def train(options):
             means = numpy.mean(shown, 0)
             print(f"step {step + 1}, {passed / 60:.1f} min: loss {means[0]:.4f}, cosine {means[1]:.4f}", flush=True)
             shown = []
-        if (step + 1) % 500 == 0 or share >= 1:
+        if (step + 1) % 200 == 0 or share >= 1:
             state = {"student": student.state_dict(), "optimiser": optimiser.state_dict(), "average": average}
             torch.save(state | {"step": step + 1, "seconds": passed}, work / "checkpoint.new")
             (work / "checkpoint.new").rename(kept)
@@ -189,6 +211,7 @@ def main():
     parsers["prepare"].add_argument("--program", default="mfr-enroll")
     parsers["prepare"].add_argument("photos", type=pathlib.Path, nargs="+")
     parsers["train"].add_argument("--minutes", type=float, default=0, help="0: EPOCHS, however long it takes")
+    parsers["train"].add_argument("--start", type=pathlib.Path, help="weights to begin with, instead of the teacher's")
     parsers["train"].add_argument("--workers", type=int, default=2, help="processes that make crops")
     parsers["export"].add_argument("output", type=pathlib.Path)
     options = parser.parse_args()

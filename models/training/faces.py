@@ -92,9 +92,9 @@ def warp(context, turn, shift, side):
     return cv2.warpAffine(context, matrix, (SIDE, SIDE), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
 
 
-def vary(context, random):
-    """A crop as a camera and the detector might give it: box off by some per cent, turned, mirrored, small, blurred,
-    compressed, in other light, its edge outside of the photo, something before it. [SIDE, SIDE, 3], uint8."""
+def seen(context, random):
+    """A crop as the detector might give it: the box off by some per cent, turned, mirrored, partly outside of the
+    photo. [SIDE, SIDE, 3], uint8."""
     side = CONTEXT_SIDE / CONTEXT
     angle = random.normal(0, 0.06)
     turn = numpy.array([[numpy.cos(angle), -numpy.sin(angle)], [numpy.sin(angle), numpy.cos(angle)]])
@@ -102,8 +102,11 @@ def vary(context, random):
     if random.random() < 0.12:
         context = cut_off(context, (CONTEXT_SIDE - side) / 2, side, random)
     x = warp(context, turn, random.normal(0, [0.02, 0.025]) * side, side)
-    if random.random() < 0.5:
-        x = x[:, ::-1]
+    return x[:, ::-1] if random.random() < 0.5 else x
+
+
+def vary(x, random):
+    """A crop as a camera might give it: small, blurred, compressed, in other light, something before it."""
     if random.random() < 0.35:
         few = int(numpy.exp(random.uniform(numpy.log(28), numpy.log(112))))
         small = cv2.resize(x, (few, few), interpolation=cv2.INTER_AREA)

@@ -30,13 +30,13 @@ class Crops(quantization.CalibrationDataReader):
         random = numpy.random.default_rng(SEED)
         chosen = random.choice(len(contexts), CALIBRATION, replace=False)
         crops = [contexts[face, number % 2 * random.integers(1, 8)] for number, face in enumerate(chosen)]
-        self.batches = iter([{name: faces.tensor(faces.vary(crop, random)[None])} for crop in crops])
+        self.batches = iter([{name: faces.tensor(faces.vary(faces.seen(crop, random), random)[None])} for crop in crops])
 
     def get_next(self):
         return next(self.batches, None)
 
 
-def quantise(source, target, work, bits=8, method="minmax"):
+def quantise(source, target, work, bits=7, method="percentile"):
     model = onnx.load(source)
     name = model.graph.input[0].name
     # What makes the length 1 stays in floats: its range is that of a square.
@@ -66,8 +66,8 @@ def quantise(source, target, work, bits=8, method="minmax"):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=pathlib.Path, required=True)
-    parser.add_argument("--weight-bits", type=int, choices=(7, 8), default=8)
-    parser.add_argument("--calibration", choices=METHODS, default="minmax")
+    parser.add_argument("--weight-bits", type=int, choices=(7, 8), default=7)
+    parser.add_argument("--calibration", choices=METHODS, default="percentile")
     parser.add_argument("source", type=pathlib.Path)
     parser.add_argument("target", type=pathlib.Path)
     options = parser.parse_args()
