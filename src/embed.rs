@@ -17,8 +17,6 @@ use crate::runtime::{RuntimeError, Session, SessionOptions, Signature};
 
 /// What the metadata calls this network.
 pub const NAME: &str = "facenet";
-/// David Sandberg's training of 2018-04-08 on CASIA-WebFace.
-pub const VERSION: &str = "20180408-102900";
 /// The file looked for where no other is named.
 pub const MODEL_FILE: &str = "facenet.onnx";
 
@@ -136,6 +134,13 @@ impl Embedder {
     /// SHA-256 of the model file, in hexadecimal: the identity of the network.
     pub fn model_sha256(&self) -> &str {
         &self.sha256
+    }
+
+    /// What the file calls its weights (key `version` of its metadata), else the beginning of its
+    /// SHA-256.
+    pub fn version(&self) -> String {
+        let named = self.session.property("version");
+        named.unwrap_or_else(|| self.sha256.chars().take(12).collect())
     }
 
     /// The faces in one image.

@@ -318,6 +318,11 @@ impl Session {
         &self.model
     }
 
+    /// What the file says of itself under this key of its metadata.
+    pub fn property(&self, key: &str) -> Option<String> {
+        self.session.metadata().ok()?.custom(key)
+    }
+
     /// Last dimension of the first output, if the file states it.
     pub fn output_width(&self) -> Option<usize> {
         let output = self.session.outputs().first()?;

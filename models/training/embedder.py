@@ -43,6 +43,8 @@ MIXED, PART = 0.5, (0.15, 0.5)
 AVERAGE = 0.998  # decay of the averaged weights, a step
 SHARES = {"bare": 0.36, "painted": 0.44, "plain": 0.14, "thing": 0.06}
 SEED = 20180408
+VERSION = "20180408-102900-mfr1"  # what applications see of it; a new one for new weights
+TRAINING_DATA = "CASIA-WebFace; then LFW and CelebA with painted masks"
 
 
 def device():
@@ -197,7 +199,7 @@ def export(options):
     learned = [p for n, p in ((n, student.weights[k]) for n, k in student.names.items()) if not n.startswith(STEM)]
     for parameter, average in zip(learned, state["average"]):
         parameter.data = average
-    student.save(options.output)
+    student.save(options.output, version=VERSION, training_data=TRAINING_DATA)
     print(f"{options.output}: after {state['step']} steps of {BATCH}")
 
 

@@ -15,6 +15,8 @@ const CHECK_EVERY: Duration = Duration::from_secs(1);
 pub struct Model {
     pub sha256: String,
     pub dim: usize,
+    /// For the metadata.
+    pub version: String,
 }
 
 /// What tells a replaced file from the one that was read.
@@ -71,6 +73,11 @@ impl Database {
     pub fn name(&self) -> String {
         let name = self.path.file_name().unwrap_or_default();
         name.to_string_lossy().into_owned()
+    }
+
+    /// What the network calls its weights, for the metadata.
+    pub fn model_version(&self) -> &str {
+        &self.model.version
     }
 
     /// Reads the file anew in the background if it has been replaced, or if told to. Gives the

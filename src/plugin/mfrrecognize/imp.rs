@@ -223,7 +223,7 @@ fn identify(database: &Database, faces: &Embedded, threshold: f64) -> Vec<Identi
                 confidence: f64::from(found.confidence),
                 similarity: f64::from(found.similarity),
                 model_name: embed::NAME.to_owned(),
-                model_version: embed::VERSION.to_owned(),
+                model_version: database.model_version().to_owned(),
                 gallery: database.name(),
                 frames_ago: 0,
             }
@@ -431,6 +431,7 @@ impl BaseTransformImpl for MfrRecognize {
             Model {
                 sha256: embedder.model_sha256().to_owned(),
                 dim: embedder.dim(),
+                version: embedder.version(),
             }
         };
         let database = Database::open(&path, model).map_err(|e| gallery_error(&e))?;
