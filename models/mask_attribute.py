@@ -402,6 +402,18 @@ def faces_of(program, folders, work):
     return out
 
 
+def canvas(rgb, rect, points, margin):
+    """What is round the face, `margin` box sides of it, and that not too small, to be drawn on: with its box and
+    landmarks."""
+    margin = margin * rect[2:].max()
+    low = np.maximum(rect[:2] - margin, 0).astype(int)
+    high = (rect[:2] + rect[2:] + margin).astype(int)
+    piece = rgb[low[1] : high[1], low[0] : high[0]]
+    zoom = 2 if max(piece.shape) < 120 else 1
+    piece = cv2.resize(piece, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_CUBIC)
+    return piece, np.concatenate([rect[:2] - low, rect[2:]]) * zoom, (points - low) * zoom
+
+
 def contexts(number_and_face):
     """A face in its VARIANTS, each with what is round it, in the order of MASKED."""
     number, (path, face, painted) = number_and_face
@@ -414,15 +426,7 @@ def contexts(number_and_face):
         near = max((box(f) for f in copy["faces"]), key=lambda b: overlap(rect, b), default=rect)
         seen = near if overlap(rect, near) > 0.4 else rect
         out.append(cut(read(copy["path"]), seen, CONTEXT, CONTEXT_SIDE))
-    # Only what is round the face, and that not too small, is drawn on.
-    margin = 0.9 * rect[2:].max()
-    low = np.maximum(rect[:2] - margin, 0).astype(int)
-    high = (rect[:2] + rect[2:] + margin).astype(int)
-    piece = rgb[low[1] : high[1], low[0] : high[0]]
-    zoom = 2 if max(piece.shape) < 120 else 1
-    piece = cv2.resize(piece, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_CUBIC)
-    rect = np.concatenate([rect[:2] - low, rect[2:]]) * zoom
-    points = (points - low) * zoom
+    piece, rect, points = canvas(rgb, rect, points, 0.9)
     for draw in (paint, paint, unmasked, unmasked):
         out.append(cut(draw(piece, rect, points, random), rect, CONTEXT, CONTEXT_SIDE))
     return np.array(out)

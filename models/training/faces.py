@@ -64,15 +64,7 @@ def contexts(job):
     random = numpy.random.default_rng(number)
     rgb, rect = simple.read(path), simple.box(face)
     out = [simple.cut(image, rect, CROP * CONTEXT, CONTEXT_SIDE) for image in (rgb, *map(simple.read, copies))]
-    # Only what is round the face is drawn on, larger if it is small.
-    margin = 0.6 * rect[2:].max()
-    low = numpy.maximum(rect[:2] - margin, 0).astype(int)
-    high = (rect[:2] + rect[2:] + margin).astype(int)
-    piece = rgb[low[1] : high[1], low[0] : high[0]]
-    zoom = 2 if max(piece.shape) < 120 else 1
-    piece = cv2.resize(piece, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_CUBIC)
-    rect = numpy.concatenate([rect[:2] - low, rect[2:]]) * zoom
-    points = (numpy.array(face["landmarks"]) - low) * zoom
+    piece, rect, points = simple.canvas(rgb, rect, numpy.array(face["landmarks"]), 0.6)
     for draw in (simple.paint, simple.unmasked):
         out.append(simple.cut(draw(piece, rect, points, random), rect, CROP * CONTEXT, CONTEXT_SIDE))
     return numpy.array(out)
