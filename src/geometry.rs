@@ -48,6 +48,10 @@ impl Rect {
         }
     }
 
+    pub fn contains(&self, point: Point) -> bool {
+        (self.x..self.right()).contains(&point.x) && (self.y..self.bottom()).contains(&point.y)
+    }
+
     /// Zero for a rectangle turned inside out.
     pub fn area(&self) -> f32 {
         self.width.max(0.0) * self.height.max(0.0)

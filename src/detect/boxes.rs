@@ -40,6 +40,15 @@ impl Candidate {
         }
     }
 
+    /// The place of a face that was found before.
+    pub fn around(rect: &Rect) -> Self {
+        Self {
+            corners: [rect.x, rect.y, rect.right(), rect.bottom()].map(f64::from),
+            score: 0.0,
+            offsets: [0.0; 4],
+        }
+    }
+
     pub fn is_finite(&self) -> bool {
         self.score.is_finite()
             && self.corners.iter().all(|v| v.is_finite())

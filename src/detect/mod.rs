@@ -37,7 +37,10 @@ const NMS: f64 = 0.7;
 
 /// R-Net's and O-Net's thresholds where a face was a moment ago: those who turn, look up or put a mask
 /// on score low for some frames. Elsewhere so little evidence is mostly wrong.
-const KNOWN_THRESHOLDS: [f32; 2] = [0.3, 0.2];
+const KNOWN_THRESHOLDS: [f32; 2] = [0.3, KNOWN_THRESHOLD];
+
+/// The least confidence of a face where one was a moment ago.
+pub const KNOWN_THRESHOLD: f32 = 0.2;
 
 /// Least intersection over union of a candidate, which is square and as P-Net guesses it, and a known
 /// face.
@@ -214,6 +217,25 @@ impl Detector {
         Ok(faces)
     }
 
+    /// Looks for one face at each of these places, where it was a moment ago or is expected to be, without
+    /// searching the picture; whether it is there, the caller decides by its confidence. None where O-Net gives
+    /// no numbers.
+    pub fn follow(
+        &mut self,
+        view: &ImageView,
+        places: &[Rect],
+    ) -> Result<Vec<Option<Face>>, RuntimeError> {
+        let squares: Vec<_> = places
+            .iter()
+            .map(|p| Candidate::around(p).square())
+            .collect();
+        let mut found = vec![None; places.len()];
+        for (number, face) in self.look(view, &squares, |_| f32::NEG_INFINITY)? {
+            found[number] = Some(face.into());
+        }
+        Ok(found)
+    }
+
     /// P-Net on every level of a region.
     fn propose(
         &mut self,
@@ -291,31 +313,51 @@ impl Detector {
         params: &Params,
         candidates: &[Candidate],
     ) -> Result<Vec<Face>, RuntimeError> {
+        let found = self.look(view, candidates, |c| params.threshold(2, c))?;
+        let found = found.into_iter().map(|(_, face)| face).collect();
+        Ok(suppress(found, NMS, Overlap::Smaller, |(c, _)| c)
+            .into_iter()
+            .map(Face::from)
+            .collect())
+    }
+
+    /// What O-Net sees in squares, where it scores above the threshold: the number of the square, the box and the landmarks.
+    fn look(
+        &mut self,
+        view: &ImageView,
+        squares: &[Candidate],
+        threshold: impl Fn(&Candidate) -> f32 + Copy,
+    ) -> Result<Vec<(usize, Decided)>, RuntimeError> {
         let mut kept = Vec::new();
-        for batch in candidates.chunks(BATCH) {
+        for (number, batch) in squares.chunks(BATCH).enumerate() {
             fill_crops(&mut self.tensor, &mut self.resizer, view, batch, 48);
             let outputs = self.onet.run([batch.len(), 48, 48, 3], &self.tensor)?;
             let (_, offsets) = outputs.get(0)?;
             let (_, points) = outputs.get(1)?;
             let (_, scores) = outputs.get(2)?;
-            let threshold = |c: &Candidate| params.threshold(2, c);
             kept.extend(
                 update(batch, offsets, scores, threshold)
                     .filter_map(|(i, c)| {
                         let landmarks = c.landmarks(points.get(i * 10..i * 10 + 10)?);
-                        Some((c.refine(true), landmarks))
+                        Some((number * BATCH + i, (c.refine(true), landmarks)))
                     })
-                    .filter(|(c, landmarks)| c.is_finite() && landmarks.is_finite()),
+                    .filter(|(_, (c, landmarks))| c.is_finite() && landmarks.is_finite()),
             );
         }
-        Ok(suppress(kept, NMS, Overlap::Smaller, |(c, _)| c)
-            .into_iter()
-            .map(|(c, landmarks)| Face {
-                rect: c.rect(),
-                confidence: c.score,
-                landmarks,
-            })
-            .collect())
+        Ok(kept)
+    }
+}
+
+/// O-Net's box and landmarks.
+type Decided = (Candidate, Landmarks);
+
+impl From<Decided> for Face {
+    fn from((candidate, landmarks): Decided) -> Self {
+        Self {
+            rect: candidate.rect(),
+            confidence: candidate.score,
+            landmarks,
+        }
     }
 }
 
