@@ -143,6 +143,17 @@ impl Embedder {
         named.unwrap_or_else(|| self.sha256.chars().take(12).collect())
     }
 
+    /// Whether the faces in one image wear masks, without embedding them: a hundredth of the time.
+    pub fn glance(&mut self, view: &ImageView, faces: &[Rect]) -> Vec<Mask> {
+        self.tensor.resize(INPUT_SIZE * INPUT_SIZE * 3, 0.0);
+        let look = |face: &Rect| {
+            self.resizer
+                .tensor(view, &crop(*face), Layout::Rows, &mut self.tensor);
+            self.masks.see_tensor(&self.tensor)
+        };
+        faces.iter().map(look).collect()
+    }
+
     /// The faces in one image.
     pub fn embed(&mut self, view: &ImageView, faces: &[Rect]) -> Result<Embedded, RuntimeError> {
         self.embed_with(faces.len(), |resizer, i, out| {

@@ -90,6 +90,16 @@ impl Gallery {
             .collect()
     }
 
+    /// Similarity, 0…1, of a face, with or without a mask, to everybody, in the order of the names.
+    pub fn scores(&self, embedding: ArrayView1<f32>, masked: bool) -> Vec<f32> {
+        self.scorer.scores(embedding, masked)
+    }
+
+    /// Probability, 0…1, that a face with this similarity to a person is that person.
+    pub fn probability(&self, masked: bool, similarity: f32) -> f32 {
+        self.calibration[usize::from(masked)].probability(similarity)
+    }
+
     fn answer(
         &self,
         label: Option<usize>,
@@ -98,7 +108,7 @@ impl Gallery {
     ) -> Identification {
         let own = candidates.iter().find(|c| Some(c.label) == label);
         let similarity = own.or(candidates.first()).map_or(0.0, |c| c.similarity);
-        let probability = self.calibration[usize::from(masked)].probability(similarity);
+        let probability = self.probability(masked, similarity);
         Identification {
             label,
             similarity,

@@ -256,6 +256,11 @@ impl Gallery {
         self.thresholds
     }
 
+    /// The one of a face, with or without a mask.
+    pub fn threshold(&self, masked: bool) -> f32 {
+        self.thresholds[usize::from(masked)]
+    }
+
     /// None for files that say nothing of their making.
     pub fn contract(&self) -> Option<&Contract> {
         self.contract.as_ref()

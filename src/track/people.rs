@@ -1,0 +1,753 @@
+//! Whose the faces of a stream are: evidence adds up over frames.
+//!
+//! The embedding of one frame carries the noise of that frame: a turned head, a blink, blur, the
+//! edge of a mask. Averaged over the recent past of a face it comes nearer to its person, while
+//! that of a stranger comes no nearer to anybody. On a clip of a masked man who was enrolled
+//! without a mask, single frames name him in 46 of 107 at the default threshold, averages in all.
+//!
+//! A face is embedded when that may change the answer: while it is new, when a mask is put on or taken
+//! off, when it is seen better than before, when the answer is close, or old. What is seen with and
+//! without a mask is kept apart. A name that enough evidence has confirmed stays until evidence speaks
+//! against it: so it outlives a hand before the face and a mask that is put on.
+
+use std::time::Duration;
+
+use ndarray::{Array1, ArrayView1};
+
+use crate::attribute::Mask;
+use crate::gallery::Gallery;
+use crate::geometry::{Landmarks, Rect};
+
+/// Least overlap of the boxes of one face in two frames, where numbers do not tell.
+const SAME_PLACE: f32 = 0.3;
+
+/// Least cosine between a face and the average of the face that was there, where only its place says that it is
+/// the same one: with the same mask state, and across a mask. Neighbouring frames of one clear face have .8 and
+/// more, two people hardly ever .4: below it somebody else has come.
+const SAME_FACE: f32 = 0.5;
+const SAME_FACE_ACROSS: f32 = 0.35;
+
+/// The same for a face that kept its number: blurred and turned away it may be hardly like itself.
+const SAME_NUMBER: f32 = 0.3;
+
+/// Unlike embeddings in a row after which it is somebody else, and the time between them; a single one is a slip.
+const SLIPS: u32 = 2;
+const SLIP_AFTER: Duration = Duration::from_millis(80);
+
+/// How fast the past fades: what was seen so long ago weighs a third of what is seen now.
+const MEMORY: Duration = Duration::from_secs(4);
+
+/// The same for the mask, which may be put on or taken off at any time: even a state that was as sure
+/// as can be is overcome within twice this time.
+const MASK_MEMORY: Duration = Duration::from_millis(250);
+
+/// How often a face is looked at for a mask.
+const GLANCE_EVERY: Duration = Duration::from_millis(100);
+
+/// How long a face may be away before its past no longer counts.
+const GONE_AFTER: Duration = Duration::from_millis(2500);
+
+/// The same where another number is given to a face in the same place.
+const TAKEN_OVER_WITHIN: Duration = Duration::from_secs(1);
+
+/// Embeddings that confirm a name, and by how much the similarity must exceed the threshold before there are
+/// so many: each frame of a stranger is one more chance to be taken for somebody.
+const CONFIRMED: usize = 3;
+const EARLY_MARGINS: [f32; CONFIRMED - 1] = [0.1, 0.05];
+
+/// How far below the threshold the similarity to a confirmed person may fall. Strangers lie lower still: .2 on
+/// average is the similarity to the person of a gallery they are most like.
+const HOLD: f32 = 0.2;
+
+/// A face that has had a name so far has it before others in the frame and before other names.
+const HOLDERS_BONUS: f32 = 0.05;
+
+/// What is so near to the threshold is uncertain.
+const CLOSE: f32 = 0.15;
+
+/// How long an answer is good: an uncertain one, that a face is nobody's, and a name.
+const GOOD_FOR: [Duration; 3] = [
+    Duration::from_millis(250),
+    Duration::from_millis(500),
+    Duration::from_secs(1),
+];
+
+/// How many embeddings that all say nobody make that answer good for twice as long.
+const SETTLED: u32 = 6;
+
+/// A face seen so many times as well as ever before is worth an embedding, if the last one is not this new.
+const BETTER: f32 = 1.3;
+const BETTER_AFTER: Duration = Duration::from_millis(100);
+
+/// How often faces are embedded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Pace {
+    /// When it may change the answer.
+    #[default]
+    Adaptive,
+    /// In every n-th frame at most.
+    Frames(u32),
+    Once,
+}
+
+/// A face of a frame.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Sight {
+    /// Its number in the stream; 0 where there is none.
+    pub id: i32,
+    pub rect: Rect,
+    /// How well it is seen, 0…1: see [`quality`].
+    pub quality: f32,
+}
+
+/// What is known of a face.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Answer {
+    /// Index of the person in the gallery; None for unknown.
+    pub label: Option<usize>,
+    /// To that person, or to the most similar one: 0…1, higher is surer.
+    pub similarity: f32,
+    /// Probability, 0…1, that the answer is right.
+    pub confidence: f32,
+    pub mask: Mask,
+    /// Frames since the face was embedded.
+    pub frames_ago: u32,
+}
+
+/// How well a face is seen, 0…1: large, and from the front.
+pub fn quality(rect: &Rect, landmarks: Option<&Landmarks>) -> f32 {
+    let size = (rect.width.min(rect.height) / 80.0).clamp(0.2, 1.0);
+    let Some(Landmarks([left, right, nose, ..])) = landmarks else {
+        return size;
+    };
+    let apart = (right.x - left.x).hypot(right.y - left.y).max(1.0);
+    // Along the line of the eyes, so that a tilted head counts as frontal: 0, and ±.5 with one eye behind the nose.
+    let [x, y] = [
+        nose.x - (left.x + right.x) / 2.0,
+        nose.y - (left.y + right.y) / 2.0,
+    ];
+    let turn = (x * (right.x - left.x) + y * (right.y - left.y)) / (apart * apart);
+    size * (1.3 - 1.6 * turn.abs()).clamp(0.2, 1.0)
+}
+
+/// What was seen of a face in one mask state.
+#[derive(Debug, Default)]
+struct Evidence {
+    /// The weighted mean of the embeddings, scaled to unit length.
+    mean: Array1<f32>,
+    /// What all that was seen weighs together; a good view weighs 1.
+    weight: f32,
+    count: usize,
+    /// Of the best view.
+    quality: f32,
+    at: Duration,
+}
+
+#[derive(Debug)]
+struct Track {
+    id: i32,
+    rect: Rect,
+    quality: f32,
+    seen: Duration,
+    /// The weighted mean of the log-odds of a mask, its weight, and when it was last looked at.
+    mask: f32,
+    mask_weight: f32,
+    glanced: Duration,
+    /// Without and with a mask.
+    evidence: [Evidence; 2],
+    /// Embeddings in a row that were unlike.
+    slips: u32,
+    /// The face has another number than before: whether it is the same one is to be seen first.
+    is_doubtful: bool,
+    /// Similarity to everybody, by the evidence of `scored_masked`; empty when there is news.
+    scores: Vec<f32>,
+    scored_masked: bool,
+    name: Option<Name>,
+    /// Of the last answer, above the threshold.
+    margin: f32,
+    embedded: Duration,
+    frames_ago: u32,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Name {
+    label: usize,
+    is_confirmed: bool,
+}
+
+/// The faces of a stream.
+#[derive(Debug, Default)]
+pub struct People {
+    tracks: Vec<Track>,
+    /// Of each face of this frame, the track.
+    present: Vec<usize>,
+    now: Duration,
+}
+
+impl People {
+    /// Forgets everybody.
+    pub fn reset(&mut self) {
+        self.tracks.clear();
+        self.present.clear();
+    }
+
+    /// Forgets names, not faces: the gallery is another one.
+    pub fn forget_names(&mut self) {
+        for track in &mut self.tracks {
+            track.name = None;
+            track.scores.clear();
+        }
+    }
+
+    /// Begins a frame with the faces in it. The past is forgotten when time runs backwards.
+    pub fn begin(&mut self, sights: &[Sight], now: Duration) {
+        self.now = now;
+        self.tracks
+            .retain(|t| t.seen <= now && now - t.seen <= GONE_AFTER);
+        let mut of_sight: Vec<Option<usize>> = sights
+            .iter()
+            .map(|sight| {
+                self.tracks
+                    .iter()
+                    .position(|t| sight.id > 0 && t.id == sight.id)
+            })
+            .collect();
+        for (number, sight) in sights.iter().enumerate() {
+            if of_sight[number].is_some() {
+                continue;
+            }
+            let overlap = |i: usize| self.tracks[i].rect.iou(&sight.rect);
+            of_sight[number] = (0..self.tracks.len())
+                .filter(|i| !of_sight.contains(&Some(*i)) && overlap(*i) >= SAME_PLACE)
+                .filter(|&i| now - self.tracks[i].seen <= TAKEN_OVER_WITHIN)
+                .max_by(|&a, &b| overlap(a).total_cmp(&overlap(b)));
+            if let Some(index) = of_sight[number] {
+                self.tracks[index].is_doubtful = true;
+            }
+        }
+        self.present.clear();
+        for (sight, track) in sights.iter().zip(of_sight) {
+            let index = track.unwrap_or(self.tracks.len());
+            if track.is_none() {
+                self.tracks.push(Track::new(now));
+            }
+            let track = &mut self.tracks[index];
+            track.id = sight.id;
+            track.rect = sight.rect;
+            track.quality = sight.quality;
+            track.seen = now;
+            track.frames_ago = track.frames_ago.saturating_add(1);
+            self.present.push(index);
+        }
+    }
+
+    fn track(&self, face: usize) -> &Track {
+        &self.tracks[self.present[face]]
+    }
+
+    /// The faces of the frame that should be looked at for a mask.
+    pub fn to_glance_at(&self, pace: Pace) -> Vec<usize> {
+        let is_due = |&face: &usize| {
+            let track = self.track(face);
+            let is_old = self.now - track.glanced >= GLANCE_EVERY;
+            track.mask_weight == 0.0 || pace != Pace::Adaptive || is_old
+        };
+        (0..self.present.len()).filter(is_due).collect()
+    }
+
+    /// Takes notice of whether a face wears a mask.
+    pub fn glance(&mut self, face: usize, mask: Mask) {
+        let now = self.now;
+        let track = &mut self.tracks[self.present[face]];
+        let age = (now - track.glanced).as_secs_f32();
+        let past = track.mask_weight * (-age / MASK_MEMORY.as_secs_f32()).exp();
+        track.mask_weight = past + 1.0;
+        track.mask = (track.mask * past + mask.log_odds()) / track.mask_weight;
+        track.glanced = now;
+    }
+
+    /// The faces of the frame that should be embedded, the most urgent first.
+    pub fn to_embed(&self, pace: Pace) -> Vec<usize> {
+        let mut wanted: Vec<_> = (0..self.present.len())
+            .filter_map(|face| Some((self.track(face).urgency(pace, self.now)?, face)))
+            .collect();
+        wanted.sort();
+        wanted.into_iter().map(|(_, face)| face).collect()
+    }
+
+    /// Adds the embedding, of unit length, of a face that was glanced at.
+    pub fn learn(&mut self, face: usize, embedding: ArrayView1<f32>) {
+        let now = self.now;
+        self.tracks[self.present[face]].learn(embedding, now);
+    }
+
+    /// What is known of each face of the frame; None where it was never embedded. Nobody is in a picture twice.
+    /// `threshold` replaces those of the gallery.
+    pub fn answers(&mut self, gallery: &Gallery, threshold: Option<f32>) -> Vec<Option<Answer>> {
+        let mut claims: Vec<(f32, usize, usize)> = Vec::new();
+        for (face, &index) in self.present.iter().enumerate() {
+            let track = &mut self.tracks[index];
+            track.score(gallery);
+            let limit = threshold.unwrap_or_else(|| gallery.threshold(track.scored_masked));
+            let named = track
+                .scores
+                .iter()
+                .enumerate()
+                .filter_map(|(label, &score)| {
+                    let bonus = track.claim(label, score, limit, threshold.is_some())?;
+                    Some((score + bonus, face, label))
+                });
+            claims.extend(named);
+        }
+        claims.sort_by(|a, b| b.0.total_cmp(&a.0));
+        let mut labels = vec![None; self.present.len()];
+        let mut taken = Vec::new();
+        for (_, face, label) in claims {
+            if labels[face].is_none() && !taken.contains(&label) {
+                labels[face] = Some(label);
+                taken.push(label);
+            }
+        }
+        let faces = self.present.iter().zip(labels);
+        let answer = |(&index, label): (&usize, Option<usize>)| {
+            let track = &mut self.tracks[index];
+            track.answer(gallery, label, threshold)
+        };
+        faces.map(answer).collect()
+    }
+}
+
+impl Track {
+    fn new(now: Duration) -> Self {
+        Self {
+            id: 0,
+            rect: Rect::default(),
+            quality: 0.0,
+            seen: now,
+            mask: 0.0,
+            mask_weight: 0.0,
+            glanced: now,
+            evidence: Default::default(),
+            slips: 0,
+            is_doubtful: false,
+            scores: Vec::new(),
+            scored_masked: false,
+            name: None,
+            margin: 0.0,
+            embedded: now,
+            frames_ago: 0,
+        }
+    }
+
+    fn is_masked(&self) -> bool {
+        self.mask > 0.0
+    }
+
+    fn evidence(&self) -> &Evidence {
+        &self.evidence[usize::from(self.is_masked())]
+    }
+
+    /// How soon the face should be embedded: class, then how long it has waited; None if it need not be.
+    fn urgency(&self, pace: Pace, now: Duration) -> Option<(u8, std::cmp::Reverse<Duration>)> {
+        let evidence = self.evidence();
+        let is_new = self.evidence.iter().all(|e| e.count == 0);
+        let age = now.saturating_sub(evidence.at);
+        let waited = now.saturating_sub(self.embedded);
+        let class = match pace {
+            _ if is_new || self.is_doubtful => 0,
+            Pace::Once => return None,
+            Pace::Frames(n) => (self.frames_ago >= n || evidence.count == 0).then_some(1)?,
+            Pace::Adaptive => {
+                let good_for = match self.margin {
+                    m if m.abs() < CLOSE => GOOD_FOR[0],
+                    m if m > 0.0 => GOOD_FOR[2],
+                    _ => GOOD_FOR[1] * (SETTLED + evidence.count as u32) / SETTLED,
+                };
+                let is_better = self.quality > BETTER * evidence.quality && age >= BETTER_AFTER;
+                if evidence.count < CONFIRMED || (self.slips > 0 && waited >= SLIP_AFTER) {
+                    1
+                } else if is_better {
+                    2
+                } else {
+                    (age >= good_for).then_some(3)?
+                }
+            }
+        };
+        Some((class, std::cmp::Reverse(age)))
+    }
+
+    fn learn(&mut self, embedding: ArrayView1<f32>, now: Duration) {
+        self.frames_ago = 0;
+        self.embedded = now;
+        self.scores.clear();
+        let (least, slips) = if std::mem::take(&mut self.is_doubtful) {
+            ([SAME_FACE, SAME_FACE_ACROSS], 1)
+        } else {
+            ([SAME_NUMBER; 2], SLIPS)
+        };
+        if self.is_like(embedding, least) {
+            self.slips = 0;
+        } else {
+            self.slips += 1;
+            if self.slips < slips {
+                return;
+            }
+            self.evidence = Default::default();
+            self.name = None;
+            self.slips = 0;
+        }
+        let quality = self.quality;
+        let index = usize::from(self.is_masked());
+        self.evidence[index].add(embedding, quality, now);
+    }
+
+    /// Whether an embedding is one of the face that was seen before: by its least cosine with the same mask state,
+    /// and across a mask.
+    fn is_like(&self, embedding: ArrayView1<f32>, [least, across]: [f32; 2]) -> bool {
+        let cosine = |evidence: &Evidence, least: f32| {
+            (evidence.count > 0).then(|| evidence.mean.dot(&embedding) >= least)
+        };
+        let index = usize::from(self.is_masked());
+        cosine(&self.evidence[index], least)
+            .or_else(|| cosine(&self.evidence[1 - index], across))
+            .unwrap_or(true)
+    }
+
+    /// Compares what is known of the face with everybody.
+    fn score(&mut self, gallery: &Gallery) {
+        let masked = usize::from(self.is_masked());
+        // Just changed: the face as it was before says more than nothing.
+        let index = if self.evidence[masked].count > 0 {
+            masked
+        } else {
+            1 - masked
+        };
+        if self.evidence[index].count == 0 {
+            self.scores.clear();
+        } else if self.scores.is_empty() || self.scored_masked != (index == 1) {
+            self.scored_masked = index == 1;
+            self.scores = gallery.scores(self.evidence[index].mean.view(), self.scored_masked);
+        }
+    }
+
+    /// Whether the face may have a name, and by how much it goes before others; the threshold is as the user has set it
+    /// if `is_given`.
+    fn claim(&self, label: usize, score: f32, threshold: f32, is_given: bool) -> Option<f32> {
+        let count = self.evidence[usize::from(self.scored_masked)].count;
+        match self.name {
+            Some(name) if name.label == label => {
+                let hold = if name.is_confirmed { HOLD } else { 0.0 };
+                // A mask was put on or taken off: until it is known how the face looks now, nothing speaks against the name.
+                let is_settled = self.evidence().count >= CONFIRMED;
+                let may = score >= threshold - hold || (name.is_confirmed && !is_settled);
+                may.then_some(HOLDERS_BONUS)
+            }
+            Some(name) if name.is_confirmed && count < CONFIRMED => None,
+            _ => {
+                let early = EARLY_MARGINS
+                    .get(count.saturating_sub(1))
+                    .filter(|_| !is_given);
+                (score >= threshold + early.unwrap_or(&0.0)).then_some(0.0)
+            }
+        }
+    }
+
+    fn answer(
+        &mut self,
+        gallery: &Gallery,
+        label: Option<usize>,
+        threshold: Option<f32>,
+    ) -> Option<Answer> {
+        if self.scores.is_empty() || self.is_doubtful {
+            return None;
+        }
+        let count = self.evidence().count;
+        self.name = label.map(|label| Name {
+            label,
+            is_confirmed: count >= CONFIRMED
+                || self
+                    .name
+                    .is_some_and(|n| n.label == label && n.is_confirmed),
+        });
+        let best = self.scores.iter().copied().fold(0.0, f32::max);
+        let similarity = label.map_or(best, |label| self.scores[label]);
+        let masked = self.scored_masked;
+        self.margin = similarity - threshold.unwrap_or_else(|| gallery.threshold(masked));
+        let probability = gallery.probability(masked, similarity);
+        Some(Answer {
+            label,
+            similarity,
+            confidence: match label {
+                Some(_) => probability,
+                None => 1.0 - probability,
+            },
+            mask: Mask::from_log_odds(self.mask),
+            frames_ago: self.frames_ago,
+        })
+    }
+}
+
+impl Evidence {
+    fn add(&mut self, embedding: ArrayView1<f32>, quality: f32, now: Duration) {
+        let age = now.saturating_sub(self.at).as_secs_f32();
+        let past = self.weight * (-age / MEMORY.as_secs_f32()).exp();
+        let quality = quality.max(0.05);
+        if self.count == 0 {
+            self.mean = embedding.to_owned();
+        } else {
+            self.mean *= past;
+            self.mean.scaled_add(quality, &embedding);
+            let length = self.mean.dot(&self.mean).sqrt();
+            if length > 0.0 {
+                self.mean /= length;
+            }
+        }
+        self.weight = past + quality;
+        self.count = self.count.saturating_add(1);
+        self.quality = self.quality.max(quality);
+        self.at = now;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gallery::{Contract, Entry, FORMAT, Kind};
+    use crate::geometry::Point;
+
+    const HERE: Rect = Rect::new(0.0, 0.0, 100.0, 100.0);
+    const THERE: Rect = Rect::new(500.0, 0.0, 100.0, 100.0);
+
+    const ANA: [f32; 4] = [1.0, 0.0, 0.0, 0.0];
+    const BO: [f32; 4] = [0.0, 1.0, 0.0, 0.0];
+    const NOBODY: [f32; 4] = [0.0, 0.0, 0.0, 1.0];
+
+    fn gallery() -> Gallery {
+        let entry = |(name, embedding): (&str, [f32; 4])| Entry {
+            name: name.into(),
+            embedding: ndarray::arr1(&embedding),
+            source: format!("{name}.jpg"),
+            kind: Kind::Photo,
+        };
+        let contract = Contract {
+            format: FORMAT.into(),
+            model_sha256: "ab".repeat(32),
+            embedding_dim: 4,
+            preprocessing: crate::embed::PREPROCESSING.into(),
+            detector: "mtcnn".into(),
+            created: "2026-01-02T03:04:05Z".into(),
+            tool_version: "0.1.0".into(),
+        };
+        let entries = [("Ana", ANA), ("Bo", BO)].map(entry).into();
+        Gallery::train(entries, contract).unwrap()
+    }
+
+    /// Like `a` with a cosine, and otherwise like nobody.
+    fn like(a: [f32; 4], cosine: f32) -> [f32; 4] {
+        let mut v = a.map(|x| x * cosine);
+        v[3] += (1.0 - cosine * cosine).sqrt();
+        v
+    }
+
+    struct Stream {
+        people: People,
+        gallery: Gallery,
+        threshold: Option<f32>,
+        ms: u64,
+        embedded: usize,
+    }
+
+    /// A face: its number, place, embedding and the log-odds of a mask.
+    type Shown = (i32, Rect, [f32; 4], f32);
+
+    impl Stream {
+        fn new() -> Self {
+            Self {
+                people: People::default(),
+                gallery: gallery(),
+                threshold: Some(0.6),
+                ms: 0,
+                embedded: 0,
+            }
+        }
+
+        /// One frame, 40 ms after the one before: the names of the faces.
+        fn frame(&mut self, pace: Pace, faces: &[Shown]) -> Vec<Option<Option<usize>>> {
+            self.ms += 40;
+            let sights: Vec<_> = faces
+                .iter()
+                .map(|&(id, rect, ..)| Sight {
+                    id,
+                    rect,
+                    quality: 1.0,
+                })
+                .collect();
+            self.people.begin(&sights, Duration::from_millis(self.ms));
+            for face in self.people.to_glance_at(pace) {
+                self.people.glance(face, Mask::from_log_odds(faces[face].3));
+            }
+            for face in self.people.to_embed(pace) {
+                let embedding = ndarray::arr1(&faces[face].2);
+                self.people.learn(face, embedding.view());
+                self.embedded += 1;
+            }
+            let answers = self.people.answers(&self.gallery, self.threshold);
+            answers.into_iter().map(|a| a.map(|a| a.label)).collect()
+        }
+
+        /// So many frames of one face: how many named it so.
+        fn frames(&mut self, pace: Pace, count: usize, face: Shown, label: Option<usize>) -> usize {
+            (0..count)
+                .filter(|_| self.frame(pace, &[face]) == [Some(label)])
+                .count()
+        }
+    }
+
+    const EVERY: Pace = Pace::Frames(1);
+
+    #[test]
+    fn evidence_of_noisy_frames_adds_up() {
+        let mut stream = Stream::new();
+        stream.threshold = Some(0.85);
+        // Each frame is off in another direction: a single one, .8 like her, does not reach the threshold.
+        let noisy = |frame: usize| {
+            let mut v = ANA.map(|x| x * 0.8);
+            v[2 + frame % 2] = if frame % 4 < 2 { 0.6 } else { -0.6 };
+            v
+        };
+        let named: Vec<_> = (0..20)
+            .map(|frame| stream.frame(EVERY, &[(1, HERE, noisy(frame), -5.0)])[0])
+            .collect();
+        assert_eq!(named[0], Some(None));
+        assert!(named[4..].iter().all(|n| *n == Some(Some(0))), "{named:?}");
+    }
+
+    #[test]
+    fn a_face_that_is_known_is_hardly_ever_embedded_and_keeps_its_name() {
+        let mut stream = Stream::new();
+        let ana = (1, HERE, ANA, -5.0);
+        assert_eq!(stream.frames(Pace::Adaptive, 100, ana, Some(0)), 100);
+        // 4 s: three at first, then one a second.
+        assert!((5..9).contains(&stream.embedded), "{}", stream.embedded);
+        let mut stream = Stream::new();
+        stream.frames(Pace::Frames(10), 100, ana, Some(0));
+        assert_eq!(stream.embedded, 10);
+        let mut stream = Stream::new();
+        assert_eq!(stream.frames(Pace::Once, 100, ana, Some(0)), 100);
+        assert_eq!(stream.embedded, 1);
+    }
+
+    #[test]
+    fn a_name_outlives_a_mask_that_is_put_on_and_faint_frames() {
+        let mut stream = Stream::new();
+        stream.frames(Pace::Adaptive, 20, (1, HERE, ANA, -5.0), Some(0));
+        let masked = (1, HERE, like(ANA, 0.55), 5.0);
+        assert_eq!(stream.frames(Pace::Adaptive, 50, masked, Some(0)), 50);
+        // One who comes like this has no name.
+        let mut stream = Stream::new();
+        assert_eq!(stream.frames(Pace::Adaptive, 50, masked, Some(0)), 0);
+    }
+
+    #[test]
+    fn a_name_is_revised_when_somebody_else_has_come() {
+        let mut stream = Stream::new();
+        stream.frames(Pace::Adaptive, 20, (1, HERE, ANA, -5.0), Some(0));
+        let bo = stream.frames(Pace::Adaptive, 75, (1, HERE, BO, -5.0), Some(1));
+        // Within a second and two embeddings.
+        assert!(bo >= 45, "{bo}");
+        let nobody = stream.frames(Pace::Adaptive, 75, (1, HERE, NOBODY, -5.0), None);
+        assert!(nobody >= 45, "{nobody}");
+    }
+
+    #[test]
+    fn another_number_in_the_same_place_is_the_same_face_if_it_looks_like_it() {
+        let mut stream = Stream::new();
+        stream.frames(Pace::Adaptive, 20, (1, HERE, ANA, -5.0), Some(0));
+        let before = stream.embedded;
+        stream.frame(Pace::Adaptive, &[(2, HERE, like(ANA, 0.6), -5.0)]);
+        assert_eq!(stream.embedded, before + 1);
+        assert_eq!(
+            stream.frame(Pace::Adaptive, &[(2, HERE, ANA, -5.0)]),
+            [Some(Some(0))]
+        );
+        assert_eq!(
+            stream.frame(Pace::Adaptive, &[(3, HERE, BO, -5.0)]),
+            [Some(Some(1))]
+        );
+    }
+
+    #[test]
+    fn nobody_is_in_a_frame_twice_and_who_had_the_name_keeps_it() {
+        let mut stream = Stream::new();
+        let her = (1, HERE, like(ANA, 0.9), -5.0);
+        stream.frames(EVERY, 5, her, Some(0));
+        let twin = (2, THERE, like(ANA, 0.91), -5.0);
+        for _ in 0..10 {
+            let names = stream.frame(EVERY, &[twin, her]);
+            assert_eq!(names, [Some(None), Some(Some(0))]);
+        }
+    }
+
+    #[test]
+    fn a_single_frame_names_only_who_is_clearly_meant() {
+        // Without statistics and with two people, similarity is the cosine.
+        let threshold = gallery().threshold(false);
+        for (more, named) in [(0.12, [true; 3]), (0.03, [false, false, true])] {
+            let mut stream = Stream::new();
+            stream.threshold = None;
+            let face = (1, HERE, like(ANA, threshold + more), -5.0);
+            let names = [0; 3].map(|_| stream.frame(EVERY, &[face]) == [Some(Some(0))]);
+            assert_eq!(names, named, "{more} more than {threshold}");
+        }
+    }
+
+    #[test]
+    fn a_mask_put_on_counts_within_half_a_second_and_a_single_frame_never() {
+        let mut stream = Stream::new();
+        let mut worn = |log_odds: f32, frames: usize| -> Vec<bool> {
+            let masked = |_| {
+                stream.frame(EVERY, &[(1, HERE, ANA, log_odds)]);
+                stream.people.track(0).is_masked()
+            };
+            (0..frames).map(masked).collect()
+        };
+        assert_eq!(worn(-6.0, 50), [false; 50]);
+        assert_eq!(worn(6.0, 1), [false]);
+        worn(-6.0, 50);
+        // From as sure as can be to odds of e² = 7: (6 + 2)·e^(−t / 250 ms) = 2 at 347 ms, 9 frames.
+        let worn = worn(2.0, 13);
+        let turn = worn.iter().position(|&worn| worn);
+        assert!(matches!(turn, Some(7..=9)), "{worn:?}");
+        assert!(worn[9..].iter().all(|&worn| worn), "{worn:?}");
+    }
+
+    #[test]
+    fn a_long_pause_and_a_seek_have_no_past() {
+        for (ms, label) in [(1440, Some(0)), (5000, None), (10, None)] {
+            let mut stream = Stream::new();
+            stream.ms = 1000;
+            stream.frames(EVERY, 10, (1, HERE, ANA, -5.0), Some(0));
+            stream.ms = ms;
+            let names = stream.frame(EVERY, &[(1, HERE, like(ANA, 0.55), -5.0)]);
+            assert_eq!(names, [Some(label)], "{ms}");
+        }
+    }
+
+    #[test]
+    fn faces_from_the_front_and_large_ones_are_seen_well() {
+        let face = |nose: f32| {
+            let at = |x, y| Point { x, y };
+            Landmarks([
+                at(30.0, 40.0),
+                at(70.0, 40.0),
+                at(nose, 60.0),
+                at(35.0, 80.0),
+                at(65.0, 80.0),
+            ])
+        };
+        assert_eq!(quality(&HERE, Some(&face(50.0))), 1.0);
+        assert!(quality(&HERE, Some(&face(68.0))) < 0.7);
+        assert!(quality(&HERE.scaled(0.4), Some(&face(50.0))) < 0.6);
+        assert_eq!(quality(&HERE, None), 1.0);
+    }
+}
