@@ -85,6 +85,20 @@ pub struct Face {
     pub mask: Option<Mask>,
 }
 
+impl Face {
+    /// The faces of a buffer, for applications: in an appsink or a pad probe, say. Without a `GstVideoMeta`
+    /// the size of the frame is not known; boxes are then those of the regions of interest, in whole pixels and
+    /// inside the frame, and faces that have been through a converter lack landmarks.
+    pub fn iter(buffer: &gst::BufferRef) -> impl Iterator<Item = Self> + use<> {
+        let video = buffer.meta::<gst_video::VideoMeta>();
+        let size = video.map_or(UNKNOWN_SIZE, |video| (video.width(), video.height()));
+        faces(buffer, size).into_iter()
+    }
+}
+
+/// Of a frame; what depends on it is left out.
+const UNKNOWN_SIZE: FrameSize = (0, 0);
+
 /// Width and height of the frame in pixels.
 pub type FrameSize = (u32, u32);
 
@@ -116,9 +130,18 @@ pub fn faces(buffer: &gst::BufferRef, frame: FrameSize) -> Vec<Face> {
     if faces.iter().any(|f| f.confidence.is_none() && f.id > 0) {
         let mirrored = mirrored(buffer, frame);
         for face in faces.iter_mut().filter(|f| f.confidence.is_none()) {
-            if let Some(m) = mirrored.iter().find(|m| m.id == face.id) {
-                face.clone_from(m);
-            }
+            let Some(m) = mirrored.iter().find(|m| m.id == face.id) else {
+                continue;
+            };
+            *face = if frame == UNKNOWN_SIZE {
+                Face {
+                    rect: face.rect,
+                    landmarks: None,
+                    ..m.clone()
+                }
+            } else {
+                m.clone()
+            };
         }
     }
     faces
@@ -587,6 +610,35 @@ mod tests {
         let found = &faces(scaled, half)[0];
         assert_eq!(found.identity, Some(identity("Ana")));
         assert_eq!(found.rect, Rect::new(50.0, 25.0, 40.0, 45.0));
+    }
+
+    #[test]
+    fn applications_need_not_know_the_size_of_the_frame() {
+        gst::init().unwrap();
+        register();
+        let mut buffer = gst::Buffer::new();
+        let buffer = buffer.get_mut().unwrap();
+        let face = detected(Rect::new(100.25, 50.5, 80.5, 90.25));
+        add_face(buffer, &face, 7, FRAME);
+        set_identities(buffer, &[Some(identity("Ana"))]);
+        let all = faces(buffer, FRAME);
+        update_mirror(buffer, &all, FRAME);
+        let found: Vec<_> = Face::iter(buffer).collect();
+        assert_eq!(found[0].rect, Rect::new(100.0, 51.0, 81.0, 90.0));
+        assert_eq!(found[0].identity, Some(identity("Ana")));
+        let format = gst_video::VideoFormat::Gray8;
+        let flags = gst_video::VideoFrameFlags::empty();
+        buffer.append_memory(gst::Memory::with_size(640 * 480));
+        gst_video::VideoMeta::add(buffer, flags, format, FRAME.0, FRAME.1).unwrap();
+        close(&Face::iter(buffer).next().unwrap(), &face);
+        // As a converter leaves them: the region without its params, and the mirror.
+        let mut bare = gst::Buffer::new();
+        let bare = bare.get_mut().unwrap();
+        VideoRegionOfInterestMeta::add(bare, ROI_TYPE, (50, 25, 40, 45)).set_id(7);
+        update_mirror(bare, &all, FRAME);
+        let found: Vec<_> = Face::iter(bare).collect();
+        assert_eq!(found[0].rect, Rect::new(50.0, 25.0, 40.0, 45.0));
+        assert_eq!(found[0].identity, Some(identity("Ana")));
     }
 
     #[test]
