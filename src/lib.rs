@@ -33,6 +33,8 @@ pub mod track;
 
 #[cfg(feature = "plugin")]
 use plugin::register;
+#[cfg(feature = "plugin")]
+pub use plugin::{message::Message, meta::Face};
 
 #[cfg(feature = "plugin")]
 gst::plugin_define!(

@@ -270,6 +270,8 @@ fn row(pspec: &glib::ParamSpec) -> Row {
     }
     let (kind, range, default) = if let Some(p) = pspec.downcast_ref::<glib::ParamSpecUInt>() {
         numbers("uint", p.minimum(), p.maximum(), p.default_value())
+    } else if let Some(p) = pspec.downcast_ref::<glib::ParamSpecInt>() {
+        numbers("int", p.minimum(), p.maximum(), p.default_value())
     } else if let Some(p) = pspec.downcast_ref::<glib::ParamSpecDouble>() {
         numbers("double", p.minimum(), p.maximum(), p.default_value())
     } else if let Some(p) = pspec.downcast_ref::<glib::ParamSpecBoolean>() {

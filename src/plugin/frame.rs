@@ -1,5 +1,8 @@
 //! Video frames as images, and the caps that every element takes.
 
+use std::time::Duration;
+
+use gst_base::prelude::*;
 use gst_video::{VideoColorRange, VideoFormat, VideoFrameExt, VideoFrameRef, VideoInfo};
 
 use crate::image::{
@@ -45,6 +48,39 @@ pub fn pad_templates() -> Vec<gst::PadTemplate> {
     .into()
 }
 
+/// The time of frames, as it is needed to follow what is in them: it does not stand still, also in a stream
+/// without timestamps.
+#[derive(Debug, Default)]
+pub struct StreamTime {
+    last: Option<Duration>,
+}
+
+/// Of a frame where neither timestamps nor caps say it.
+const FRAME_DURATION: Duration = Duration::from_millis(40);
+
+impl StreamTime {
+    /// `running_time` is that of the buffer.
+    pub fn of(&mut self, running_time: Option<gst::ClockTime>, input: &Input) -> Duration {
+        let next = || {
+            self.last
+                .map_or(Duration::ZERO, |last| last + input.frame_duration())
+        };
+        let time = running_time.map_or_else(next, Duration::from);
+        self.last = Some(time);
+        time
+    }
+}
+
+/// The running time of a buffer in an element.
+pub fn running_time(
+    element: &gst_base::BaseTransform,
+    buffer: &gst::BufferRef,
+) -> Option<gst::ClockTime> {
+    let segment = element.segment();
+    let segment = segment.downcast_ref::<gst::ClockTime>()?;
+    segment.to_running_time(buffer.pts()?)
+}
+
 /// The video that comes in: how its buffers are mapped, and how they are seen upright.
 #[derive(Debug, Default)]
 pub struct Input {
@@ -77,6 +113,15 @@ impl Input {
 
     fn format(&self) -> Result<&(VideoInfo, ImageInfo), gst::ErrorMessage> {
         self.format.as_ref().ok_or_else(not_negotiated)
+    }
+
+    /// By the caps.
+    fn frame_duration(&self) -> Duration {
+        let rate = self.format.as_ref().map(|(info, _)| info.fps());
+        match rate.filter(|rate| rate.numer() > 0 && rate.denom() > 0) {
+            Some(rate) => Duration::from_secs(1) * rate.denom() as u32 / rate.numer() as u32,
+            None => FRAME_DURATION,
+        }
     }
 
     /// Width and height in pixels, as stored.

@@ -1,6 +1,8 @@
 //! The GStreamer elements.
 
 mod frame;
+mod load;
+pub mod message;
 pub mod meta;
 mod mfrdetect;
 mod mfroverlay;

@@ -1,4 +1,5 @@
 use std::sync::{Arc, LazyLock, Mutex};
+use std::time::Instant;
 
 use gst::glib;
 use gst::subclass::prelude::*;
@@ -12,10 +13,12 @@ use crate::detect::{
     MIN_FACE_SIZES, Params, SCALE_FACTORS, parse_regions,
 };
 use crate::geometry::Rect;
-use crate::plugin::frame::{self, Input};
+use crate::plugin::frame::{self, Input, StreamTime};
+use crate::plugin::load::{self, Load, Pressure};
 use crate::plugin::meta;
 use crate::plugin::models::{self, ModelSettings, lock};
 use crate::runtime::RuntimeError;
+use crate::track::{Effort, Finder, Interval, Plan};
 
 static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
     gst::DebugCategory::new(
@@ -27,86 +30,36 @@ static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
 
 const DEFAULT_MAX_FACES: u32 = 0;
 
-#[derive(Debug, Clone, Default)]
+/// 0: automatic.
+const DEFAULT_INFERENCE_INTERVAL: u32 = 0;
+const DEFAULT_TRACKING: bool = true;
+
+#[derive(Debug, Clone)]
 struct Settings {
     params: Params,
+    inference_interval: u32,
+    tracking: bool,
     /// As set; `params.regions` holds what it means.
     inference_region: String,
     model: ModelSettings,
 }
 
-/// How long a face is looked for with less evidence where it was last seen clearly.
-const REMEMBERED: gst::ClockTime = gst::ClockTime::from_seconds(1);
-
-/// How long a face must have been clear to be remembered: what is none is seldom taken for one so long.
-const STEADY: gst::ClockTime = gst::ClockTime::from_mseconds(300);
-
-/// Least intersection over union of a face in two frames.
-const SAME_FACE: f32 = 0.3;
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            params: Params::default(),
+            inference_interval: DEFAULT_INFERENCE_INTERVAL,
+            tracking: DEFAULT_TRACKING,
+            inference_region: String::new(),
+            model: ModelSettings::default(),
+        }
+    }
+}
 
 struct State {
     detector: Arc<Mutex<Detector>>,
-    last_id: i32,
-    recent: Recent,
-}
-
-/// The faces of the frames before.
-#[derive(Debug, Default)]
-struct Recent {
-    faces: Vec<Seen>,
-}
-
-/// A face, upright, and when it was first and last clear.
-#[derive(Debug, Clone, Copy)]
-struct Seen {
-    rect: Rect,
-    first: gst::ClockTime,
-    clear: gst::ClockTime,
-}
-
-impl Seen {
-    fn is_recent(&self, now: gst::ClockTime) -> bool {
-        self.clear <= now && now - self.clear <= REMEMBERED
-    }
-}
-
-impl Recent {
-    /// Where faces are to be expected at a time; nowhere where there is none, or it runs backwards.
-    fn known(&self, now: Option<gst::ClockTime>) -> Vec<Rect> {
-        let Some(now) = now else { return Vec::new() };
-        self.faces
-            .iter()
-            .filter(|seen| seen.is_recent(now) && seen.clear - seen.first >= STEADY)
-            .map(|seen| seen.rect)
-            .collect()
-    }
-
-    /// Remembers what was found, and what was not but may come back; `confidence` is that of a clear
-    /// face.
-    fn update(&mut self, found: &[detect::Face], confidence: f32, now: Option<gst::ClockTime>) {
-        let mut before = std::mem::take(&mut self.faces);
-        let Some(now) = now else { return };
-        before.retain(|seen| seen.is_recent(now));
-        for face in found {
-            let same = before
-                .iter()
-                .filter(|seen| seen.rect.iou(&face.rect) >= SAME_FACE)
-                .max_by_key(|seen| seen.clear);
-            let seen = if face.confidence >= confidence {
-                Some((same.map_or(now, |seen| seen.first), now))
-            } else {
-                same.map(|seen| (seen.first, seen.clear))
-            };
-            self.faces.extend(seen.map(|(first, clear)| Seen {
-                rect: face.rect,
-                first,
-                clear,
-            }));
-        }
-        let is_lost = |rect: &Rect| found.iter().all(|f| f.rect.iou(rect) < SAME_FACE);
-        before.retain(|seen| is_lost(&seen.rect));
-        self.faces.extend(before);
-    }
+    finder: Finder,
+    time: StreamTime,
 }
 
 #[derive(Default)]
@@ -114,39 +67,61 @@ pub struct MfrDetect {
     settings: Mutex<Settings>,
     state: Mutex<Option<State>>,
     input: Mutex<Input>,
+    load: Mutex<Load>,
 }
 
 impl MfrDetect {
     fn detect(&self, buffer: &mut gst::BufferRef) -> Result<(), gst::ErrorMessage> {
-        let params = lock(&self.settings).params.clone();
+        let settings = lock(&self.settings).clone();
         let input = lock(&self.input);
         let size = input.size()?;
         let (orientation, stored) = input.turn()?;
+        let params = upright(settings.params, |r| orientation.rect_to_upright(r, stored));
         let mut state = lock(&self.state);
         let state = state.as_mut().ok_or_else(frame::not_started)?;
-        let now = buffer.pts();
-        let params = Params {
-            known: state.recent.known(now),
-            ..upright(params, |r| orientation.rect_to_upright(r, stored))
+        let element = self.obj();
+        let running_time = frame::running_time(element.upcast_ref(), buffer);
+        let pressure = lock(&self.load).pressure(element.upcast_ref(), running_time);
+        let plan = Plan {
+            now: state.time.of(running_time, &input),
+            interval: match settings.inference_interval {
+                0 => Interval::Automatic,
+                n => Interval::Frames(n),
+            },
+            tracking: settings.tracking,
+            effort: match pressure {
+                Pressure::None => Effort::Search,
+                Pressure::Late => Effort::Follow,
+                Pressure::TooLate => Effort::Guess,
+            },
         };
         let faces = input
-            .read(buffer, |view| lock(&state.detector).detect(view, &params))?
+            .read(buffer, |view| {
+                let mut detector = lock(&state.detector);
+                state.finder.find(&mut detector, view, &params, plan)
+            })?
             .map_err(|e| models::error_message(&e))?;
-        gst::log!(CAT, imp = self, "{} faces", faces.len());
-        state.recent.update(&faces, params.thresholds[2], now);
-        for face in faces {
-            // Ids stay above 0 however long the stream runs.
-            state.last_id = state.last_id.checked_add(1).unwrap_or(1);
+        gst::log!(CAT, imp = self, "{:?}: {} faces", plan.effort, faces.len());
+        for (id, face) in faces {
             let face = Face {
                 rect: orientation.rect_to_stored(face.rect, stored),
                 landmarks: orientation.landmarks_to_stored(&face.landmarks, stored),
                 ..face
             };
-            meta::add_face(buffer, &face, state.last_id, size);
+            meta::add_face(buffer, &face, id, size);
         }
         let faces = meta::faces(buffer, size);
         meta::update_mirror(buffer, &faces, size);
         Ok(())
+    }
+
+    /// The stream goes on elsewhere: nothing of before is there any more.
+    fn forget(&self) {
+        if let Some(state) = lock(&self.state).as_mut() {
+            state.finder.reset();
+            state.time = StreamTime::default();
+        }
+        lock(&self.load).reset();
     }
 }
 
@@ -166,6 +141,12 @@ impl ObjectSubclass for MfrDetect {
 }
 
 impl ObjectImpl for MfrDetect {
+    fn constructed(&self) {
+        self.parent_constructed();
+        // GstVideoFilter would drop frames that come too late; here inference is left out instead.
+        self.obj().set_property("qos", false);
+    }
+
     fn properties() -> &'static [glib::ParamSpec] {
         static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| {
             let threshold = |name: &str, nick: &str, default: f32| {
@@ -204,6 +185,18 @@ impl ObjectImpl for MfrDetect {
                     .default_value(DEFAULT_MAX_FACES)
                     .mutable_playing()
                     .build(),
+                glib::ParamSpecUInt::builder("inference-interval")
+                    .nick("Inference interval")
+                    .blurb("Search the whole picture in every n-th frame and follow faces in between; 0 = automatic: every 300 ms and when a face gets lost; 1 = every frame")
+                    .default_value(DEFAULT_INFERENCE_INTERVAL)
+                    .mutable_playing()
+                    .build(),
+                glib::ParamSpecBoolean::builder("tracking")
+                    .nick("Tracking")
+                    .blurb("Follow faces: each keeps its id from frame to frame. Without, ids are new in every frame, and so is the search with inference-interval=0")
+                    .default_value(DEFAULT_TRACKING)
+                    .mutable_playing()
+                    .build(),
                 glib::ParamSpecString::builder("inference-region")
                     .nick("Inference region")
                     .blurb("Where to look: \"x,y,w,h[;x,y,w,h...]\" in pixels; empty = whole frame")
@@ -238,6 +231,8 @@ impl ObjectImpl for MfrDetect {
             "onet-threshold" => settings.params.thresholds[2] = double(),
             "scale-factor" => settings.params.scale_factor = double(),
             "max-faces" => settings.params.max_faces = uint() as usize,
+            "inference-interval" => settings.inference_interval = uint(),
+            "tracking" => settings.tracking = value.get().expect("type checked upstream"),
             "inference-region" => {
                 settings.inference_region = text().unwrap_or_default();
                 match parse_regions(&settings.inference_region) {
@@ -272,6 +267,8 @@ impl ObjectImpl for MfrDetect {
             "max-faces" => u32::try_from(params.max_faces)
                 .unwrap_or(u32::MAX)
                 .to_value(),
+            "inference-interval" => settings.inference_interval.to_value(),
+            "tracking" => settings.tracking.to_value(),
             "inference-region" => settings.inference_region.to_value(),
             "model-path" => {
                 let path = settings.model.path.as_ref();
@@ -330,8 +327,8 @@ impl BaseTransformImpl for MfrDetect {
         })?;
         *lock(&self.state) = Some(State {
             detector,
-            last_id: 0,
-            recent: Recent::default(),
+            finder: Finder::default(),
+            time: StreamTime::default(),
         });
         gst::debug!(CAT, imp = self, "{} started", detect::NAME);
         Ok(())
@@ -340,12 +337,32 @@ impl BaseTransformImpl for MfrDetect {
     fn stop(&self) -> Result<(), gst::ErrorMessage> {
         *lock(&self.state) = None;
         *lock(&self.input) = Input::default();
+        *lock(&self.load) = Load::default();
         Ok(())
     }
 
     fn sink_event(&self, event: gst::Event) -> bool {
         lock(&self.input).notice(&event);
+        if matches!(
+            event.type_(),
+            gst::EventType::FlushStop | gst::EventType::StreamStart
+        ) {
+            self.forget();
+        }
         self.parent_sink_event(event)
+    }
+
+    fn src_event(&self, event: gst::Event) -> bool {
+        lock(&self.load).notice(&event);
+        self.parent_src_event(event)
+    }
+
+    fn query(&self, direction: gst::PadDirection, query: &mut gst::QueryRef) -> bool {
+        let is_answered = BaseTransformImplExt::parent_query(self, direction, query);
+        if is_answered {
+            lock(&self.load).answer(query);
+        }
+        is_answered
     }
 
     // Not transform_frame_ip: metas cannot be added safely while a frame is mapped.
@@ -353,7 +370,13 @@ impl BaseTransformImpl for MfrDetect {
         &self,
         buffer: &mut gst::BufferRef,
     ) -> Result<gst::FlowSuccess, gst::FlowError> {
-        self.detect(buffer).map_err(|error| {
+        let began = Instant::now();
+        let outcome = self.detect(buffer);
+        // No lock is held: a synchronous handler may query the element.
+        if lock(&self.load).took(began) {
+            load::post_latency(self.obj().upcast_ref());
+        }
+        outcome.map_err(|error| {
             gst::error!(CAT, imp = self, "{error}");
             self.post_error_message(error);
             gst::FlowError::Error
@@ -370,78 +393,10 @@ impl VideoFilterImpl for MfrDetect {
         _outcaps: &gst::Caps,
         _out_info: &gst_video::VideoInfo,
     ) -> Result<(), gst::LoggableError> {
-        if let Some(state) = lock(&self.state).as_mut() {
-            state.recent = Recent::default();
+        let mut input = lock(&self.input);
+        if input.size().ok() != Some((in_info.width(), in_info.height())) {
+            self.forget();
         }
-        lock(&self.input).set_info(in_info)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::geometry::Landmarks;
-
-    const HERE: Rect = Rect::new(100.0, 100.0, 80.0, 100.0);
-
-    fn face(rect: Rect, confidence: f32) -> detect::Face {
-        detect::Face {
-            rect,
-            confidence,
-            landmarks: Landmarks::default(),
-        }
-    }
-
-    fn at(ms: u64) -> Option<gst::ClockTime> {
-        Some(gst::ClockTime::from_mseconds(ms))
-    }
-
-    /// A face that was clear for so long, from the beginning.
-    fn seen_for(ms: u64) -> Recent {
-        let mut recent = Recent::default();
-        for ms in (0..=ms).step_by(50) {
-            recent.update(&[face(HERE, 0.9)], 0.7, at(ms));
-        }
-        recent
-    }
-
-    #[test]
-    fn a_face_is_remembered_for_a_second_after_it_was_clear() {
-        let mut recent = seen_for(300);
-        for ms in [340, 800, 1260] {
-            assert_eq!(recent.known(at(ms)), [HERE], "{ms}");
-            recent.update(&[face(HERE, 0.4)], 0.7, at(ms));
-        }
-        // Faint evidence alone does not keep it.
-        assert_eq!(recent.known(at(1340)), []);
-    }
-
-    #[test]
-    fn what_was_clear_for_a_few_frames_is_not_remembered() {
-        assert_eq!(seen_for(250).known(at(300)), []);
-    }
-
-    #[test]
-    fn a_face_that_is_lost_for_some_frames_is_expected_back() {
-        let mut recent = seen_for(500);
-        let elsewhere = Rect::new(400.0, 100.0, 80.0, 100.0);
-        for ms in (550..=900).step_by(50) {
-            recent.update(&[face(elsewhere, 0.9)], 0.7, at(ms));
-        }
-        assert_eq!(recent.known(at(950)), [elsewhere, HERE]);
-        recent.update(&[], 0.7, at(1520));
-        assert_eq!(recent.known(at(1550)), [elsewhere]);
-    }
-
-    #[test]
-    fn nothing_is_remembered_without_time_or_of_the_future() {
-        let mut recent = seen_for(500);
-        assert_eq!(recent.known(at(400)), []);
-        assert_eq!(recent.known(None), []);
-        recent.update(&[face(HERE, 0.9)], 0.7, None);
-        assert_eq!(recent.known(at(550)), []);
-        // Something faint where there was nothing.
-        recent.update(&[face(HERE, 0.4)], 0.7, at(6000));
-        assert_eq!(recent.known(at(6040)), []);
+        input.set_info(in_info)
     }
 }

@@ -1,7 +1,7 @@
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock, Mutex};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use gst::glib;
 use gst::subclass::prelude::*;
@@ -9,16 +9,21 @@ use gst_base::prelude::*;
 use gst_base::subclass::BaseTransformMode;
 use gst_base::subclass::prelude::*;
 use gst_video::subclass::prelude::*;
+use ndarray::Array2;
 
 use super::PostMessages;
 use super::database::{Database, Model};
-use super::presence::{Event, Presence};
-use crate::embed::{self, DEFAULT_BATCH_SIZE, Embedded, Embedder};
+use super::presence::{Moment, Presence};
+use crate::embed::{self, DEFAULT_BATCH_SIZE, Embedder};
 use crate::gallery::GalleryError;
-use crate::plugin::frame::{self, Input};
+use crate::image::ImageView;
+use crate::plugin::frame::{self, Input, StreamTime};
+use crate::plugin::load::{self, Load, Pressure};
+use crate::plugin::message::{FaceNews, Message};
 use crate::plugin::meta::{self, Face, Identity};
 use crate::plugin::models::{self, ModelSettings, lock};
-use crate::track::Tracks;
+use crate::runtime::RuntimeError;
+use crate::track::{self, Answer, Pace, People, Sight};
 
 static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
     gst::DebugCategory::new(
@@ -31,11 +36,23 @@ static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
 /// Below 0: the threshold that the gallery was calibrated with.
 const DEFAULT_THRESHOLD: f64 = -1.0;
 const DEFAULT_ATTACH_EMBEDDING: bool = false;
+/// Below 0: adaptive.
+const DEFAULT_RECLASSIFY_INTERVAL: i32 = -1;
+
+/// Seconds of a frame of a live stream that may go into embedding, if more faces than fit are worth it.
+const LIVE_BUDGET: f64 = 0.025;
+
+/// How long at most no face is embedded when there is too little time.
+const EMBED_ANYWAY: Duration = Duration::from_millis(500);
+
+/// Share of the newest measurement in what embedding a face is thought to take.
+const FACE_TAKES_SHARE: f64 = 0.1;
 
 #[derive(Debug, Clone)]
 struct Settings {
     database: Option<PathBuf>,
     threshold: f64,
+    reclassify_interval: i32,
     post_messages: PostMessages,
     attach_embedding: bool,
     model: ModelSettings,
@@ -46,6 +63,7 @@ impl Default for Settings {
         Self {
             database: None,
             threshold: DEFAULT_THRESHOLD,
+            reclassify_interval: DEFAULT_RECLASSIFY_INTERVAL,
             post_messages: PostMessages::default(),
             attach_embedding: DEFAULT_ATTACH_EMBEDDING,
             model: ModelSettings {
@@ -56,12 +74,26 @@ impl Default for Settings {
     }
 }
 
+impl Settings {
+    fn pace(&self) -> Pace {
+        match u32::try_from(self.reclassify_interval) {
+            Err(_) => Pace::Adaptive,
+            Ok(0) => Pace::Once,
+            Ok(n) => Pace::Frames(n),
+        }
+    }
+}
+
 struct State {
     embedder: Arc<Mutex<Embedder>>,
     database: Database,
-    tracks: Tracks,
+    people: People,
     presence: Presence,
-    started: Instant,
+    time: StreamTime,
+    /// What embedding a face takes, in seconds.
+    face_takes: f64,
+    /// When a face was last embedded.
+    embedded: Option<Duration>,
 }
 
 #[derive(Default)]
@@ -69,6 +101,7 @@ pub struct MfrRecognize {
     settings: Mutex<Settings>,
     state: Mutex<Option<State>>,
     input: Mutex<Input>,
+    load: Mutex<Load>,
     reload: AtomicBool,
 }
 
@@ -76,12 +109,22 @@ impl MfrRecognize {
     fn recognize(&self, buffer: &mut gst::BufferRef) -> Result<(), gst::ErrorMessage> {
         let settings = lock(&self.settings).clone();
         let (reload_error, structures) = {
+            let element = self.obj();
+            let input = lock(&self.input);
             let mut state = lock(&self.state);
             let state = state.as_mut().ok_or_else(frame::not_started)?;
-            let reload_error = self.follow_database(&mut state.database);
-            let now = self.now(state, buffer);
-            let faces = name_faces(state, &lock(&self.input), &settings, buffer, now)?;
-            (reload_error, news(state, &settings, &faces, now))
+            let reload_error = self.follow_database(state);
+            let running_time = frame::running_time(element.upcast_ref(), buffer);
+            let now = state.time.of(running_time, &input);
+            let (pressure, is_live) = {
+                let mut load = lock(&self.load);
+                let pressure = load.pressure(element.upcast_ref(), running_time);
+                (pressure, load.is_live())
+            };
+            let most = state.most_faces(now, pressure, is_live);
+            let faces = state.name_faces(&input, &settings, buffer, now, most)?;
+            let at = self.moment(buffer.pts(), now);
+            (reload_error, news(state, &settings, &faces, at))
         };
         // No lock is held: a synchronous handler may call back into the element.
         if let Some(error) = reload_error {
@@ -98,156 +141,201 @@ impl MfrRecognize {
     }
 
     /// Takes over a gallery that has been replaced; the error if it cannot be used.
-    fn follow_database(&self, database: &mut Database) -> Option<GalleryError> {
+    fn follow_database(&self, state: &mut State) -> Option<GalleryError> {
         let reload = self.reload.swap(false, Ordering::Relaxed);
-        let outcome = database.poll(reload)?;
+        let outcome = state.database.poll(reload)?;
         if outcome.is_ok() {
-            gst::info!(CAT, imp = self, "{} read anew", database.name());
+            gst::info!(CAT, imp = self, "{} read anew", state.database.name());
+            state.people.forget_names();
         }
         outcome.err()
     }
 
-    /// The time of a frame: one that does not stand still, also in a stream without timestamps.
-    fn now(&self, state: &State, buffer: &gst::BufferRef) -> gst::ClockTime {
-        self.running_time(buffer.pts()).unwrap_or_else(|| {
-            gst::ClockTime::from_useconds(state.started.elapsed().as_micros() as u64)
-        })
+    fn moment(&self, pts: Option<gst::ClockTime>, now: Duration) -> Moment {
+        let segment = self.obj().segment();
+        let segment = segment.downcast_ref::<gst::ClockTime>();
+        Moment {
+            now,
+            stream_time: segment.and_then(|s| s.to_stream_time(pts)),
+        }
     }
 
     fn post_faces(
         &self,
-        faces: Vec<gst::Structure>,
+        faces: Vec<FaceNews>,
         pts: Option<gst::ClockTime>,
         duration: Option<gst::ClockTime>,
     ) {
         let segment = self.obj().segment();
         let segment = segment.downcast_ref::<gst::ClockTime>();
-        let structure = gst::Structure::builder("mfrrecognize")
-            .field("timestamp", pts)
-            .field("stream-time", segment.and_then(|s| s.to_stream_time(pts)))
-            .field("running-time", segment.and_then(|s| s.to_running_time(pts)))
-            .field("duration", duration)
-            .field("faces", gst::Array::new(faces))
-            .build();
+        let message = Message {
+            timestamp: pts,
+            stream_time: segment.and_then(|s| s.to_stream_time(pts)),
+            running_time: segment.and_then(|s| s.to_running_time(pts)),
+            duration,
+            faces,
+        };
         let element = self.obj();
-        let message = gst::message::Element::builder(structure).src(&*element);
+        let message = gst::message::Element::builder((&message).into()).src(&*element);
         // Fails only while the pipeline is being taken down, when nobody listens.
         let _ = element.post_message(message.build());
     }
 
-    fn running_time(&self, pts: Option<gst::ClockTime>) -> Option<gst::ClockTime> {
-        let segment = self.obj().segment();
-        segment
-            .downcast_ref::<gst::ClockTime>()?
-            .to_running_time(pts?)
+    /// Everybody leaves: the stream has ended, or goes on elsewhere.
+    fn forget(&self) {
+        let left = lock(&self.state).as_mut().map_or_else(Vec::new, |state| {
+            state.people.reset();
+            state.embedded = None;
+            state.time = StreamTime::default();
+            state.presence.clear()
+        });
+        lock(&self.load).reset();
+        let wanted = lock(&self.settings).post_messages == PostMessages::Changes;
+        if wanted && !left.is_empty() {
+            let segment = self.obj().segment();
+            let end = segment.downcast_ref::<gst::ClockTime>();
+            self.post_faces(left, end.and_then(|s| s.position()), None);
+        }
+    }
+}
+
+impl State {
+    /// How many faces may be embedded in a frame: all, unless a live stream leaves too little time.
+    fn most_faces(&self, now: Duration, pressure: Pressure, is_live: bool) -> usize {
+        let waits = |then| now.saturating_sub(then) >= EMBED_ANYWAY;
+        match pressure {
+            _ if self.face_takes == 0.0 => usize::MAX,
+            Pressure::None if is_live => (LIVE_BUDGET / self.face_takes).max(1.0) as usize,
+            Pressure::None => usize::MAX,
+            _ => usize::from(self.embedded.is_none_or(waits)),
+        }
+    }
+
+    /// Writes who the faces of a frame are that have no identity yet, and whether they wear a mask. At most `most` of them
+    /// are embedded, in one batch.
+    fn name_faces(
+        &mut self,
+        input: &Input,
+        settings: &Settings,
+        buffer: &mut gst::BufferRef,
+        now: Duration,
+        most: usize,
+    ) -> Result<Vec<Face>, gst::ErrorMessage> {
+        let size = input.size()?;
+        let (orientation, stored) = input.turn()?;
+        let mut faces = meta::faces(buffer, size);
+        let open: Vec<usize> = (0..faces.len())
+            .filter(|&i| faces[i].identity.is_none() && faces[i].rect.area() > 0.0)
+            .collect();
+        let sights: Vec<Sight> = open
+            .iter()
+            .map(|&i| Sight {
+                id: faces[i].id,
+                rect: orientation.rect_to_upright(faces[i].rect, stored),
+                quality: track::quality(
+                    &faces[i].rect,
+                    faces[i]
+                        .landmarks
+                        .as_ref()
+                        .map(|l| orientation.landmarks_to_upright(l, stored))
+                        .as_ref(),
+                ),
+            })
+            .collect();
+        self.people.begin(&sights, now);
+        if open.is_empty() {
+            return Ok(faces);
+        }
+        let (embedded, embeddings) = input
+            .read(buffer, |view| {
+                self.look(view, &sights, settings.pace(), most)
+            })?
+            .map_err(|e| models::error_message(&e))?;
+        if !embedded.is_empty() {
+            self.embedded = Some(now);
+        }
+        let mut identities = vec![None; faces.len()];
+        let mut masks = vec![None; faces.len()];
+        let threshold = (settings.threshold >= 0.0).then_some(settings.threshold as f32);
+        let answers = self.people.answers(self.database.gallery(), threshold);
+        for (&i, answer) in open.iter().zip(answers) {
+            let Some(answer) = answer else { continue };
+            let identity = identity(&self.database, &answer);
+            faces[i].identity = Some(identity.clone());
+            identities[i] = Some(identity);
+            let mask = faces[i].mask.get_or_insert_with(|| answer.mask.into());
+            masks[i] = Some(mask.clone());
+        }
+        meta::set_identities(buffer, &identities);
+        meta::set_masks(buffer, &masks);
+        if settings.attach_embedding {
+            let embedded: Vec<usize> = embedded.into_iter().map(|face| open[face]).collect();
+            meta::set_embeddings(buffer, &embedded, &embeddings);
+        }
+        meta::update_mirror(buffer, &faces, size);
+        Ok(faces)
+    }
+
+    /// Looks for masks where that is due, and embeds the faces that are worth it; tells which those were, and row by row
+    /// their embeddings.
+    fn look(
+        &mut self,
+        view: &ImageView,
+        sights: &[Sight],
+        pace: Pace,
+        most: usize,
+    ) -> Result<(Vec<usize>, Array2<f32>), RuntimeError> {
+        let rects = |faces: &[usize]| -> Vec<_> { faces.iter().map(|&f| sights[f].rect).collect() };
+        let mut embedder = lock(&self.embedder);
+        let glanced = self.people.to_glance_at(pace);
+        let masks = embedder.glance(view, &rects(&glanced));
+        for (&face, mask) in glanced.iter().zip(masks) {
+            self.people.glance(face, mask);
+        }
+        let mut wanted = self.people.to_embed(pace);
+        wanted.truncate(most);
+        let began = Instant::now();
+        let seen = embedder.embed(view, &rects(&wanted))?;
+        if !wanted.is_empty() {
+            let took = began.elapsed().as_secs_f64() / wanted.len() as f64;
+            self.face_takes = if self.face_takes > 0.0 {
+                self.face_takes + (took - self.face_takes) * FACE_TAKES_SHARE
+            } else {
+                took
+            };
+        }
+        for (&face, embedding) in wanted.iter().zip(seen.embeddings.rows()) {
+            self.people.learn(face, embedding);
+        }
+        Ok((wanted, seen.embeddings))
     }
 }
 
 /// What there is to post about a frame.
-fn news(
-    state: &mut State,
-    settings: &Settings,
-    faces: &[Face],
-    now: gst::ClockTime,
-) -> Vec<gst::Structure> {
+fn news(state: &mut State, settings: &Settings, faces: &[Face], at: Moment) -> Vec<FaceNews> {
     // Kept up to date whatever is posted: the property may change while playing.
-    let events = state.presence.update(faces, now);
+    let changes = state.presence.update(faces, at);
     match settings.post_messages {
         PostMessages::None => Vec::new(),
-        PostMessages::All => faces.iter().map(|f| face_structure(f, None)).collect(),
-        PostMessages::Changes => events
-            .iter()
-            .map(|(event, face)| face_structure(face, Some(*event)))
-            .collect(),
+        PostMessages::All => faces.iter().map(FaceNews::from).collect(),
+        PostMessages::Changes => changes,
     }
 }
 
-/// Embeds the faces of a frame that have no identity yet, in one batch, and writes who they are and
-/// whether they wear a mask.
-fn name_faces(
-    state: &mut State,
-    input: &Input,
-    settings: &Settings,
-    buffer: &mut gst::BufferRef,
-    now: gst::ClockTime,
-) -> Result<Vec<Face>, gst::ErrorMessage> {
-    let size = input.size()?;
-    let (orientation, stored) = input.turn()?;
-    let mut faces = meta::faces(buffer, size);
-    let open: Vec<usize> = (0..faces.len())
-        .filter(|&i| faces[i].identity.is_none() && faces[i].rect.area() > 0.0)
-        .collect();
-    if open.is_empty() {
-        return Ok(faces);
+/// The answer in the words of the metadata.
+fn identity(database: &Database, answer: &Answer) -> Identity {
+    let names = database.gallery().names();
+    let person = answer.label.and_then(|i| Some((i, names.get(i)?)));
+    Identity {
+        label: person.map_or(meta::UNKNOWN, |(_, name)| name).to_owned(),
+        label_id: person.map_or(-1, |(i, _)| i32::try_from(i).unwrap_or(i32::MAX)),
+        confidence: f64::from(answer.confidence),
+        similarity: f64::from(answer.similarity),
+        model_name: embed::NAME.to_owned(),
+        model_version: database.model_version().to_owned(),
+        gallery: database.name(),
+        frames_ago: i32::try_from(answer.frames_ago).unwrap_or(i32::MAX),
     }
-    let rects: Vec<_> = open
-        .iter()
-        .map(|&i| orientation.rect_to_upright(faces[i].rect, stored))
-        .collect();
-    let seen = input
-        .read(buffer, |view| lock(&state.embedder).embed(view, &rects))?
-        .map_err(|e| models::error_message(&e))?;
-    let mut steady = seen.clone();
-    state.tracks.average(&rects, &mut steady, now.into());
-    let mut identities = vec![None; faces.len()];
-    let mut masks = vec![None; faces.len()];
-    let found = identify(&state.database, &steady, settings.threshold);
-    for ((&i, identity), mask) in open.iter().zip(found).zip(steady.masks) {
-        faces[i].identity = Some(identity.clone());
-        identities[i] = Some(identity);
-        let mask = faces[i].mask.get_or_insert_with(|| mask.into());
-        masks[i] = Some(mask.clone());
-    }
-    meta::set_identities(buffer, &identities);
-    meta::set_masks(buffer, &masks);
-    if settings.attach_embedding {
-        meta::set_embeddings(buffer, &open, &seen.embeddings);
-    }
-    meta::update_mirror(buffer, &faces, size);
-    Ok(faces)
-}
-
-/// Compares the faces of one frame with the gallery.
-fn identify(database: &Database, faces: &Embedded, threshold: f64) -> Vec<Identity> {
-    let gallery = database.gallery();
-    let masked: Vec<bool> = faces.masks.iter().map(|mask| mask.is_worn()).collect();
-    let threshold = (threshold >= 0.0).then_some(threshold as f32);
-    gallery
-        .identify_frame(faces.embeddings.view(), &masked, threshold)
-        .into_iter()
-        .map(|found| {
-            let person = found.label.and_then(|i| Some((i, gallery.names().get(i)?)));
-            Identity {
-                label: person.map_or(meta::UNKNOWN, |(_, name)| name).to_owned(),
-                label_id: person.map_or(-1, |(i, _)| i32::try_from(i).unwrap_or(i32::MAX)),
-                confidence: f64::from(found.confidence),
-                similarity: f64::from(found.similarity),
-                model_name: embed::NAME.to_owned(),
-                model_version: database.model_version().to_owned(),
-                gallery: database.name(),
-                frames_ago: 0,
-            }
-        })
-        .collect()
-}
-
-fn face_structure(face: &Face, event: Option<Event>) -> gst::Structure {
-    let identity = face.identity.as_ref();
-    let mask = face.mask.as_ref();
-    gst::Structure::builder("face")
-        .field_if_some("event", event.map(Event::name))
-        .field("id", face.id)
-        .field("label", identity.map_or(meta::UNKNOWN, |i| &i.label))
-        .field("label_id", identity.map_or(-1, |i| i.label_id))
-        .field("confidence", identity.map_or(0.0, |i| i.confidence))
-        .field("similarity", identity.map_or(0.0, |i| i.similarity))
-        .field_if_some("mask", mask.map(|m| &m.label))
-        .field_if_some("mask_confidence", mask.map(|m| m.confidence))
-        .field("x", face.rect.x.round() as i32)
-        .field("y", face.rect.y.round() as i32)
-        .field("w", face.rect.width.round() as i32)
-        .field("h", face.rect.height.round() as i32)
-        .build()
 }
 
 /// The error as GStreamer posts it on the bus.
@@ -268,6 +356,12 @@ impl ObjectSubclass for MfrRecognize {
 }
 
 impl ObjectImpl for MfrRecognize {
+    fn constructed(&self) {
+        self.parent_constructed();
+        // GstVideoFilter would drop frames that come too late; here inference is left out instead.
+        self.obj().set_property("qos", false);
+    }
+
     fn properties() -> &'static [glib::ParamSpec] {
         static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| {
             let mut properties = vec![
@@ -296,6 +390,13 @@ impl ObjectImpl for MfrRecognize {
                     .maximum(256)
                     .default_value(DEFAULT_BATCH_SIZE as u32)
                     .mutable_ready()
+                    .build(),
+                glib::ParamSpecInt::builder("reclassify-interval")
+                    .nick("Reclassify interval")
+                    .blurb("Embed a followed face in every n-th frame at most; 1 = every frame, 0 = once, -1 = adaptive: when that may change the answer")
+                    .minimum(-1)
+                    .default_value(DEFAULT_RECLASSIFY_INTERVAL)
+                    .mutable_playing()
                     .build(),
                 glib::ParamSpecEnum::builder_with_default("post-messages", PostMessages::default())
                     .nick("Post messages")
@@ -343,6 +444,9 @@ impl ObjectImpl for MfrRecognize {
             "model" => settings.model.path = path(),
             "threshold" => settings.threshold = value.get().expect("type checked upstream"),
             "batch-size" => settings.model.batch_size = value.get().expect("type checked upstream"),
+            "reclassify-interval" => {
+                settings.reclassify_interval = value.get().expect("type checked upstream");
+            }
             "post-messages" => settings.post_messages = value.get().expect("type checked upstream"),
             "attach-embedding" => {
                 settings.attach_embedding = value.get().expect("type checked upstream");
@@ -364,6 +468,7 @@ impl ObjectImpl for MfrRecognize {
             "model" => text(&settings.model.path),
             "threshold" => settings.threshold.to_value(),
             "batch-size" => settings.model.batch_size.to_value(),
+            "reclassify-interval" => settings.reclassify_interval.to_value(),
             "post-messages" => settings.post_messages.to_value(),
             "attach-embedding" => settings.attach_embedding.to_value(),
             name => settings
@@ -453,9 +558,11 @@ impl BaseTransformImpl for MfrRecognize {
         *lock(&self.state) = Some(State {
             embedder,
             database,
-            tracks: Tracks::default(),
+            people: People::default(),
             presence: Presence::default(),
-            started: Instant::now(),
+            time: StreamTime::default(),
+            face_takes: 0.0,
+            embedded: None,
         });
         Ok(())
     }
@@ -463,27 +570,32 @@ impl BaseTransformImpl for MfrRecognize {
     fn stop(&self) -> Result<(), gst::ErrorMessage> {
         *lock(&self.state) = None;
         *lock(&self.input) = Input::default();
+        *lock(&self.load) = Load::default();
         Ok(())
     }
 
     fn sink_event(&self, event: gst::Event) -> bool {
         lock(&self.input).notice(&event);
-        if let gst::EventView::Eos(_) = event.view() {
-            let left = lock(&self.state)
-                .as_mut()
-                .map_or_else(Vec::new, |state| state.presence.clear());
-            let wanted = lock(&self.settings).post_messages == PostMessages::Changes;
-            let faces: Vec<_> = left
-                .iter()
-                .map(|(event, face)| face_structure(face, Some(*event)))
-                .collect();
-            if wanted && !faces.is_empty() {
-                let segment = self.obj().segment();
-                let end = segment.downcast_ref::<gst::ClockTime>();
-                self.post_faces(faces, end.and_then(|s| s.position()), None);
-            }
+        if matches!(
+            event.type_(),
+            gst::EventType::Eos | gst::EventType::FlushStop | gst::EventType::StreamStart
+        ) {
+            self.forget();
         }
         self.parent_sink_event(event)
+    }
+
+    fn src_event(&self, event: gst::Event) -> bool {
+        lock(&self.load).notice(&event);
+        self.parent_src_event(event)
+    }
+
+    fn query(&self, direction: gst::PadDirection, query: &mut gst::QueryRef) -> bool {
+        let is_answered = BaseTransformImplExt::parent_query(self, direction, query);
+        if is_answered {
+            lock(&self.load).answer(query);
+        }
+        is_answered
     }
 
     // Not transform_frame_ip: metas cannot be written safely while a frame is mapped.
@@ -491,7 +603,13 @@ impl BaseTransformImpl for MfrRecognize {
         &self,
         buffer: &mut gst::BufferRef,
     ) -> Result<gst::FlowSuccess, gst::FlowError> {
-        self.recognize(buffer).map_err(|error| {
+        let began = Instant::now();
+        let outcome = self.recognize(buffer);
+        // No lock is held: a synchronous handler may query the element.
+        if lock(&self.load).took(began) {
+            load::post_latency(self.obj().upcast_ref());
+        }
+        outcome.map_err(|error| {
             gst::error!(CAT, imp = self, "{error}");
             self.post_error_message(error);
             gst::FlowError::Error
