@@ -80,6 +80,38 @@ impl Area {
         both.width().max(0) * both.height().max(0)
     }
 
+    /// The smallest area that holds both.
+    pub fn union(&self, other: &Self) -> Self {
+        Self {
+            x0: self.x0.min(other.x0),
+            y0: self.y0.min(other.y0),
+            x1: self.x1.max(other.x1),
+            y1: self.y1.max(other.y1),
+        }
+    }
+
+    pub fn translated(&self, dx: i64, dy: i64) -> Self {
+        Self {
+            x0: self.x0 + dx,
+            y0: self.y0 + dy,
+            x1: self.x1 + dx,
+            y1: self.y1 + dy,
+        }
+    }
+
+    /// Where an area of the upright image is stored, in a stored image of this size.
+    pub fn stored(&self, orientation: Orientation, (width, height): (i64, i64)) -> Self {
+        let (x, y) = orientation.turn_size((self.x0, self.y0));
+        let (w, h) = orientation.turn_size((self.width(), self.height()));
+        let x = if orientation.flip_x { width - x - w } else { x };
+        let y = if orientation.flip_y {
+            height - y - h
+        } else {
+            y
+        };
+        Self::new(x, y, w, h)
+    }
+
     /// Smaller by `by` pixels on each side; the middle where nothing would be left.
     pub fn shrunk(&self, by: i64) -> Self {
         let (x, y) = ((self.x0 + self.x1) / 2, (self.y0 + self.y1) / 2);
@@ -113,30 +145,69 @@ pub(super) struct Scratch {
     upright: Vec<u8>,
 }
 
+/// What can be drawn on.
+pub(super) trait Surface {
+    /// Blends a colour into `area`. `coverage(x, y, row)` gives the coverage of the pixels from
+    /// (x, y) on, relative to the corner of `area`; it is asked for pixels of the surface only.
+    fn paint(&mut self, area: &Area, rgb: Rgb, coverage: impl FnMut(usize, usize, &mut [u8]));
+
+    /// Blends the whole of `area`; `opacity` 255 replaces what was there.
+    fn fill(&mut self, area: &Area, rgb: Rgb, opacity: u8) {
+        self.paint(area, rgb, |_, _, row| row.fill(opacity));
+    }
+
+    /// Blends the band between `area` and `area` grown by `width` pixels.
+    fn frame_around(&mut self, area: &Area, width: i64, rgb: Rgb, opacity: u8) {
+        let (inner, outer) = (*area, area.grown(width));
+        // Four strips that do not overlap: a translucent corner must not be blended twice.
+        let top = Area {
+            y1: inner.y0,
+            ..outer
+        };
+        let bottom = Area {
+            y0: inner.y1,
+            ..outer
+        };
+        let left = Area {
+            x0: outer.x0,
+            x1: inner.x0,
+            ..inner
+        };
+        let right = Area {
+            x0: inner.x1,
+            x1: outer.x1,
+            ..inner
+        };
+        for strip in [top, bottom, left, right] {
+            self.fill(&strip, rgb, opacity);
+        }
+    }
+}
+
 /// An image being drawn on.
 pub(super) struct Canvas<'c, 'i> {
     image: &'c mut ImageViewMut<'i>,
     scratch: &'c mut Scratch,
-    frame: Area,
+    /// All pixels of the image, seen upright.
+    extent: Area,
+    /// Where the image lies in the frame that is drawn.
+    origin: (i64, i64),
 }
 
 impl<'c, 'i> Canvas<'c, 'i> {
-    pub fn new(image: &'c mut ImageViewMut<'i>, scratch: &'c mut Scratch) -> Self {
-        let extent = |v: usize| i64::try_from(v).unwrap_or(i64::MAX);
-        let (width, height) = image
-            .orientation()
-            .turn_size((image.info().width, image.info().height));
-        let frame = Area::new(0, 0, extent(width), extent(height));
+    /// `image` is the part of a frame whose upper left corner is `origin`, seen upright.
+    pub fn new(
+        image: &'c mut ImageViewMut<'i>,
+        origin: (i64, i64),
+        scratch: &'c mut Scratch,
+    ) -> Self {
+        let (width, height) = upright_size(image);
         Self {
+            extent: Area::new(0, 0, width, height),
             image,
             scratch,
-            frame,
+            origin,
         }
-    }
-
-    /// All pixels of the image.
-    pub fn frame(&self) -> Area {
-        self.frame
     }
 
     /// The samples of a colour, in the order of the format's components.
@@ -151,68 +222,6 @@ impl<'c, 'i> Canvas<'c, 'i> {
             }
             .from_rgb(rgb),
         }
-    }
-
-    /// Blends a colour into `area`. `coverage(x, y, row)` gives the coverage of the pixels from
-    /// (x, y) on, relative to the corner of `area`; it is asked for pixels of the image only.
-    pub fn paint(
-        &mut self,
-        area: &Area,
-        rgb: Rgb,
-        mut coverage: impl FnMut(usize, usize, &mut [u8]),
-    ) {
-        let clip = area.intersection(&self.frame);
-        if clip.is_empty() {
-            return;
-        }
-        let orientation = self.image.orientation();
-        if orientation == Orientation::UPRIGHT {
-            self.paint_stored(area, &clip, rgb, coverage);
-            return;
-        }
-        // Coverage as the viewer sees it first, then turned as the picture lies in memory.
-        let (width, height) = (clip.width() as usize, clip.height() as usize);
-        let mut upright = std::mem::take(&mut self.scratch.upright);
-        upright.resize(width * height, 0);
-        let (x, y) = ((clip.x0 - area.x0) as usize, (clip.y0 - area.y0) as usize);
-        for (i, row) in upright.chunks_exact_mut(width).enumerate() {
-            row.fill(0);
-            coverage(x, y + i, row);
-        }
-        let stored = self.stored_area(&clip);
-        self.paint_stored(&stored, &stored, rgb, |x, y, row| {
-            let (columns, rows) = orientation.turn_size((width, height));
-            let y = if orientation.flip_y { rows - 1 - y } else { y };
-            for (x, c) in (x..).zip(row) {
-                let x = if orientation.flip_x {
-                    columns - 1 - x
-                } else {
-                    x
-                };
-                let (x, y) = orientation.turn_size((x, y));
-                *c = upright[y * width + x];
-            }
-        });
-        self.scratch.upright = upright;
-    }
-
-    /// Where an area inside the upright image is stored.
-    fn stored_area(&self, area: &Area) -> Area {
-        let info = self.image.info();
-        let orientation = self.image.orientation();
-        let (x, y) = orientation.turn_size((area.x0, area.y0));
-        let (width, height) = orientation.turn_size((area.width(), area.height()));
-        let x = if orientation.flip_x {
-            info.width as i64 - x - width
-        } else {
-            x
-        };
-        let y = if orientation.flip_y {
-            info.height as i64 - y - height
-        } else {
-            y
-        };
-        Area::new(x, y, width, height)
     }
 
     /// `paint` on pixels as they are stored; `clip` is the part of `area` inside the image.
@@ -244,38 +253,6 @@ impl<'c, 'i> Canvas<'c, 'i> {
             if !blank {
                 self.blend_pair(left as usize, y as usize, samples);
             }
-        }
-    }
-
-    /// Blends the whole of `area`; `opacity` 255 replaces what was there.
-    pub fn fill(&mut self, area: &Area, rgb: Rgb, opacity: u8) {
-        self.paint(area, rgb, |_, _, row| row.fill(opacity));
-    }
-
-    /// Blends the band between `area` and `area` grown by `width` pixels.
-    pub fn frame_around(&mut self, area: &Area, width: i64, rgb: Rgb, opacity: u8) {
-        let (inner, outer) = (*area, area.grown(width));
-        // Four strips that do not overlap: a translucent corner must not be blended twice.
-        let top = Area {
-            y1: inner.y0,
-            ..outer
-        };
-        let bottom = Area {
-            y0: inner.y1,
-            ..outer
-        };
-        let left = Area {
-            x0: outer.x0,
-            x1: inner.x0,
-            ..inner
-        };
-        let right = Area {
-            x0: inner.x1,
-            x1: outer.x1,
-            ..inner
-        };
-        for strip in [top, bottom, left, right] {
-            self.fill(&strip, rgb, opacity);
         }
     }
 
@@ -342,6 +319,55 @@ impl<'c, 'i> Canvas<'c, 'i> {
             blend(line, channel.step, shared, sample);
         }
     }
+}
+
+impl Surface for Canvas<'_, '_> {
+    fn paint(&mut self, area: &Area, rgb: Rgb, mut coverage: impl FnMut(usize, usize, &mut [u8])) {
+        let area = &area.translated(-self.origin.0, -self.origin.1);
+        let clip = area.intersection(&self.extent);
+        if clip.is_empty() {
+            return;
+        }
+        let orientation = self.image.orientation();
+        if orientation == Orientation::UPRIGHT {
+            self.paint_stored(area, &clip, rgb, coverage);
+            return;
+        }
+        // Coverage as the viewer sees it first, then turned as the picture lies in memory.
+        let (width, height) = (clip.width() as usize, clip.height() as usize);
+        let mut upright = std::mem::take(&mut self.scratch.upright);
+        upright.resize(width * height, 0);
+        let (x, y) = ((clip.x0 - area.x0) as usize, (clip.y0 - area.y0) as usize);
+        for (i, row) in upright.chunks_exact_mut(width).enumerate() {
+            row.fill(0);
+            coverage(x, y + i, row);
+        }
+        let info = self.image.info();
+        let stored = clip.stored(orientation, (info.width as i64, info.height as i64));
+        self.paint_stored(&stored, &stored, rgb, |x, y, row| {
+            let (columns, rows) = orientation.turn_size((width, height));
+            let y = if orientation.flip_y { rows - 1 - y } else { y };
+            for (x, c) in (x..).zip(row) {
+                let x = if orientation.flip_x {
+                    columns - 1 - x
+                } else {
+                    x
+                };
+                let (x, y) = orientation.turn_size((x, y));
+                *c = upright[y * width + x];
+            }
+        });
+        self.scratch.upright = upright;
+    }
+}
+
+/// Width and height of an image as it is seen.
+pub(super) fn upright_size(image: &ImageViewMut<'_>) -> (i64, i64) {
+    let extent = |v: usize| i64::try_from(v).unwrap_or(i64::MAX);
+    let info = image.info();
+    image
+        .orientation()
+        .turn_size((extent(info.width), extent(info.height)))
 }
 
 /// The samples of one component from pixel (x, y) on.

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::sync::Arc;
 
-use super::canvas::{Area, Canvas, Rgb};
+use super::canvas::{Area, Rgb, Surface};
 use super::style::{DARK, MASK_PLATE, Style, text_color};
 use super::text::{TextMask, Typesetter};
 use super::{Annotation, IdentityState};
@@ -22,9 +22,10 @@ const MIN_NAME_EMS: u32 = 5;
 /// Opacity of the dark rim that sets plates and lines off against any background.
 pub(super) const RIM_OPACITY: u8 = 180;
 /// Thickness of that rim round a plate in pixels.
-const RIM: i64 = 1;
+pub(super) const RIM: i64 = 1;
 
 /// The texts of one label and their measures in pixels.
+#[derive(Debug)]
 pub(super) struct Label {
     name: Option<Arc<TextMask>>,
     similarity: Option<Arc<TextMask>>,
@@ -119,10 +120,14 @@ impl Label {
         self.identity_width() + self.mask_width()
     }
 
+    /// Whether there is no more than the name.
+    pub fn is_short(&self) -> bool {
+        self.similarity.is_none() && self.mask.is_none()
+    }
+
     /// The name alone, or `None` where it is alone already.
     pub fn shortened(self) -> Option<Self> {
-        let longer = self.mask.is_some() || self.similarity.is_some();
-        (longer && self.name.is_some()).then_some(Self {
+        (!self.is_short() && self.name.is_some()).then_some(Self {
             similarity: None,
             mask: None,
             ..self
@@ -135,7 +140,7 @@ impl Label {
     }
 
     /// Draws the label; `place` has its [`size`](Self::size).
-    pub fn draw(&self, canvas: &mut Canvas<'_, '_>, place: &Area, color: Rgb) {
+    pub fn draw(&self, canvas: &mut impl Surface, place: &Area, color: Rgb) {
         let plate = place.grown(-RIM);
         let identity = Area {
             x1: plate.x0 + self.identity_width(),
@@ -145,7 +150,7 @@ impl Label {
             x0: identity.x1,
             ..plate
         };
-        let radius = (self.height as f32 / 6.0).max(2.0);
+        let radius = corner_radius(self.height);
         draw_rim(canvas, place, radius + RIM as f32);
         fill_rounded(canvas, &identity, &plate, radius, color, 255);
         fill_rounded(canvas, &mask, &plate, radius, MASK_PLATE, 255);
@@ -167,17 +172,22 @@ impl Label {
     }
 }
 
+/// How round the corners of a plate are.
+pub(super) fn corner_radius(line_height: i64) -> f32 {
+    (line_height as f32 / 6.0).max(2.0)
+}
+
 fn width(text: &Option<Arc<TextMask>>) -> i64 {
     text.as_ref().map_or(0, |t| t.width as i64)
 }
 
-fn draw_text(canvas: &mut Canvas<'_, '_>, text: &TextMask, x: i64, y: i64, color: Rgb) {
+pub(super) fn draw_text(canvas: &mut impl Surface, text: &TextMask, x: i64, y: i64, color: Rgb) {
     let area = Area::new(x, y, text.width as i64, text.height as i64);
     canvas.paint(&area, color, |x, y, row| text.row(x, y, row));
 }
 
 /// The dark rim: a band as wide as the corners are round, of which the plate hides the inner part.
-fn draw_rim(canvas: &mut Canvas<'_, '_>, place: &Area, radius: f32) {
+pub(super) fn draw_rim(canvas: &mut impl Surface, place: &Area, radius: f32) {
     let band = radius.ceil() as i64;
     // Where the bands of a low plate would meet.
     let (upper, lower) = (
@@ -209,8 +219,8 @@ fn draw_rim(canvas: &mut Canvas<'_, '_>, place: &Area, radius: f32) {
 }
 
 /// Fills `part` of a plate whose corners are rounded.
-fn fill_rounded(
-    canvas: &mut Canvas<'_, '_>,
+pub(super) fn fill_rounded(
+    canvas: &mut impl Surface,
     part: &Area,
     plate: &Area,
     radius: f32,

@@ -1,29 +1,41 @@
 //! Faces drawn on an image of any format, in place: box, landmarks, name, similarity, mask state.
 //!
 //! Nothing is converted and nothing but the drawn pixels is touched, so the cost does not depend on
-//! the size of the frame. Names may be in any script: Latin, Greek, Cyrillic, Armenian, Georgian,
+//! the size of the frame. [`Painter::overlays`] draws beside the image instead, for programs that
+//! lay one over the other later. [`Steady`] keeps boxes and texts of a video still.
+//!
+//! Names may be in any script: Latin, Greek, Cyrillic, Armenian, Georgian,
 //! Hebrew and Arabic are in the embedded font (DejaVu Sans 2.37, Bitstream Vera licence); for others
 //! the fonts of the system are looked through the first time that they are needed.
 
 mod canvas;
+mod extent;
 mod label;
+mod legend;
 mod place;
+mod steady;
 mod style;
 mod text;
 
+use std::collections::HashMap;
+
 use crate::geometry::{Landmarks, Point, Rect};
-use crate::image::ImageViewMut;
+use crate::image::{Colorimetry, ImageError, ImageInfo, ImageViewMut, PixelFormat, PlaneMut};
+use crate::orientation::Orientation;
 
 pub use canvas::Rgb;
 pub use label::{MASK_TEXT, NO_MASK_TEXT, UNKNOWN_TEXT};
+pub use steady::Steady;
 pub use style::{
     DEFAULT_FONT_SIZE, DEFAULT_KNOWN_COLOR, DEFAULT_LINE_WIDTH, DEFAULT_PENDING_COLOR,
     DEFAULT_UNKNOWN_COLOR, Style,
 };
 
-use canvas::{Area, Canvas, Scratch};
+use canvas::{Area, Canvas, Scratch, Surface, upright_size};
+use extent::Extent;
 use label::{Label, RIM_OPACITY};
-use place::Placer;
+use legend::Legend;
+use place::{Last, Placer};
 use style::DARK;
 use text::Typesetter;
 
@@ -36,6 +48,9 @@ const DOT_PER_FACE: f32 = 0.018;
 const MIN_DOT: f32 = 1.0;
 /// Width of the dark rim of a dot in pixels.
 const DOT_RIM: f32 = 1.0;
+/// Five dots of the smallest size hide more than they show on faces with a shorter side than this,
+/// in pixels.
+const MIN_FACE_WITH_DOTS: f32 = 32.0;
 
 /// What is known of who a face is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -52,6 +67,9 @@ pub enum IdentityState {
 /// One face and what to say about it.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Annotation<'a> {
+    /// The same for a face in successive frames, above 0; otherwise it is not known which face of
+    /// the last frame this one was.
+    pub id: i32,
     /// In pixels of the image; may reach beyond it. A face whose rectangle has no size, is not
     /// finite or lies outside of the image is not drawn.
     pub rect: Rect,
@@ -67,8 +85,22 @@ pub struct Annotation<'a> {
     pub masked: Option<bool>,
 }
 
+/// A drawn part of a frame, to be laid over it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Overlay {
+    /// Where its upper left pixel belongs in the frame as it is stored.
+    pub x: usize,
+    pub y: usize,
+    /// In pixels.
+    pub width: usize,
+    pub height: usize,
+    /// Rows without padding. Colours are not multiplied by alpha.
+    pub pixels: Vec<u8>,
+}
+
 /// Draws on frame after frame. It owns fonts, rasterised texts and scratch: from the second frame
-/// with the same texts on, nothing is allocated.
+/// with the same texts on, drawing in place allocates nothing. Labels of faces with an id keep their
+/// place and size from frame to frame, unless there is a clear reason to change.
 ///
 /// ```
 /// use gstmfr::draw::{Annotation, IdentityState, Painter, Style};
@@ -90,7 +122,7 @@ pub struct Annotation<'a> {
 ///     name: "Ana Müller",
 ///     similarity: Some(0.83),
 ///     masked: Some(true),
-///     landmarks: None,
+///     ..Annotation::default()
 /// };
 /// Painter::new().draw(&mut image, &[face], &Style::default());
 /// assert!(luma.iter().any(|&y| y != 16));
@@ -99,11 +131,43 @@ pub struct Annotation<'a> {
 #[derive(Debug)]
 pub struct Painter {
     texts: Typesetter,
-    placer: Placer,
     scratch: Scratch,
+    digits: String,
+    placer: Placer,
+    scene: Scene,
+    labels: Labels,
+    labels_before: Labels,
+}
+
+/// What is drawn on a frame, and where.
+#[derive(Debug, Default)]
+struct Scene {
+    frame: Area,
     /// The boxes of the frame's faces in pixels; `None` for those that cannot be seen.
     areas: Vec<Option<Area>>,
-    digits: String,
+    /// With place and colour.
+    labels: Vec<(Label, Area, Rgb)>,
+    legend: Option<Legend>,
+}
+
+/// By the ids of their faces.
+type Labels = HashMap<i32, LabelState>;
+
+/// How a label looked that should not change without need.
+#[derive(Debug, Clone, Copy)]
+struct LabelState {
+    font_size: u32,
+    /// Whether it was a short one, and the step of its place. `None`: left out.
+    place: Option<(bool, usize)>,
+}
+
+impl LabelState {
+    fn last_place(&self, short: bool) -> Last {
+        match self.place {
+            Some((was_short, step)) if was_short == short => Last::At(step),
+            _ => Last::Elsewhere,
+        }
+    }
 }
 
 impl Default for Painter {
@@ -116,87 +180,184 @@ impl Painter {
     pub fn new() -> Self {
         Self {
             texts: Typesetter::new(),
-            placer: Placer::default(),
             scratch: Scratch::default(),
-            areas: Vec::new(),
             digits: String::new(),
+            placer: Placer::default(),
+            scene: Scene::default(),
+            labels: Labels::new(),
+            labels_before: Labels::new(),
         }
+    }
+
+    /// Forgets where labels were: what comes next has nothing to do with what was before.
+    pub fn forget(&mut self) {
+        self.labels.clear();
     }
 
     /// Draws `faces` on `image`: all boxes and landmarks first, then the labels, so that no box
     /// crosses a name. Where labels compete for a place, the earlier face has the better one; in a
     /// crowd a label is reduced to the name, or left out where it would hide others.
     pub fn draw(&mut self, image: &mut ImageViewMut<'_>, faces: &[Annotation<'_>], style: &Style) {
-        let mut canvas = Canvas::new(image, &mut self.scratch);
-        let frame = canvas.frame();
-        self.areas.clear();
-        self.areas.extend(faces.iter().map(|face| {
+        self.arrange(upright_size(image), faces, style);
+        let mut canvas = Canvas::new(image, (0, 0), &mut self.scratch);
+        self.scene.paint(&mut canvas, faces, style);
+    }
+
+    /// What [`draw`](Self::draw) would draw on a frame of this size, stored and turned in this way,
+    /// as images that do not overlap. `format` is one with alpha.
+    pub fn overlays(
+        &mut self,
+        (width, height): (usize, usize),
+        orientation: Orientation,
+        format: PixelFormat,
+        faces: &[Annotation<'_>],
+        style: &Style,
+    ) -> Result<Vec<Overlay>, ImageError> {
+        let extent = |v: usize| i64::try_from(v).unwrap_or(i64::MAX);
+        let size = (extent(width), extent(height));
+        self.arrange(orientation.turn_size(size), faces, style);
+        let frame = self.scene.frame;
+        let mut parts = Extent::new(frame);
+        if faces.len() > MAX_LABELS {
+            // Too many to look for gaps between them.
+            parts.fill(&frame, DARK, 255);
+        } else {
+            self.scene.paint(&mut parts, faces, style);
+        }
+        let part = |area: &Area| {
+            let stored = area.stored(orientation, size);
+            let (width, height) = (stored.width() as usize, stored.height() as usize);
+            let info = ImageInfo {
+                width,
+                height,
+                format,
+                colorimetry: Colorimetry::default(),
+            };
+            let stride = format.row_bytes(0, width);
+            let mut pixels = vec![0; stride * height];
+            let plane = PlaneMut {
+                data: &mut pixels,
+                stride,
+            };
+            let mut image = ImageViewMut::new(info, vec![plane])?.oriented(orientation);
+            let mut canvas = Canvas::new(&mut image, (area.x0, area.y0), &mut self.scratch);
+            self.scene.paint(&mut canvas, faces, style);
+            Ok(Overlay {
+                x: stored.x0 as usize,
+                y: stored.y0 as usize,
+                width,
+                height,
+                pixels,
+            })
+        };
+        parts.areas().iter().map(part).collect()
+    }
+
+    /// Finds out what goes where in a frame of this size, seen upright.
+    fn arrange(&mut self, (width, height): (i64, i64), faces: &[Annotation<'_>], style: &Style) {
+        let frame = Area::new(0, 0, width, height);
+        let scene = &mut self.scene;
+        scene.frame = frame;
+        scene.areas.clear();
+        scene.areas.extend(faces.iter().map(|face| {
             let area = Area::from_rect(&face.rect)?;
             (area.overlap(&frame) > 0).then_some(area)
         }));
-        for (face, area) in faces.iter().zip(&self.areas) {
-            if let Some(area) = area {
-                draw_box(&mut canvas, area, style.line_for(&frame, area), style, face);
-            }
-        }
-        for (face, area) in faces.iter().zip(&self.areas) {
-            if let (Some(area), Some(landmarks), true) =
-                (area, &face.landmarks, style.show_landmarks)
-            {
-                draw_landmarks(&mut canvas, area, landmarks, style.color(face.state));
-            }
-        }
-        self.draw_labels(image, faces, style);
-    }
-
-    fn draw_labels(
-        &mut self,
-        image: &mut ImageViewMut<'_>,
-        faces: &[Annotation<'_>],
-        style: &Style,
-    ) {
-        let mut canvas = Canvas::new(image, &mut self.scratch);
-        let frame = canvas.frame();
-        let size = style.font_for(&frame, faces.len());
-        let areas = &self.areas[..self.areas.len().min(MAX_LABELS)];
-        self.placer.clear();
+        let legend = || Legend::new(style, &frame, &mut self.texts);
+        scene.legend = style.show_legend.then(legend).flatten();
+        self.placer.clear(scene.legend.as_ref().map(Legend::place));
+        std::mem::swap(&mut self.labels, &mut self.labels_before);
+        self.labels.clear();
+        scene.labels.clear();
+        let areas = &scene.areas[..scene.areas.len().min(MAX_LABELS)];
         for (face, area) in faces.iter().zip(areas) {
             let Some(area) = area else { continue };
+            let before = self.labels_before.get(&face.id);
+            let font_size = style.font_for(&frame, area, before.map(|b| b.font_size));
             let (texts, digits) = (&mut self.texts, &mut self.digits);
-            let mut label = Label::new(face, style, size, frame.width(), texts, digits);
+            let mut label = Label::new(face, style, font_size, width, texts, digits);
             let outer = area.grown(style.line_for(&frame, area) / 2);
+            let mut now = LabelState {
+                font_size,
+                place: None,
+            };
             // In a crowd the name alone, or else nothing.
             while let Some(current) = label {
-                let place = self.placer.place(&frame, &outer, areas, current.size());
-                if let Some(place) = place {
-                    current.draw(&mut canvas, &place, style.color(face.state));
-                    break;
-                }
-                label = current.shortened();
+                let short = current.is_short();
+                let last = before.map_or(Last::New, |b| b.last_place(short));
+                let size = current.size();
+                let place = self.placer.place(&frame, &outer, areas, size, !short, last);
+                label = match place {
+                    Some((step, place)) => {
+                        now.place = Some((short, step));
+                        let color = style.color(face.state);
+                        scene.labels.push((current, place, color));
+                        None
+                    }
+                    None => current.shortened(),
+                };
+            }
+            if face.id > 0 {
+                self.labels.insert(face.id, now);
             }
         }
     }
 }
 
-/// A coloured line along the edge of the face, half inside and half outside, between two dark ones.
+impl Scene {
+    /// `faces` and `style` are those that it was arranged for.
+    fn paint(&self, canvas: &mut impl Surface, faces: &[Annotation<'_>], style: &Style) {
+        let seen = || {
+            let faces = faces.iter().zip(&self.areas);
+            faces.filter_map(|(face, area)| Some((face, area.as_ref()?)))
+        };
+        for (face, area) in seen() {
+            draw_box(canvas, &self.frame, area, style, face);
+        }
+        for (face, area) in seen().filter(|_| style.show_landmarks) {
+            if let Some(landmarks) = &face.landmarks {
+                let color = style.color(face.state);
+                draw_landmarks(canvas, &self.frame, area, landmarks, color);
+            }
+        }
+        if let Some(legend) = &self.legend {
+            legend.draw(canvas, style);
+        }
+        for (label, place, color) in &self.labels {
+            label.draw(canvas, place, *color);
+        }
+    }
+}
+
+/// A coloured line along the edge of the face, half inside and half outside, between two dark ones;
+/// of a small face more outside.
 fn draw_box(
-    canvas: &mut Canvas<'_, '_>,
+    canvas: &mut impl Surface,
+    frame: &Area,
     area: &Area,
-    line: i64,
     style: &Style,
     face: &Annotation<'_>,
 ) {
+    let line = style.line_for(frame, area);
     let rim = (line / 3).max(1);
-    let inside = (line + 1) / 2;
-    let dark = area.shrunk(inside + rim);
-    canvas.frame_around(&dark, line + 2 * rim, DARK, RIM_OPACITY);
-    canvas.frame_around(&area.shrunk(inside), line, style.color(face.state), 255);
+    let inner = area.shrunk(style.inside_for(line, rim, area));
+    canvas.frame_around(&inner, line + 2 * rim, DARK, RIM_OPACITY);
+    canvas.frame_around(&inner.grown(rim), line, style.color(face.state), 255);
 }
 
-fn draw_landmarks(canvas: &mut Canvas<'_, '_>, area: &Area, landmarks: &Landmarks, color: Rgb) {
+fn draw_landmarks(
+    canvas: &mut impl Surface,
+    frame: &Area,
+    area: &Area,
+    landmarks: &Landmarks,
+    color: Rgb,
+) {
     let side = area.width().min(area.height()) as f32;
+    if side < MIN_FACE_WITH_DOTS {
+        return;
+    }
     // The largest keeps dots from growing into discs on a face that fills a large frame.
-    let largest = canvas.frame().height().max(1) as f32 / 150.0;
+    let largest = frame.height().max(1) as f32 / 150.0;
     let radius = (side * DOT_PER_FACE).min(largest).max(MIN_DOT);
     for point in landmarks.0 {
         draw_dot(canvas, point, radius + DOT_RIM, DARK);
@@ -205,7 +366,7 @@ fn draw_landmarks(canvas: &mut Canvas<'_, '_>, area: &Area, landmarks: &Landmark
 }
 
 /// A filled circle; nothing where the point is not finite.
-fn draw_dot(canvas: &mut Canvas<'_, '_>, center: Point, radius: f32, color: Rgb) {
+fn draw_dot(canvas: &mut impl Surface, center: Point, radius: f32, color: Rgb) {
     let reach = radius.ceil() + 1.0;
     let rect = Rect::new(
         center.x.floor() - reach,

@@ -27,11 +27,16 @@ pub(super) const MASK_PLATE: Rgb = [48, 52, 58];
 /// Larger values asked for are drawn as this, in pixels.
 const MAX_FONT_SIZE: u32 = 256;
 const MAX_LINE_WIDTH: u32 = 64;
-/// Up to so many faces, and up to so many more, labels find room at full size, and at four fifths.
-const FEW_FACES: usize = 12;
-const MANY_FACES: usize = 40;
 /// Smaller text cannot be read, in pixels.
 const MIN_FONT_SIZE: u32 = 9;
+/// Text of a fifth of the face's height: a name of eight letters is about as wide as its face.
+const FACE_PER_FONT: i64 = 5;
+/// Text keeps its size until it is off by more than one of so many parts.
+const FONT_TOLERANCE: u32 = 5;
+/// No more than one of so many parts of a face is hidden by each side of its box, nor one of so
+/// many wide as the line is.
+const FACE_PER_EDGE: i64 = 16;
+const FACE_PER_LINE: i64 = 12;
 
 /// How annotations look. `Style::default()` suits every size of frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,14 +44,16 @@ pub struct Style {
     /// Pixels of the coloured line of a box, without its dark outline; 0 = from the size of the
     /// frame (4 at 1080p), 64 at most. Small faces get thinner lines.
     pub line_width: u32,
-    /// Pixels of the font's em; 0 = from the size of the frame (24 at 1080p, less
-    /// where there are more than a dozen faces), 256 at most.
+    /// Pixels of the font's em; 0 = from the size of the frame and of the face (12 to 24 at
+    /// 1080p), 256 at most.
     pub font_size: u32,
     pub show_landmarks: bool,
     /// Name and similarity.
     pub show_identity: bool,
     /// Whether a mask is worn.
     pub show_mask: bool,
+    /// A key of the colours in the lower left corner.
+    pub show_legend: bool,
     /// Box and plate of [`IdentityState::Known`].
     pub known_color: Rgb,
     /// Box and plate of [`IdentityState::Unknown`].
@@ -63,6 +70,7 @@ impl Default for Style {
             show_landmarks: true,
             show_identity: true,
             show_mask: true,
+            show_legend: false,
             known_color: DEFAULT_KNOWN_COLOR,
             unknown_color: DEFAULT_UNKNOWN_COLOR,
             pending_color: DEFAULT_PENDING_COLOR,
@@ -87,26 +95,41 @@ impl Style {
             0 => (side + 135) / 270,
             width => i64::from(width.min(MAX_LINE_WIDTH)),
         };
-        // A twelfth of the face, or the frame hides it.
-        let thinnest = face.width().min(face.height()) / 12;
+        let thinnest = face.width().min(face.height()) / FACE_PER_LINE;
         line.min(thinnest.max(1)).max(1)
     }
 
-    /// Pixels of the font's em in a frame with this many faces.
-    pub(super) fn font_for(&self, frame: &Area, faces: usize) -> u32 {
-        if self.font_size > 0 {
-            return self.font_size.min(MAX_FONT_SIZE);
-        }
-        // 24 at 1080p, 18 at 720p, 14 at 480p, 10 at 240p, 42 at 2160p.
+    /// Pixels by which line and dark rim together reach into a face.
+    pub(super) fn inside_for(&self, line: i64, rim: i64, face: &Area) -> i64 {
+        let most = face.width().min(face.height()) / FACE_PER_EDGE;
+        ((line + 1) / 2 + rim).min(most.max(1))
+    }
+
+    /// Pixels of the font's em in a frame: 24 at 1080p, 18 at 720p, 14 at 480p, 10 at 240p, 42 at
+    /// 2160p.
+    pub(super) fn font_for_frame(&self, frame: &Area) -> u32 {
         let side = frame.width().min(frame.height());
-        let size = 6 + u32::try_from(side / 60).unwrap_or(MAX_FONT_SIZE);
-        // Not by the size of the face: it changes with every frame, and so would the text.
-        let size = match faces {
-            0..=FEW_FACES => size,
-            _ if faces <= MANY_FACES => size * 4 / 5,
-            _ => size * 3 / 5,
-        };
-        size.clamp(MIN_FONT_SIZE, MAX_FONT_SIZE)
+        match self.font_size {
+            0 => (6 + u32::try_from(side / 60).unwrap_or(MAX_FONT_SIZE))
+                .clamp(MIN_FONT_SIZE, MAX_FONT_SIZE),
+            size => size.min(MAX_FONT_SIZE),
+        }
+    }
+
+    /// The same for the label of a face, whose text had the size `last` in the last frame.
+    pub(super) fn font_for(&self, frame: &Area, face: &Area, last: Option<u32>) -> u32 {
+        let full = self.font_for_frame(frame);
+        if self.font_size > 0 {
+            return full;
+        }
+        let side = face.width().min(face.height()) / FACE_PER_FONT;
+        let sizes = (full / 2).max(MIN_FONT_SIZE)..=full;
+        let size = u32::try_from(side)
+            .unwrap_or(full)
+            .clamp(*sizes.start(), full);
+        // Faces grow and shrink a little in each frame; the text must not.
+        last.filter(|l| sizes.contains(l) && size.abs_diff(*l) * FONT_TOLERANCE <= *l)
+            .unwrap_or(size)
     }
 }
 
@@ -160,7 +183,103 @@ mod tests {
         ] {
             let frame = Area::new(0, 0, width, height);
             assert_eq!(style.line_for(&frame, &face), line);
-            assert_eq!(style.font_for(&frame, 1), font);
+            assert_eq!(style.font_for(&frame, &face, None), font);
+        }
+    }
+
+    #[test]
+    fn text_shrinks_with_the_face_to_half_and_holds_still_meanwhile() {
+        let style = Style::default();
+        let frame = Area::new(0, 0, 1920, 1080);
+        let font = |side, last| style.font_for(&frame, &Area::new(0, 0, side, side + 9), last);
+        for (side, size) in [
+            (300, 24),
+            (120, 24),
+            (100, 20),
+            (70, 14),
+            (60, 12),
+            (20, 12),
+        ] {
+            assert_eq!(font(side, None), size);
+        }
+        // 20 pixels become 17, not 15: a fifth of 20 is 4.
+        assert_eq!(font(85, Some(20)), 20);
+        assert_eq!(font(75, Some(20)), 15);
+        let asked = Style {
+            font_size: 30,
+            ..style
+        };
+        assert_eq!(
+            asked.font_for(&frame, &Area::new(0, 0, 20, 20), Some(24)),
+            30
+        );
+    }
+
+    #[test]
+    fn small_faces_have_thin_boxes() {
+        let style = Style::default();
+        let frame = Area::new(0, 0, 1920, 1080);
+        // Side, line, and how far line and rim of a third of it reach into the face.
+        for (side, line, inside) in [(400, 4, 3), (48, 4, 3), (36, 3, 2), (20, 1, 1), (9, 1, 1)] {
+            let face = Area::new(0, 0, side, side);
+            assert_eq!(style.line_for(&frame, &face), line);
+            assert_eq!(style.inside_for(line, (line / 3).max(1), &face), inside);
+        }
+    }
+
+    /// Linear RGB as people without one kind of cone see it: Machado, Oliveira and Fernandes, "A
+    /// physiologically-based model for simulation of color vision deficiency", 2009, severity 1.
+    const DICHROMATS: [[[f32; 3]; 3]; 3] = [
+        [
+            [0.152286, 1.052583, -0.204868],
+            [0.114503, 0.786281, 0.099216],
+            [-0.003882, -0.048116, 1.051998],
+        ],
+        [
+            [0.367322, 0.860646, -0.227968],
+            [0.280085, 0.672501, 0.047413],
+            [-0.011820, 0.042940, 0.968881],
+        ],
+        [
+            [1.255528, -0.076749, -0.178779],
+            [-0.078411, 0.930809, 0.147602],
+            [0.004733, 0.691367, 0.303900],
+        ],
+    ];
+
+    fn times(matrix: &[[f32; 3]; 3], v: [f32; 3]) -> [f32; 3] {
+        matrix.map(|row| row.iter().zip(v).map(|(m, v)| m * v).sum())
+    }
+
+    /// CIE L*a*b* (D65) of linear RGB.
+    fn lab(rgb: [f32; 3]) -> [f32; 3] {
+        const XYZ: [[f32; 3]; 3] = [
+            [0.4339, 0.3762, 0.1899],
+            [0.2126, 0.7152, 0.0722],
+            [0.0177, 0.1095, 0.8728],
+        ];
+        let [x, y, z] = times(&XYZ, rgb.map(|v| v.clamp(0.0, 1.0))).map(f32::cbrt);
+        [116.0 * y - 16.0, 500.0 * (x - y), 200.0 * (y - z)]
+    }
+
+    #[test]
+    fn colour_blind_people_tell_the_states_apart() {
+        let states = [
+            DEFAULT_KNOWN_COLOR,
+            DEFAULT_UNKNOWN_COLOR,
+            DEFAULT_PENDING_COLOR,
+        ];
+        for (a, b) in [(0, 1), (0, 2), (1, 2)] {
+            for eyes in &DICHROMATS {
+                let seen = [states[a], states[b]].map(|rgb| {
+                    let linear = rgb.map(|v| (f32::from(v) / 255.0).powf(2.2));
+                    lab(times(eyes, linear))
+                });
+                let squares = seen[0].iter().zip(seen[1]).map(|(a, b)| (a - b).powi(2));
+                // ΔE*ab: 2.3 is just noticeable, ten times that is plain at a glance.
+                let distance = squares.sum::<f32>().sqrt();
+                assert!(distance > 23.0, "{a} {b}: {distance}");
+            }
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Drawing on whole frames, in every format.
 
 use super::*;
-use crate::image::{ColorModel, Colorimetry, ImageInfo, PixelFormat, PlaneMut};
+use crate::image::ColorModel;
 
 /// An owned frame whose rows are followed by padding.
 #[derive(Clone)]
@@ -93,6 +93,7 @@ fn annotation(rect: Rect) -> Annotation<'static> {
         y: rect.y + rect.height * y,
     };
     Annotation {
+        id: 0,
         rect,
         landmarks: Some(Landmarks([
             point(0.3, 0.4),
@@ -435,7 +436,6 @@ fn a_painter_may_move_to_another_thread() {
 
 #[test]
 fn what_is_drawn_on_a_lying_frame_is_that_of_an_upright_one_turned() {
-    use crate::orientation::Orientation;
     let face = Annotation {
         rect: Rect::new(20.0, 60.0, 50.0, 60.0),
         name: "Ana",
@@ -465,4 +465,155 @@ fn what_is_drawn_on_a_lying_frame_is_that_of_an_upright_one_turned() {
             }
         }
     }
+}
+
+/// Lays an overlay in BGRA over a frame in RGB, as who shows the video does it.
+fn lay_over(frame: &mut Frame, overlay: &Overlay) {
+    let (data, stride) = &mut frame.planes[0];
+    let rows = overlay.pixels.chunks_exact(4 * overlay.width);
+    for (y, row) in rows.enumerate() {
+        let start = (overlay.y + y) * *stride + 3 * overlay.x;
+        let below = data[start..].chunks_exact_mut(3);
+        for (below, &[b, g, r, a]) in below.zip(row.as_chunks().0) {
+            for (below, c) in below.iter_mut().zip([r, g, b]) {
+                let alpha = f32::from(a) / 255.0;
+                let mixed = f32::from(*below) * (1.0 - alpha) + f32::from(c) * alpha;
+                *below = mixed.round() as u8;
+            }
+        }
+    }
+}
+
+#[test]
+fn overlays_laid_over_a_frame_look_like_what_is_drawn_on_it() {
+    let style = Style {
+        show_legend: true,
+        ..Style::default()
+    };
+    // Two that overlap, one by itself, one beyond the edge.
+    let faces = [(30.0, 40.0), (60.0, 70.0), (240.0, 100.0), (370.0, 200.0)]
+        .map(|(x, y)| annotation(Rect::new(x, y, 61.0, 67.0)));
+    for orientation in [Orientation::UPRIGHT, Orientation::ROTATE_90] {
+        let (width, height) = orientation.turn_size((400, 300));
+        let mut drawn = Frame::new(PixelFormat::Rgb, width, height, 90);
+        let before = drawn.clone();
+        let mut laid = drawn.clone();
+        let mut painter = Painter::new();
+        painter.draw(&mut drawn.view().oriented(orientation), &faces, &style);
+        let overlays = painter
+            .overlays(
+                (width, height),
+                orientation,
+                PixelFormat::Bgra,
+                &faces,
+                &style,
+            )
+            .unwrap();
+        assert_eq!(overlays.len(), 4, "the key, two faces in one, two faces");
+        for overlay in &overlays {
+            lay_over(&mut laid, overlay);
+        }
+        assert!(laid.padding_is_untouched());
+        assert!(!laid.changed(&before).is_empty());
+        for (x, y) in laid.changed(&drawn) {
+            for c in 0..3 {
+                // Three layers, each rounded by half a step in colour and in alpha.
+                let (a, b) = (laid.sample(c, x, y), drawn.sample(c, x, y));
+                assert!(a.abs_diff(b) <= 3, "({x}, {y}) {a} {b}");
+            }
+        }
+    }
+}
+
+#[test]
+fn absurdly_many_faces_make_one_overlay_and_none_makes_none() {
+    let faces = vec![annotation(FACE); 20_000];
+    let mut painter = Painter::new();
+    let mut overlays = |faces: &[Annotation<'_>]| {
+        let orientation = Orientation::ROTATE_180;
+        let format = PixelFormat::Argb;
+        let style = Style::default();
+        painter.overlays((160, 120), orientation, format, faces, &style)
+    };
+    let all = overlays(&faces).unwrap();
+    assert_eq!((all.len(), all[0].width, all[0].height), (1, 160, 120));
+    assert_eq!(overlays(&[]), Ok(vec![]));
+}
+
+#[test]
+fn a_small_face_is_not_hidden_by_what_is_said_of_it() {
+    let face = Rect::new(100.0, 80.0, 20.0, 24.0);
+    let mut with = Frame::new(PixelFormat::Rgb, 640, 360, 90);
+    let before = with.clone();
+    with.draw(&[annotation(face)], &Style::default());
+    let inside = with
+        .changed(&before)
+        .into_iter()
+        .filter(|&(x, y)| (101..119).contains(&x) && (81..103).contains(&y));
+    assert_eq!(inside.count(), 0);
+}
+
+#[test]
+fn the_legend_has_the_three_colours_and_no_label_lies_on_it() {
+    let style = Style {
+        show_legend: true,
+        ..Style::default()
+    };
+    let mut frame = Frame::new(PixelFormat::Rgb, 640, 480, 90);
+    let mut painter = Painter::new();
+    painter.draw(&mut frame.view(), &[], &style);
+    for state in [
+        IdentityState::Known,
+        IdentityState::Unknown,
+        IdentityState::Pending,
+    ] {
+        let mut pixels = (0..640 * 480).map(|i| (i % 640, i / 640));
+        let is_color =
+            |(x, y)| std::array::from_fn(|c| frame.sample(c, x, y)) == style.color(state);
+        assert!(pixels.any(is_color), "{state:?}");
+    }
+    let legend = painter.scene.legend.as_ref().unwrap().place();
+    let face = annotation(Rect::new(20.0, 430.0, 80.0, 80.0));
+    let mut overlap = |show_legend| {
+        let style = Style {
+            show_legend,
+            ..style
+        };
+        painter.arrange((640, 480), &[face], &style);
+        painter.scene.labels[0].1.overlap(&legend)
+    };
+    assert!(overlap(false) > 0);
+    assert_eq!(overlap(true), 0);
+    let mut tiny = Frame::new(PixelFormat::Rgb, 64, 48, 90);
+    let before = tiny.clone();
+    tiny.draw(&[], &style);
+    assert!(tiny.changed(&before).is_empty());
+}
+
+/// Labels do not jump between two sizes and places when a face trembles.
+#[test]
+fn labels_of_faces_with_an_id_hold_still() {
+    let style = Style {
+        show_landmarks: false,
+        ..Style::default()
+    };
+    let labels = |id: i32| {
+        let mut painter = Painter::new();
+        (0..20)
+            .map(|n| {
+                let tremble = f32::from(n % 2 == 0) * 2.0;
+                let face = Annotation {
+                    id,
+                    // At the step from font size 12 to 13, and from the label above to below.
+                    ..annotation(Rect::new(100.0, 7.0 + tremble, 64.0 + tremble, 80.0))
+                };
+                painter.arrange((720, 480), &[face], &style);
+                let (label, place, _) = &painter.scene.labels[0];
+                (label.size(), place.y0 > 40)
+            })
+            .collect::<Vec<_>>()
+    };
+    let jumps = |id| labels(id).windows(2).filter(|w| w[0] != w[1]).count();
+    assert_eq!(jumps(1), 0);
+    assert_eq!(jumps(0), 19);
 }

@@ -63,6 +63,7 @@ fn annotation(face: &Face) -> Annotation<'_> {
     let identity = face.identity.as_ref();
     let known = identity.filter(|i| i.is_known());
     Annotation {
+        id: face.id,
         rect: face.rect,
         landmarks: face.landmarks,
         state: match (identity, known) {
