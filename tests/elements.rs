@@ -720,6 +720,7 @@ fn properties_have_the_names_ranges_and_defaults_that_are_promised() {
         ("mfroverlay", "show-identity", "true"),
         ("mfroverlay", "show-mask", "true"),
         ("mfroverlay", "show-landmarks", "true"),
+        ("mfroverlay", "show-legend", "false"),
         ("mfroverlay", "line-width", "0"),
         ("mfroverlay", "font-size", "0"),
     ];

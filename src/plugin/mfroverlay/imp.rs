@@ -1,3 +1,4 @@
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{LazyLock, Mutex};
 
 use gst::glib;
@@ -9,8 +10,11 @@ use gst_video::subclass::prelude::*;
 
 use crate::attribute;
 use crate::draw::{
-    Annotation, DEFAULT_FONT_SIZE, DEFAULT_LINE_WIDTH, IdentityState, Painter, Style,
+    Annotation, DEFAULT_FONT_SIZE, DEFAULT_LINE_WIDTH, IdentityState, Overlay, Painter, Steady,
+    Style,
 };
+use crate::image::PixelFormat;
+use crate::orientation::Orientation;
 use crate::plugin::frame::{self, Input};
 use crate::plugin::meta::{self, Face};
 use crate::plugin::models::lock;
@@ -26,36 +30,155 @@ static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
 const DEFAULT_SHOW_IDENTITY: bool = true;
 const DEFAULT_SHOW_MASK: bool = true;
 const DEFAULT_SHOW_LANDMARKS: bool = true;
+const DEFAULT_SHOW_LEGEND: bool = false;
+
+/// What compositions take beside AYUV: four bytes that are ARGB as a number.
+const OVERLAY_FORMAT: (gst_video::VideoFormat, PixelFormat) = if cfg!(target_endian = "little") {
+    (gst_video::VideoFormat::Bgra, PixelFormat::Bgra)
+} else {
+    (gst_video::VideoFormat::Argb, PixelFormat::Argb)
+};
 
 #[derive(Default)]
 pub struct MfrOverlay {
     style: Mutex<Style>,
-    painter: Mutex<Option<Painter>>,
+    drawing: Mutex<Option<Drawing>>,
     input: Mutex<Input>,
+    /// Whether what is drawn goes with the frame instead of into its pixels.
+    attach: AtomicBool,
+}
+
+/// What is kept from frame to frame.
+#[derive(Default)]
+struct Drawing {
+    painter: Painter,
+    steady: Steady,
+    orientation: Orientation,
+}
+
+impl Drawing {
+    fn forget(&mut self) {
+        self.painter.forget();
+        self.steady.forget();
+    }
 }
 
 impl MfrOverlay {
     fn draw(&self, buffer: &mut gst::BufferRef) -> Result<(), gst::ErrorMessage> {
         let style = *lock(&self.style);
         let input = lock(&self.input);
-        let mut faces = meta::faces(buffer, input.size()?);
-        if faces.is_empty() {
-            // Mapping for writing would copy a shared picture for nothing.
-            return Ok(());
-        }
-        gst::log!(CAT, imp = self, "{} faces", faces.len());
         let (orientation, stored) = input.turn()?;
+        let mut faces = meta::faces(buffer, input.size()?);
         for face in &mut faces {
             face.rect = orientation.rect_to_upright(face.rect, stored);
             face.landmarks = face
                 .landmarks
                 .map(|l| orientation.landmarks_to_upright(&l, stored));
         }
-        let annotations: Vec<_> = faces.iter().map(annotation).collect();
-        let mut painter = lock(&self.painter);
-        let painter = painter.as_mut().ok_or_else(frame::not_started)?;
-        input.write(buffer, |image| painter.draw(image, &annotations, &style))
+        let mut drawing = lock(&self.drawing);
+        let drawing = drawing.as_mut().ok_or_else(frame::not_started)?;
+        if std::mem::replace(&mut drawing.orientation, orientation) != orientation {
+            drawing.forget();
+        }
+        let found: Vec<_> = faces.iter().map(annotation).collect();
+        let time = buffer.pts().map(Into::into);
+        let annotations = drawing.steady.update(time, &found);
+        gst::log!(
+            CAT,
+            imp = self,
+            "{} faces, {} drawn",
+            found.len(),
+            annotations.len()
+        );
+        if annotations.is_empty() && !style.show_legend {
+            // Mapping for writing would copy a shared picture for nothing.
+            return Ok(());
+        }
+        let painter = &mut drawing.painter;
+        if !self.attach.load(Ordering::Relaxed) {
+            return input.write(buffer, |image| painter.draw(image, &annotations, &style));
+        }
+        let (width, height) = input.size()?;
+        let size = (width as usize, height as usize);
+        let overlays = painter
+            .overlays(size, orientation, OVERLAY_FORMAT.1, &annotations, &style)
+            .map_err(|e| gst::error_msg!(gst::StreamError::Format, ("{e}")))?;
+        attach(buffer, overlays)
     }
+
+    /// Tells elements behind what caps come, and asks whether they lay compositions over frames.
+    fn is_laid_over_downstream(&self, caps: &gst::Caps) -> bool {
+        let obj = self.obj();
+        // Converters cannot answer before they know their caps.
+        obj.src_pad().push_event(gst::event::Caps::new(caps));
+        let mut query = gst::query::Allocation::new(Some(caps), false);
+        obj.src_pad().peer_query(&mut query)
+            && query
+                .find_allocation_meta::<gst_video::VideoOverlayCompositionMeta>()
+                .is_some()
+    }
+
+    /// What comes has nothing to do with what was before.
+    fn forget(&self) {
+        if let Some(drawing) = lock(&self.drawing).as_mut() {
+            drawing.forget();
+        }
+    }
+}
+
+/// Attaches what was drawn, for an element downstream that lays it over the frame.
+fn attach(buffer: &mut gst::BufferRef, overlays: Vec<Overlay>) -> Result<(), gst::ErrorMessage> {
+    let rectangles = overlays.into_iter().map(|overlay| {
+        let [width, height] = [overlay.width, overlay.height].map(|v| v as u32);
+        let mut pixels = gst::Buffer::from_mut_slice(overlay.pixels);
+        let format = OVERLAY_FORMAT.0;
+        gst_video::VideoMeta::add(
+            pixels.make_mut(),
+            gst_video::VideoFrameFlags::empty(),
+            format,
+            width,
+            height,
+        )?;
+        Ok(gst_video::VideoOverlayRectangle::new_raw(
+            &pixels,
+            overlay.x as i32,
+            overlay.y as i32,
+            width,
+            height,
+            // Alpha is not multiplied in.
+            gst_video::VideoOverlayFormatFlags::empty(),
+        ))
+    });
+    let composition: gst_video::VideoOverlayComposition = rectangles
+        .collect::<Result<_, glib::BoolError>>()
+        .map_err(|e| gst::error_msg!(gst::StreamError::Format, ("{e}")))?;
+    gst_video::VideoOverlayCompositionMeta::add(buffer, &composition);
+    Ok(())
+}
+
+/// The same caps for frames that carry a composition.
+fn with_composition(caps: &gst::Caps) -> gst::Caps {
+    map_features(caps, |features| {
+        features.add(gst_video::CAPS_FEATURE_META_GST_VIDEO_OVERLAY_COMPOSITION);
+    })
+}
+
+fn without_composition(caps: &gst::Caps) -> gst::Caps {
+    map_features(caps, |features| {
+        features.remove(gst_video::CAPS_FEATURE_META_GST_VIDEO_OVERLAY_COMPOSITION);
+    })
+}
+
+fn map_features(caps: &gst::Caps, change: impl Fn(&mut gst::CapsFeatures)) -> gst::Caps {
+    let structures = caps.iter_with_features().map(|(structure, features)| {
+        let mut features = features.to_owned();
+        // "Any" has it and has it not.
+        if !features.is_any() {
+            change(&mut features);
+        }
+        (structure.to_owned(), features)
+    });
+    structures.collect()
 }
 
 /// What to say about a face.
@@ -114,16 +237,22 @@ impl ObjectImpl for MfrOverlay {
                     "Draw eyes, nose and corners of the mouth",
                     DEFAULT_SHOW_LANDMARKS,
                 ),
+                show(
+                    "show-legend",
+                    "Show legend",
+                    "Draw a key of the colours in the lower left corner",
+                    DEFAULT_SHOW_LEGEND,
+                ),
                 glib::ParamSpecUInt::builder("line-width")
                     .nick("Line width")
-                    .blurb("Width of the box's line in pixels; 0 = by the size of the frame")
+                    .blurb("Width of the box's line in pixels; 0 = by the size of frame and face")
                     .maximum(64)
                     .default_value(DEFAULT_LINE_WIDTH)
                     .mutable_playing()
                     .build(),
                 glib::ParamSpecUInt::builder("font-size")
                     .nick("Font size")
-                    .blurb("Height of the text in pixels; 0 = by the size of the frame")
+                    .blurb("Height of the text in pixels; 0 = by the size of frame and face")
                     .maximum(256)
                     .default_value(DEFAULT_FONT_SIZE)
                     .mutable_playing()
@@ -141,6 +270,7 @@ impl ObjectImpl for MfrOverlay {
             "show-identity" => style.show_identity = flag(),
             "show-mask" => style.show_mask = flag(),
             "show-landmarks" => style.show_landmarks = flag(),
+            "show-legend" => style.show_legend = flag(),
             "line-width" => style.line_width = uint(),
             "font-size" => style.font_size = uint(),
             _ => {}
@@ -153,6 +283,7 @@ impl ObjectImpl for MfrOverlay {
             "show-identity" => style.show_identity.to_value(),
             "show-mask" => style.show_mask.to_value(),
             "show-landmarks" => style.show_landmarks.to_value(),
+            "show-legend" => style.show_legend.to_value(),
             "line-width" => style.line_width.to_value(),
             "font-size" => style.font_size.to_value(),
             _ => pspec.default_value().clone(),
@@ -176,7 +307,23 @@ impl ElementImpl for MfrOverlay {
     }
 
     fn pad_templates() -> &'static [gst::PadTemplate] {
-        static TEMPLATES: LazyLock<Vec<gst::PadTemplate>> = LazyLock::new(frame::pad_templates);
+        static TEMPLATES: LazyLock<Vec<gst::PadTemplate>> = LazyLock::new(|| {
+            let mut templates = frame::pad_templates();
+            for template in &mut templates {
+                if template.direction() == gst::PadDirection::Src {
+                    let mut caps = with_composition(template.caps());
+                    caps.merge(template.caps().clone());
+                    *template = gst::PadTemplate::new(
+                        template.name_template(),
+                        template.direction(),
+                        template.presence(),
+                        &caps,
+                    )
+                    .expect("made from a template");
+                }
+            }
+            templates
+        });
         &TEMPLATES
     }
 }
@@ -187,19 +334,65 @@ impl BaseTransformImpl for MfrOverlay {
     const TRANSFORM_IP_ON_PASSTHROUGH: bool = false;
 
     fn start(&self) -> Result<(), gst::ErrorMessage> {
-        *lock(&self.painter) = Some(Painter::new());
+        *lock(&self.drawing) = Some(Drawing::default());
         Ok(())
     }
 
     fn stop(&self) -> Result<(), gst::ErrorMessage> {
-        *lock(&self.painter) = None;
+        *lock(&self.drawing) = None;
         *lock(&self.input) = Input::default();
         Ok(())
     }
 
     fn sink_event(&self, event: gst::Event) -> bool {
         lock(&self.input).notice(&event);
+        if let gst::EventView::StreamStart(_)
+        | gst::EventView::Segment(_)
+        | gst::EventView::FlushStop(_) = event.view()
+        {
+            self.forget();
+        }
         self.parent_sink_event(event)
+    }
+
+    fn transform_caps(
+        &self,
+        direction: gst::PadDirection,
+        caps: &gst::Caps,
+        filter: Option<&gst::Caps>,
+    ) -> Option<gst::Caps> {
+        // A composition can be added, and a frame that brings one is not taken.
+        let mut other = match direction {
+            _ if caps.is_any() => caps.clone(),
+            gst::PadDirection::Sink => with_composition(caps),
+            _ => without_composition(caps),
+        };
+        other.merge(caps.clone());
+        Some(match filter {
+            Some(filter) => filter.intersect_with_mode(&other, gst::CapsIntersectMode::First),
+            None => other,
+        })
+    }
+
+    // As GStreamer's own overlays decide it: the caps promise compositions only where somebody
+    // behind has both taken such caps and said that compositions are laid over the frames.
+    fn fixate_caps(
+        &self,
+        direction: gst::PadDirection,
+        caps: &gst::Caps,
+        others: gst::Caps,
+    ) -> gst::Caps {
+        let composed = with_composition(caps);
+        let can_draw = others.can_intersect(caps);
+        if direction != gst::PadDirection::Sink {
+            self.parent_fixate_caps(direction, caps, others)
+        } else if others.can_intersect(&composed)
+            && (!can_draw || self.is_laid_over_downstream(&composed))
+        {
+            composed
+        } else {
+            caps.clone()
+        }
     }
 
     // Not transform_frame_ip: the metas are read before the frame is mapped.
@@ -221,9 +414,15 @@ impl VideoFilterImpl for MfrOverlay {
         &self,
         _incaps: &gst::Caps,
         in_info: &gst_video::VideoInfo,
-        _outcaps: &gst::Caps,
+        outcaps: &gst::Caps,
         _out_info: &gst_video::VideoInfo,
     ) -> Result<(), gst::LoggableError> {
+        let attach = outcaps.features(0).is_some_and(|features| {
+            features.contains(gst_video::CAPS_FEATURE_META_GST_VIDEO_OVERLAY_COMPOSITION)
+        });
+        gst::debug!(CAT, imp = self, "attaches a composition: {attach}");
+        self.attach.store(attach, Ordering::Relaxed);
+        self.forget();
         lock(&self.input).set_info(in_info)
     }
 }

@@ -2,7 +2,10 @@
 //!
 //! Reads the regions of interest of type `face`; draws box, name, similarity, mask state and
 //! landmarks in place, on every format, in a colour by identity state: known, unknown, not yet
-//! tried.
+//! tried. Faces whose id lasts over frames are drawn steadily.
+//!
+//! Where elements downstream lay a `GstVideoOverlayComposition` over the frames, what is drawn goes
+//! with them as one, and the pixels stay as they are.
 //!
 //! ```text
 //! gst-launch-1.0 v4l2src ! decodebin ! videoconvert ! mfrdetect \
