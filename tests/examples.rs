@@ -171,10 +171,10 @@ fn example(name: &str) -> PathBuf {
     source_tree().join("examples").join(name)
 }
 
-/// The Rust application as `cargo test` builds it along with the tests; None where only this test
-/// has been built.
-fn application() -> Option<PathBuf> {
-    let path = plugin().parent()?.parent()?.join("examples/recognize");
+/// A Rust example as `cargo test` builds it along with the tests; None where only this test has been
+/// built.
+fn built(name: &str) -> Option<PathBuf> {
+    let path = plugin().parent()?.parent()?.join("examples").join(name);
     if !path.is_file() {
         eprintln!("SKIPPED: {} has not been built", path.display());
         return None;
@@ -235,7 +235,7 @@ fn file_sh_writes_a_video_of_the_same_length() {
 
 #[test]
 fn the_rust_application_tells_who_is_there_and_writes_the_video() {
-    let Some(application) = application() else {
+    let Some(application) = built("recognize") else {
         return;
     };
     let out = STAGE.path("named by the application.mp4");
@@ -279,7 +279,7 @@ fn a_missing_gallery_is_named_by_every_example() {
         example("file.sh"),
         &[&STAGE.clip(), &nowhere, &STAGE.path("never.mp4")],
     )];
-    outputs.extend(application().map(|application| STAGE.run(application, &arguments)));
+    outputs.extend(built("recognize").map(|application| STAGE.run(application, &arguments)));
     outputs.extend(python().map(|python| {
         let script = example("recognize.py");
         let all: Vec<&Path> = std::iter::once(script.as_path()).chain(arguments).collect();
@@ -288,6 +288,77 @@ fn a_missing_gallery_is_named_by_every_example() {
     for output in outputs {
         assert!(!output.status.success(), "{}", text(&output));
         assert!(text(&output).contains("nowhere.npz"), "{}", text(&output));
+    }
+}
+
+/// Whether the largest face of each frame wears a mask; None where there is none.
+fn masks(video: &Path) -> Vec<Option<bool>> {
+    let folder = tempfile::tempdir().unwrap();
+    run_pipeline(
+        "filesrc name=from ! decodebin ! videoconvert ! jpegenc quality=95 ! multifilesink name=to",
+        &[("from", video), ("to", &folder.path().join("%05d.jpg"))],
+    );
+    let frames = std::fs::read_dir(folder.path()).unwrap();
+    let mut frames: Vec<_> = frames.map(|f| f.unwrap().path()).collect();
+    frames.sort();
+    let mut pipeline = Pipeline::new(None, &SessionOptions::default()).unwrap();
+    let params = Params {
+        max_faces: 1,
+        ..Params::default()
+    };
+    let mut worn = |frame| {
+        let frame = image::open(frame).unwrap().into_rgb8();
+        let (width, height) = (frame.width() as usize, frame.height() as usize);
+        let view = ImageView::rgb(frame.as_raw(), width, height).unwrap();
+        let (_, found) = pipeline.faces(&view, &params).unwrap();
+        found.masks.first().map(|m| m.is_worn())
+    };
+    frames.into_iter().map(&mut worn).collect()
+}
+
+#[test]
+fn mask_change_takes_a_mask_off_once_the_hands_have_come() {
+    let Some(program) = built("mask_change") else {
+        return;
+    };
+    let out = STAGE.path("taken off.mp4");
+    let arguments: [&Path; 4] = [&STAGE.clip(), &out, "--off".as_ref(), "0.36".as_ref()];
+    let output = STAGE.run(program, &arguments);
+    assert!(output.status.success(), "{}", text(&output));
+    let masks = masks(&out);
+    assert_eq!(masks.len(), FRAMES as usize);
+    // The hands come in the 0.35 s before that time and stay for 0.6 s. In the last frame, at 1.16 s,
+    // they and the mask are below the chin.
+    assert_eq!(masks[0], Some(true), "{masks:?}");
+    assert_eq!(masks[FRAMES as usize - 1], Some(false), "{masks:?}");
+}
+
+#[test]
+fn mask_change_says_what_is_wrong_with_its_arguments_and_files() {
+    let Some(program) = built("mask_change") else {
+        return;
+    };
+    let out = STAGE.path("never made.mp4");
+    let (clip, gallery, nowhere) = (STAGE.clip(), STAGE.gallery(), STAGE.path("nowhere.mp4"));
+    for (input, times, status, message) in [
+        (&clip, ["--on", "1", "--on", "3"], 2, "take turns"),
+        (&clip, ["--on", "1", "--off", "2"], 2, "apart"),
+        (
+            &clip,
+            ["--on", "1", "--off", "soon"],
+            2,
+            "--off needs a time",
+        ),
+        (&clip, ["--on", "1", "--mask", "iron"], 2, "\"iron\""),
+        (&nowhere, ["--on", "1", "--off", "3"], 1, "nowhere.mp4"),
+        // No video.
+        (&gallery, ["--on", "1", "--off", "3"], 1, "mask_change: "),
+    ] {
+        let mut arguments: Vec<&Path> = vec![input, &out];
+        arguments.extend(times.map(Path::new));
+        let output = STAGE.run(&program, &arguments);
+        assert_eq!(output.status.code(), Some(status), "{}", text(&output));
+        assert!(text(&output).contains(message), "{}", text(&output));
     }
 }
 
