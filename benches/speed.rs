@@ -8,7 +8,9 @@
 //! Every figure is the median over runs, after a warm-up. The pipeline's is frames of the clip
 //! divided by the time from its first frame to its end, decoding and drawing included, loading not.
 
-use std::path::{Path, PathBuf};
+mod shared;
+
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -19,20 +21,12 @@ use gstmfr::embed::{Embedder, crop_rgb8};
 use gstmfr::geometry::Rect;
 use gstmfr::image::ImageView;
 use gstmfr::runtime::SessionOptions;
+use shared::{cpu, median, path, tree};
 
 const RUNS: usize = 41;
 const PIPELINE_RUNS: usize = 5;
 /// Frames a second of the original scripts on the same kind of machine, 640×640.
 const ORIGINAL_RECIPE: f64 = 6.0;
-
-fn tree(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
-}
-
-fn median(mut times: Vec<f64>) -> f64 {
-    times.sort_by(f64::total_cmp);
-    times[times.len() / 2]
-}
 
 /// Median milliseconds of a call.
 fn time(mut work: impl FnMut()) -> f64 {
@@ -45,14 +39,6 @@ fn time(mut work: impl FnMut()) -> f64 {
         start.elapsed().as_secs_f64() * 1e3
     });
     median(runs.collect())
-}
-
-fn cpu() -> String {
-    let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = info.lines().find_map(|l| l.strip_prefix("model name"));
-    let model = model.map_or("unknown CPU", |m| m.trim_start_matches([' ', '\t', ':']));
-    let cores = std::thread::available_parallelism().map_or(0, |n| n.get());
-    format!("{model}, {cores} cores")
 }
 
 fn networks() {
@@ -137,9 +123,6 @@ fn frames_per_second(clip: &Path, elements: &str) -> f64 {
 fn pipelines() {
     gst::init().unwrap();
     gstmfr::plugin_register_static().unwrap();
-    let path = |variable: &str, default: &str| {
-        std::env::var_os(variable).map_or_else(|| tree(default), PathBuf::from)
-    };
     let clip = path("MFR_BENCH_CLIP", "target/demo/clip.mp4");
     let database = path("MFR_BENCH_DATABASE", "target/demo/gallery.npz");
     if !clip.is_file() || !database.is_file() {
