@@ -6,13 +6,15 @@ set -eu
 
 # What each is for: the linker; GStreamer's headers; its programs and plugins (qtdemux, v4l2src and
 # rtspsrc are in good, h264parse in bad, x264enc in ugly, the decoders in libav); Python for
-# scripts/fetch.py, the example and the test that reads a gallery with numpy.
+# scripts/fetch.py, the examples and the test that reads a gallery with numpy; the RTSP server for
+# the test that plays a network camera.
 packages="
 gcc libc6-dev pkg-config
 libgstreamer1.0-dev libgstreamer-plugins-base1.0-dev
 gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good
 gstreamer1.0-plugins-bad gstreamer1.0-plugins-ugly gstreamer1.0-libav
 python3 python3-pip python3-gi gir1.2-gstreamer-1.0 gir1.2-gst-plugins-base-1.0 python3-numpy
+gir1.2-gst-rtsp-server-1.0
 "
 
 die() {

@@ -2,9 +2,12 @@
 //! the plugin as a file that GStreamer has to find.
 #![cfg(feature = "plugin")]
 
+use std::io::{BufRead, BufReader, Read};
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
-use std::sync::LazyLock;
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::{LazyLock, mpsc};
+use std::time::Duration;
 
 use gst::prelude::*;
 use gstmfr::detect::Params;
@@ -13,6 +16,7 @@ use gstmfr::gallery::{Contract, Entry, FORMAT, Gallery, Kind};
 use gstmfr::image::ImageView;
 use gstmfr::pipeline::Pipeline;
 use gstmfr::runtime::SessionOptions;
+use serde_json::Value;
 
 /// Frames of the clip.
 const FRAMES: u32 = 30;
@@ -56,13 +60,19 @@ impl Stage {
         self.path("the clip.mp4")
     }
 
-    fn run(&self, program: impl AsRef<Path>, arguments: &[&Path]) -> Output {
-        Command::new(program.as_ref())
-            .args(arguments)
+    fn command(&self, program: impl AsRef<Path>) -> Command {
+        let mut command = Command::new(program.as_ref());
+        command
             .env("GST_PLUGIN_PATH", self.path("plugins"))
             .env("GST_REGISTRY", self.path("registry"))
             .env("PYTHONIOENCODING", "utf-8")
-            .stdin(std::process::Stdio::null())
+            .stdin(Stdio::null());
+        command
+    }
+
+    fn run(&self, program: impl AsRef<Path>, arguments: &[&Path]) -> Output {
+        self.command(program.as_ref())
+            .args(arguments)
             .output()
             .unwrap_or_else(|e| panic!("{}: {e}", program.as_ref().display()))
     }
@@ -171,9 +181,9 @@ fn example(name: &str) -> PathBuf {
     source_tree().join("examples").join(name)
 }
 
-/// A Rust example as `cargo test` builds it along with the tests; None where only this test has been
-/// built.
-fn built(name: &str) -> Option<PathBuf> {
+/// A Rust application as `cargo test` builds it along with the tests; None where only this test has
+/// been built.
+fn application(name: &str) -> Option<PathBuf> {
     let path = plugin().parent()?.parent()?.join("examples").join(name);
     if !path.is_file() {
         eprintln!("SKIPPED: {} has not been built", path.display());
@@ -182,25 +192,68 @@ fn built(name: &str) -> Option<PathBuf> {
     Some(path)
 }
 
-/// Whether a Python with PyGObject and GStreamer is the one that the script's first line finds.
-fn has_pygobject(python: &str) -> bool {
-    let check =
-        "import gi; gi.require_version('GstVideo', '1.0'); from gi.repository import GstVideo";
-    let output = Command::new(python).args(["-c", check]).output();
-    output.is_ok_and(|o| o.status.success())
-}
-
-/// The system's Python has Debian's PyGObject, whichever comes first in PATH.
-fn python() -> Option<&'static str> {
-    let python = ["python3", "/usr/bin/python3"]
-        .into_iter()
-        .find(|p| has_pygobject(p));
+/// A Python that has a GObject module, which Debian gives to the system's own, whichever comes first
+/// in PATH.
+fn python_with(module: &str, package: &str) -> Option<&'static str> {
+    let check = format!(
+        "import gi; gi.require_version('{module}', '1.0'); from gi.repository import {module}"
+    );
+    let has_module = |python: &&str| {
+        let output = Command::new(python).args(["-c", &check]).output();
+        output.is_ok_and(|o| o.status.success())
+    };
+    let python = ["python3", "/usr/bin/python3"].into_iter().find(has_module);
     if python.is_none() {
-        eprintln!(
-            "SKIPPED: no python3 has PyGObject (apt install python3-gi gir1.2-gst-plugins-base-1.0)"
-        );
+        eprintln!("SKIPPED: no python3 has {module} (apt install python3-gi {package})");
     }
     python
+}
+
+fn python() -> Option<&'static str> {
+    python_with("GstVideo", "gir1.2-gst-plugins-base-1.0")
+}
+
+/// A program that is killed at the end of its test.
+struct Process(Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// The lines that come out of a pipe, as they come.
+fn lines(pipe: impl Read + Send + 'static) -> mpsc::Receiver<String> {
+    let (sender, receiver) = mpsc::channel();
+    std::thread::spawn(move || {
+        for line in BufReader::new(pipe).lines().map_while(Result::ok) {
+            let _ = sender.send(line);
+        }
+    });
+    receiver
+}
+
+/// Waits for a line that contains a text.
+fn await_line(lines: &mpsc::Receiver<String>, wanted: &str) -> String {
+    let mut before = Vec::new();
+    while let Ok(line) = lines.recv_timeout(Duration::from_secs(60)) {
+        if line.contains(wanted) {
+            return line;
+        }
+        before.push(line);
+    }
+    panic!("no line with {wanted:?}, but {before:#?}");
+}
+
+fn json_lines(output: &Output) -> Vec<Value> {
+    assert!(output.status.success(), "{}", text(output));
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+    let stdout = String::from_utf8(output.stdout.clone()).unwrap();
+    stdout
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}")))
+        .collect()
 }
 
 /// What both applications print about the clip.
@@ -235,7 +288,7 @@ fn file_sh_writes_a_video_of_the_same_length() {
 
 #[test]
 fn the_rust_application_tells_who_is_there_and_writes_the_video() {
-    let Some(application) = built("recognize") else {
+    let Some(application) = application("recognize") else {
         return;
     };
     let out = STAGE.path("named by the application.mp4");
@@ -271,6 +324,149 @@ fn the_python_application_tells_who_is_there() {
 }
 
 #[test]
+fn mfr_watch_tells_who_comes_and_goes_in_two_files() {
+    let Some(watch) = application("mfr-watch") else {
+        return;
+    };
+    let other = STAGE.path("another clip.mp4");
+    film(&photo("obama2.jpg"), &other);
+    let sources = [STAGE.clip(), other];
+    let database = STAGE.gallery();
+    let output = STAGE.run(
+        watch,
+        &[&sources[0], "--database".as_ref(), &database, &sources[1]],
+    );
+    let lines = json_lines(&output);
+    for source in &sources {
+        let events: Vec<_> = lines
+            .iter()
+            .filter(|line| line["source"].as_str() == source.to_str())
+            .map(|line| (line["event"].as_str(), line["identity"]["label"].as_str()))
+            .collect();
+        let of_person = ["identified", "left"].map(|event| (Some(event), Some(PERSON)));
+        assert_eq!(events, of_person, "{}", text(&output));
+    }
+    let first = &lines[0];
+    assert_eq!(first["timestamp"], 0, "{first}");
+    assert_eq!(first["mask"]["label"], "without_mask", "{first}");
+    assert!(
+        first["identity"]["similarity"].as_f64() > Some(0.5),
+        "{first}"
+    );
+    assert!(first["w"].as_i64() > Some(100), "{first}");
+}
+
+#[test]
+fn mfr_watch_prints_a_line_for_each_frame() {
+    let Some(watch) = application("mfr-watch") else {
+        return;
+    };
+    let output = STAGE.run(
+        watch,
+        &[
+            "--frames".as_ref(),
+            "--database".as_ref(),
+            &STAGE.gallery(),
+            &STAGE.clip(),
+        ],
+    );
+    let lines = json_lines(&output);
+    assert_eq!(lines.len(), FRAMES as usize);
+    for (index, line) in lines.iter().enumerate() {
+        // 25 frames a second.
+        assert_eq!(line["timestamp"], index as u64 * 40_000_000);
+        assert_eq!(line["resolution"]["width"], 334);
+        assert_eq!(line["resolution"]["height"], 640);
+        let object = &line["objects"][0];
+        assert_eq!(object["identity"]["label"], PERSON, "{line}");
+        assert_eq!(object["identity"]["model"]["name"], "facenet", "{line}");
+        // The same box twice: in pixels and in shares of the frame.
+        let left = object["detection"]["bounding_box"]["x_min"].as_f64();
+        let x = object["x"].as_f64();
+        let apart = (left.unwrap() * 334.0 - x.unwrap()).abs();
+        assert!(apart <= 0.5, "{line}");
+    }
+}
+
+#[test]
+fn mfr_watch_comes_back_to_a_camera_that_was_away() {
+    let (Some(watch), Some(python)) = (
+        application("mfr-watch"),
+        python_with("GstRtspServer", "gir1.2-gst-rtsp-server-1.0"),
+    ) else {
+        return;
+    };
+    // Free now; the camera has to come back at the same port.
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr();
+    let port = port.unwrap().port().to_string();
+    let camera = || {
+        let mut camera = Command::new(python)
+            .arg(source_tree().join("tests/rtsp_camera.py"))
+            .args([port.as_ref(), photo("obama2.jpg").as_os_str()])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let stdout = lines(camera.stdout.take().unwrap());
+        let camera = Process(camera);
+        await_line(&stdout, "ready");
+        camera
+    };
+    let first_camera = camera();
+    let uri = |user| format!("rtsp://{user}127.0.0.1:{port}/camera");
+    let mut watch = STAGE
+        .command(watch)
+        .args([uri("user:secret@"), "--database".into()])
+        .arg(STAGE.gallery())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let stdout = lines(watch.stdout.take().unwrap());
+    let stderr = lines(watch.stderr.take().unwrap());
+    let mut watch = Process(watch);
+
+    let seen = await_line(&stdout, "identified");
+    let seen: Value = serde_json::from_str(&seen).unwrap();
+    assert_eq!(seen["identity"]["label"], PERSON, "{seen}");
+    // Without the password.
+    assert_eq!(seen["source"], uri(""), "{seen}");
+
+    drop(first_camera);
+    await_line(&stdout, "left");
+    let told = await_line(&stderr, "trying again in");
+    assert!(told.contains(&uri("")), "{told}");
+    let _second_camera = camera();
+    await_line(&stdout, "identified");
+
+    let interrupt = format!("kill -INT {}", watch.0.id());
+    Command::new("sh")
+        .args(["-c", &interrupt])
+        .status()
+        .unwrap();
+    await_line(&stdout, "left");
+    assert!(watch.0.wait().unwrap().success());
+}
+
+#[test]
+fn mfr_watch_ends_quietly_when_nobody_reads_it() {
+    let Some(watch) = application("mfr-watch") else {
+        return;
+    };
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let output = STAGE
+        .command(watch)
+        .arg(STAGE.clip())
+        .arg("--database")
+        .arg(STAGE.gallery())
+        .stdout(writer)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", text(&output));
+    assert_eq!(text(&output), "");
+}
+
+#[test]
 fn a_missing_gallery_is_named_by_every_example() {
     let nowhere = STAGE.path("nowhere.npz");
     let clip = STAGE.clip();
@@ -279,7 +475,10 @@ fn a_missing_gallery_is_named_by_every_example() {
         example("file.sh"),
         &[&STAGE.clip(), &nowhere, &STAGE.path("never.mp4")],
     )];
-    outputs.extend(built("recognize").map(|application| STAGE.run(application, &arguments)));
+    let applications = ["recognize", "mfr-watch"]
+        .into_iter()
+        .filter_map(application);
+    outputs.extend(applications.map(|application| STAGE.run(application, &arguments)));
     outputs.extend(python().map(|python| {
         let script = example("recognize.py");
         let all: Vec<&Path> = std::iter::once(script.as_path()).chain(arguments).collect();
@@ -318,7 +517,7 @@ fn masks(video: &Path) -> Vec<Option<bool>> {
 
 #[test]
 fn mask_change_takes_a_mask_off_once_the_hands_have_come() {
-    let Some(program) = built("mask_change") else {
+    let Some(program) = application("mask_change") else {
         return;
     };
     let out = STAGE.path("taken off.mp4");
@@ -335,7 +534,7 @@ fn mask_change_takes_a_mask_off_once_the_hands_have_come() {
 
 #[test]
 fn mask_change_says_what_is_wrong_with_its_arguments_and_files() {
-    let Some(program) = built("mask_change") else {
+    let Some(program) = application("mask_change") else {
         return;
     };
     let out = STAGE.path("never made.mp4");
@@ -364,7 +563,7 @@ fn mask_change_says_what_is_wrong_with_its_arguments_and_files() {
 
 #[test]
 fn scripts_without_arguments_print_their_usage() {
-    for name in ["file.sh", "webcam.sh", "rtsp.sh"] {
+    for name in ["file.sh", "webcam.sh"] {
         let output = Command::new(example(name)).output().unwrap();
         assert_eq!(output.status.code(), Some(2), "{name}");
         assert!(text(&output).starts_with("Usage: "), "{name}");
