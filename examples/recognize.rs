@@ -1,8 +1,9 @@
 //! An application with the elements in a pipeline of its own: says who comes and goes in a video,
-//! and writes the video with boxes and names.
+//! and shows or writes the video with boxes and names.
 //!
 //! ```text
 //! cargo run --release --example recognize -- video.mp4 --database gallery.npz --output named.mp4
+//! cargo run --release --example recognize -- /dev/video0 --database gallery.npz --window
 //! ```
 //!
 //! It shows both ways to the identities: messages on the bus, for what happens, and the metadata
@@ -13,114 +14,82 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
 
+use anyhow::{Context, anyhow, bail};
+use clap::Parser;
 use gst::prelude::*;
 use gst::{ClockTime, glib};
-use gstmfr::detect::MIN_FACE_SIZES;
-
-const USAGE: &str = "\
-Usage: recognize INPUT --database FILE.npz [OPTIONS]
-
-  INPUT                a video file, a URI (rtsp://…, https://…) or a camera (/dev/video0)
-  --database FILE.npz  the gallery that mfr-enroll has made
-
-Options:
-  --output FILE.mp4    write the video with boxes and names
-  --min-face-size N    shortest side of the smallest face looked for, in pixels [default: 40]
-  --threshold S        similarity from which a face is named, 0…1 [default: as in the gallery]
-  --help               print this
-
-Ctrl-C ends the recording properly. Exit status: 0 done, 1 failed, 2 wrong usage.";
+use gstmfr::detect::{DEFAULT_MIN_FACE_SIZE, MIN_FACE_SIZES};
 
 /// Somebody who is not seen for this long has gone; the next sight begins a new line.
 const GAP: ClockTime = ClockTime::from_mseconds(1000);
 
-type Error = Box<dyn std::error::Error>;
+const PLUGINS: &str = "GStreamer's own plugins are needed; on Debian: apt install \
+    gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad \
+    gstreamer1.0-plugins-ugly gstreamer1.0-libav";
 
+/// Say who comes and goes in a video; show it or write it with boxes and names.
+///
+/// Ctrl-C ends the recording properly. Exit status: 0 done, 1 failed, 2 wrong usage.
+#[derive(Parser)]
+#[command(name = "recognize", version)]
 struct Options {
+    /// A video file, a URI (rtsp://…, https://…) or a camera (/dev/video0)
     input: String,
+
+    /// The gallery that mfr-enroll has made
+    #[arg(long, value_name = "FILE.npz")]
     database: PathBuf,
+
+    /// Write the video with boxes and names
+    #[arg(long, value_name = "FILE.mp4")]
     output: Option<PathBuf>,
-    min_face_size: Option<u32>,
+
+    /// Show the video with boxes and names
+    #[arg(long)]
+    window: bool,
+
+    /// Shortest side of the smallest face looked for, in pixels
+    #[arg(long, value_name = "PIXELS", default_value_t = DEFAULT_MIN_FACE_SIZE, value_parser = min_face_size)]
+    min_face_size: u32,
+
+    /// Similarity from which a face is named, instead of the gallery's
+    #[arg(long, value_name = "0…1", value_parser = similarity)]
     threshold: Option<f64>,
 }
 
+// Checked here: `set_property` panics on a value that the property does not take.
+fn min_face_size(text: &str) -> Result<u32, String> {
+    let size = text.parse().ok().filter(|n| MIN_FACE_SIZES.contains(n));
+    let (least, most) = (MIN_FACE_SIZES.start(), MIN_FACE_SIZES.end());
+    size.ok_or_else(|| format!("expected {least} to {most} pixels"))
+}
+
+fn similarity(text: &str) -> Result<f64, String> {
+    let similarity = text.parse().ok().filter(|s| (0.0..=1.0).contains(s));
+    similarity.ok_or_else(|| "expected a number from 0 to 1".into())
+}
+
 fn main() -> ExitCode {
-    let mut arguments = std::env::args().skip(1);
-    let options = match parse(&mut arguments) {
-        Ok(Some(options)) => options,
-        Ok(None) => {
-            println!("{USAGE}");
-            return ExitCode::SUCCESS;
-        }
-        Err(error) => {
-            eprintln!("recognize: {error}\n\n{USAGE}");
-            return ExitCode::from(2);
-        }
-    };
-    match run(&options) {
+    match run(&Options::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("recognize: {error}");
+            eprintln!("recognize: {error:#}");
             ExitCode::FAILURE
         }
     }
 }
 
-/// None where help is asked for.
-fn parse(arguments: &mut dyn Iterator<Item = String>) -> Result<Option<Options>, Error> {
-    let (mut input, mut database, mut output) = (None, None, None);
-    let (mut min_face_size, mut threshold) = (None, None);
-    while let Some(argument) = arguments.next() {
-        let mut value = || {
-            let value = arguments.next();
-            value.ok_or_else(|| Error::from(format!("{argument} needs a value")))
-        };
-        match argument.as_str() {
-            "--help" | "-h" => return Ok(None),
-            "--database" => database = Some(PathBuf::from(value()?)),
-            "--output" => output = Some(PathBuf::from(value()?)),
-            // Checked here: `set_property` panics on a value that the property does not take.
-            "--min-face-size" => {
-                let size = value()?.parse().ok().filter(|n| MIN_FACE_SIZES.contains(n));
-                let (least, most) = (MIN_FACE_SIZES.start(), MIN_FACE_SIZES.end());
-                let expected = || format!("--min-face-size needs {least} to {most} pixels");
-                min_face_size = Some(size.ok_or_else(expected)?);
-            }
-            "--threshold" => {
-                let similarity = value()?.parse().ok().filter(|s| (0.0..=1.0).contains(s));
-                threshold = Some(similarity.ok_or("--threshold needs a number from 0 to 1")?);
-            }
-            _ if argument.starts_with('-') => {
-                return Err(format!("{argument} is not an option").into());
-            }
-            _ if input.is_some() => return Err("there is more than one INPUT".into()),
-            _ => input = Some(argument),
-        }
-    }
-    let options = Options {
-        input: input.ok_or("INPUT is missing")?,
-        database: database.ok_or("--database is missing")?,
-        output,
-        min_face_size,
-        threshold,
-    };
-    if let Some(output) = &options.output
-        && let (Ok(from), Ok(to)) = (
-            Path::new(&options.input).canonicalize(),
-            output.canonicalize(),
-        )
-        && from == to
-    {
-        return Err("INPUT and --output are the same file".into());
-    }
-    Ok(Some(options))
-}
-
-fn run(options: &Options) -> Result<(), Error> {
+fn run(options: &Options) -> anyhow::Result<()> {
     gst::init()?;
     // The plugin is in this program. Where it is installed, this line and the crate are not needed.
     gstmfr::plugin_register_static()?;
 
+    let places = [Some(Path::new(&options.input)), options.output.as_deref()];
+    if let [Some(Ok(from)), Some(Ok(to))] = places.map(|path| path.map(Path::canonicalize))
+        && from == to
+    {
+        bail!("INPUT and --output are the same file");
+    }
     let pipeline = build(options)?;
     let log = Arc::new(Mutex::new(Log::default()));
     read_metadata(&pipeline, &log)?;
@@ -134,57 +103,62 @@ fn run(options: &Options) -> Result<(), Error> {
     ended
 }
 
-/// source → mfrdetect → mfrrecognize → mfroverlay → file or nothing. A queue starts a thread, so
-/// that decoding, detection, recognition and encoding run at the same time.
-fn build(options: &Options) -> Result<gst::Pipeline, Error> {
-    let tail = match options.output {
-        Some(_) => {
-            "queue ! mfroverlay ! videoconvert ! video/x-raw,format=I420 \
-             ! x264enc speed-preset=veryfast ! queue ! mp4mux ! filesink name=sink"
-        }
-        None => "fakesink sync=false",
+/// source → mfrdetect → mfrrecognize → mfroverlay → window and file, or nothing. A queue starts a
+/// thread, so that decoding, detection, recognition and encoding run at the same time.
+fn build(options: &Options) -> anyhow::Result<gst::Pipeline> {
+    let uri = uri(&options.input)?;
+    // Of a camera, what comes faster than it is worked on is dropped: the picture is never late.
+    let queue = match uri.starts_with("file:") {
+        true => "queue",
+        false => "queue leaky=downstream max-size-buffers=1",
     };
-    let pipeline = gst::parse::launch(&format!(
-        "uridecodebin name=source ! videoconvert ! queue ! mfrdetect name=detect \
-         ! queue ! mfrrecognize name=recognize ! {tail}"
-    ))
-    .map_err(|e| {
-        format!(
-            "{e}\nGStreamer's own plugins are needed; on Debian: apt install \
-             gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad \
-             gstreamer1.0-plugins-ugly gstreamer1.0-libav"
-        )
-    })?
-    .downcast::<gst::Pipeline>()
-    .map_err(|_| "the launch line is no pipeline")?;
+    let mut line = format!(
+        "uridecodebin name=source ! videoconvert ! {queue} ! mfrdetect name=detect \
+         ! queue max-size-buffers=1 ! mfrrecognize name=recognize ! "
+    );
+    line += match options.window || options.output.is_some() {
+        true => "queue max-size-buffers=1 ! mfroverlay ! tee name=drawn",
+        false => "fakesink sync=false",
+    };
+    if options.window {
+        // Not before its time, but rather late than never, which a sink that keeps time would do.
+        line += " drawn. ! queue ! videoconvert ! clocksync ! autovideosink sync=false";
+    }
+    if options.output.is_some() {
+        // The window does not wait for the encoder's first frame.
+        line += " drawn. ! queue ! videoconvert ! video/x-raw,format=I420 \
+                 ! x264enc speed-preset=veryfast ! queue ! mp4mux ! filesink name=sink async=false";
+    }
+    let pipeline = gst::parse::launch(&line).context(PLUGINS)?;
+    let pipeline = pipeline
+        .downcast::<gst::Pipeline>()
+        .map_err(|_| anyhow!("the launch line is no pipeline"))?;
 
     // As properties, and not in the launch line, paths need no quoting.
-    element(&pipeline, "source")?.set_property("uri", uri(&options.input)?);
+    element(&pipeline, "source")?.set_property("uri", uri);
     let recognize = element(&pipeline, "recognize")?;
     recognize.set_property("database", text(&options.database)?);
     if let Some(threshold) = options.threshold {
         recognize.set_property("threshold", threshold);
     }
-    if let Some(size) = options.min_face_size {
-        element(&pipeline, "detect")?.set_property("min-face-size", size);
-    }
+    element(&pipeline, "detect")?.set_property("min-face-size", options.min_face_size);
     if let Some(output) = &options.output {
         element(&pipeline, "sink")?.set_property("location", text(output)?);
     }
     Ok(pipeline)
 }
 
-fn element(pipeline: &gst::Pipeline, name: &str) -> Result<gst::Element, Error> {
+fn element(pipeline: &gst::Pipeline, name: &str) -> anyhow::Result<gst::Element> {
     let element = pipeline.by_name(name);
-    element.ok_or_else(|| format!("the pipeline has no element {name}").into())
+    element.with_context(|| format!("the pipeline has no element {name}"))
 }
 
-fn text(path: &Path) -> Result<&str, Error> {
+fn text(path: &Path) -> anyhow::Result<&str> {
     let text = path.to_str();
-    text.ok_or_else(|| format!("{} is not UTF-8", path.display()).into())
+    text.with_context(|| format!("{} is not UTF-8", path.display()))
 }
 
-fn uri(input: &str) -> Result<String, Error> {
+fn uri(input: &str) -> anyhow::Result<String> {
     if input.starts_with("/dev/video") {
         return Ok(format!("v4l2://{input}"));
     }
@@ -193,15 +167,15 @@ fn uri(input: &str) -> Result<String, Error> {
     }
     // GStreamer's own message for a missing file names a URI, with every space as %20.
     let path = Path::new(input).canonicalize();
-    let path = path.map_err(|e| format!("{input}: {e}"))?;
+    let path = path.with_context(|| input.to_owned())?;
     Ok(glib::filename_to_uri(&path, None)?.to_string())
 }
 
 /// Reads who is in each frame from the metadata behind `mfrrecognize`.
-fn read_metadata(pipeline: &gst::Pipeline, log: &Arc<Mutex<Log>>) -> Result<(), Error> {
+fn read_metadata(pipeline: &gst::Pipeline, log: &Arc<Mutex<Log>>) -> anyhow::Result<()> {
     let pad = element(pipeline, "recognize")?
         .static_pad("src")
-        .ok_or("mfrrecognize has no source pad")?;
+        .context("mfrrecognize has no source pad")?;
     let log = Arc::clone(log);
     pad.add_probe(gst::PadProbeType::BUFFER, move |pad, info| {
         let caps = pad.current_caps();
@@ -229,10 +203,10 @@ fn stream_time(pad: &gst::Pad, time: Option<ClockTime>) -> ClockTime {
 }
 
 /// Runs until the end, an error or Ctrl-C.
-fn play(pipeline: &gst::Pipeline) -> Result<(), Error> {
+fn play(pipeline: &gst::Pipeline) -> anyhow::Result<()> {
     let main_loop = glib::MainLoop::new(None, false);
     let failure = Arc::new(Mutex::new(None));
-    let bus = pipeline.bus().ok_or("the pipeline has no bus")?;
+    let bus = pipeline.bus().context("the pipeline has no bus")?;
     let _watch = bus.add_watch({
         let (main_loop, failure) = (main_loop.clone(), Arc::clone(&failure));
         move |_, message| {
@@ -276,7 +250,7 @@ fn play(pipeline: &gst::Pipeline) -> Result<(), Error> {
     interrupted.remove();
     pipeline.set_state(gst::State::Null)?;
     match failure.lock().unwrap_or_else(|e| e.into_inner()).take() {
-        Some(failure) => Err(failure.into()),
+        Some(failure) => bail!(failure),
         None => Ok(()),
     }
 }

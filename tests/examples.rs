@@ -66,6 +66,8 @@ impl Stage {
             .env("GST_PLUGIN_PATH", self.path("plugins"))
             .env("GST_REGISTRY", self.path("registry"))
             .env("PYTHONIOENCODING", "utf-8")
+            // What opens a window does so without a screen.
+            .env("GST_PLUGIN_FEATURE_RANK", "fakevideosink:MAX")
             .stdin(Stdio::null());
         command
     }
@@ -298,6 +300,27 @@ fn the_rust_application_tells_who_is_there_and_writes_the_video() {
             &STAGE.clip(),
             "--database".as_ref(),
             &STAGE.gallery(),
+            "--output".as_ref(),
+            &out,
+        ],
+    );
+    assert_tells_of_the_person(&output);
+    assert_eq!(count_frames(&out), FRAMES);
+}
+
+#[test]
+fn the_rust_application_shows_a_window_and_writes_the_video_at_once() {
+    let Some(application) = application("recognize") else {
+        return;
+    };
+    let out = STAGE.path("shown and named.mp4");
+    let output = STAGE.run(
+        application,
+        &[
+            &STAGE.clip(),
+            "--database".as_ref(),
+            &STAGE.gallery(),
+            "--window".as_ref(),
             "--output".as_ref(),
             &out,
         ],
