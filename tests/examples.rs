@@ -329,6 +329,50 @@ fn the_rust_application_shows_a_window_and_writes_the_video_at_once() {
     assert_eq!(count_frames(&out), FRAMES);
 }
 
+/// examples/c/who, built for the first test that asks.
+fn c_application() -> &'static Path {
+    static WHO: LazyLock<PathBuf> = LazyLock::new(|| {
+        let output = Command::new("make")
+            .arg("-C")
+            .arg(example("c"))
+            .arg(format!("OUT={}", STAGE.folder.path().display()))
+            .env("CFLAGS", "-Werror")
+            // What a make that runs this test tells its children is not meant for another project.
+            .env_remove("MAKEFLAGS")
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", text(&output));
+        STAGE.path("who")
+    });
+    &WHO
+}
+
+#[test]
+fn the_c_application_tells_who_is_in_each_frame_and_leaks_nothing() {
+    let output = STAGE
+        .command(c_application())
+        .args([STAGE.clip(), STAGE.gallery()])
+        .env("GST_TRACERS", "leaks")
+        .env("GST_DEBUG", "GST_TRACER:7")
+        .env("GST_DEBUG_NO_COLOR", "1")
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", text(&output));
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    let count = |wanted: &str| stdout.lines().filter(|line| line.contains(wanted)).count();
+    let in_frames = format!("{PERSON} (similarity 0.");
+    assert_eq!(count(&in_frames), FRAMES as usize, "{stdout}");
+    assert_eq!(count(&format!("{PERSON} identified")), 1, "{stdout}");
+    assert_eq!(count(&format!("{PERSON} left")), 1, "{stdout}");
+    // The tracer first says what its lines look like, and at the end which objects are left.
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    let mut lines = stderr
+        .lines()
+        .filter(|line| line.contains("object-alive, "));
+    assert!(lines.next().is_some_and(|line| line.contains("format")));
+    assert_eq!(lines.next(), None);
+}
+
 #[test]
 fn the_python_application_tells_who_is_there() {
     let Some(python) = python() else {
