@@ -11,6 +11,7 @@ python3-gi gir1.2-gstreamer-1.0 gir1.2-gst-plugins-base-1.0.
 import argparse
 import collections
 import json
+import math
 import os
 import signal
 import sys
@@ -33,11 +34,30 @@ gi.require_version("GstVideo", "1.0")
 from gi.repository import GLib, Gst, GstVideo  # noqa: E402
 
 
-def build(uri, arguments):
+def parser(description):
+    """The arguments that every application has."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("input", help="a file, a URI (rtsp://…) or a camera (/dev/video0)")
+    parser.add_argument("--database", required=True, metavar="FILE.npz",
+                        help="the gallery that mfr-enroll has made")
+    parser.add_argument("--min-face-size", type=int, default=40, metavar="N",
+                        help="shortest side of the smallest face looked for, in pixels [40]")
+    return parser
+
+
+def build(arguments):
     """Makes the pipeline; paths are set as properties, so that they need no quoting."""
+    if arguments.input.startswith("/dev/video"):
+        uri = f"v4l2://{arguments.input}"
+    elif "://" in arguments.input:
+        uri = arguments.input
+    else:
+        uri = Path(arguments.input).resolve().as_uri()
+    # Of a camera, what comes faster than it is worked on is dropped: the answer is never late.
+    leaky = "" if uri.startswith("file:") else "leaky=downstream max-size-buffers=1"
     pipeline = Gst.parse_launch(
-        "uridecodebin name=source ! videoconvert ! queue ! mfrdetect name=detect "
-        "! queue ! mfrrecognize name=recognize ! fakesink sync=false")
+        f"uridecodebin name=source ! videoconvert ! queue {leaky} ! mfrdetect name=detect "
+        "! queue max-size-buffers=1 ! mfrrecognize name=recognize ! fakesink sync=false")
     pipeline.get_by_name("source").set_property("uri", uri)
     pipeline.get_by_name("detect").set_property("min-face-size", arguments.min_face_size)
     pipeline.get_by_name("recognize").set_property("database", arguments.database)
@@ -54,10 +74,15 @@ def faces_of_message(structure):
         return [faces.get_nth(i).copy() for i in range(faces.n_values)] if found else []
 
 
+def seconds_of_message(structure):
+    """Seconds into the video; nan where time stamps are missing."""
+    found, time = structure.get_uint64("stream-time")
+    return time / Gst.SECOND if found else math.nan
+
+
 def print_events(structure):
     """One line for each face that a message of mfrrecognize is about."""
-    found, time = structure.get_uint64("stream-time")
-    when = f"{time / Gst.SECOND:7.2f} s" if found else "      ? s"
+    when = f"{seconds_of_message(structure):7.2f} s"
     for face in faces_of_message(structure):
         event, label = face.get_string("event"), face.get_string("label")
         known = face.get_int("label_id").value >= 0
@@ -115,8 +140,9 @@ class Seen:
             print(f"{name:{width}}  {frames:6}  {self.similarity[name] / frames:10.2f}")
 
 
-def play(pipeline):
-    """Runs until the end, an error or Ctrl-C; returns the error, if there was one."""
+def play(pipeline, on_faces):
+    """Runs until the end, an error or Ctrl-C; on_faces gets every message of mfrrecognize. Returns
+    the error, if there was one."""
     loop = GLib.MainLoop()
     failure = []
 
@@ -130,50 +156,53 @@ def play(pipeline):
         elif message.type == Gst.MessageType.ELEMENT:
             structure = message.get_structure()
             if structure.get_name() == "mfrrecognize":
-                print_events(structure)
+                on_faces(structure)
+
+    def on_signal():
+        if not pipeline.send_event(Gst.Event.new_eos()):
+            loop.quit()
+        return GLib.SOURCE_CONTINUE
 
     bus = pipeline.get_bus()
     bus.add_signal_watch()
     bus.connect("message", on_message)
-    GLib.unix_signal_add(GLib.PRIORITY_DEFAULT, signal.SIGINT,
-                         lambda: pipeline.send_event(Gst.Event.new_eos()) or loop.quit() or True)
+    for number in signal.SIGINT, signal.SIGTERM:
+        GLib.unix_signal_add(GLib.PRIORITY_DEFAULT, number, on_signal)
     pipeline.set_state(Gst.State.PLAYING)
     loop.run()
     pipeline.set_state(Gst.State.NULL)
     return failure[0] if failure else None
 
 
-def main():
-    parser = argparse.ArgumentParser(description="Say who comes and goes in a video.")
-    parser.add_argument("input", help="a file, a URI (rtsp://…) or a camera (/dev/video0)")
-    parser.add_argument("--database", required=True, metavar="FILE.npz",
-                        help="the gallery that mfr-enroll has made")
-    parser.add_argument("--min-face-size", type=int, default=40, metavar="N",
-                        help="shortest side of the smallest face looked for, in pixels [40]")
-    arguments = parser.parse_args()
-    if arguments.input.startswith("/dev/video"):
-        uri = f"v4l2://{arguments.input}"
-    elif "://" in arguments.input:
-        uri = arguments.input
-    else:
-        uri = Path(arguments.input).resolve().as_uri()
-
+def run(arguments, on_faces, prepare):
+    """Builds the pipeline, lets `prepare` change it and plays it. Returns the exit status."""
+    name = Path(sys.argv[0]).name
     Gst.init(None)
     try:
-        pipeline = build(uri, arguments)
+        pipeline = build(arguments)
     except GLib.Error as error:
-        print(f"recognize.py: {error.message}\nRun `make build`, or set GST_PLUGIN_PATH to the "
+        print(f"{name}: {error.message}\nRun `make build`, or set GST_PLUGIN_PATH to the "
               "folder of libgstmfr.so.", file=sys.stderr)
         return 1
-    seen = Seen()
-    source = pipeline.get_by_name("recognize").get_static_pad("src")
-    source.add_probe(Gst.PadProbeType.BUFFER, seen.probe)
-    failure = play(pipeline)
-    seen.print()
+    prepare(pipeline.get_by_name("recognize"))
+    failure = play(pipeline, on_faces)
     if failure:
-        print(f"recognize.py: {failure}", file=sys.stderr)
+        print(f"{name}: {failure}", file=sys.stderr)
         return 1
     return 0
+
+
+def main():
+    arguments = parser("Say who comes and goes in a video.").parse_args()
+    seen = Seen()
+
+    def count_frames(recognize):
+        pad = recognize.get_static_pad("src")
+        pad.add_probe(Gst.PadProbeType.BUFFER, seen.probe)
+
+    status = run(arguments, print_events, count_frames)
+    seen.print()
+    return status
 
 
 if __name__ == "__main__":

@@ -534,23 +534,74 @@ fn mfr_watch_ends_quietly_when_nobody_reads_it() {
 }
 
 #[test]
+fn the_door_opens_once_to_the_right_person_and_is_closed_in_the_end() {
+    let Some(python) = python() else {
+        return;
+    };
+    let run = |options: &[&str]| {
+        STAGE
+            .command(python)
+            .arg(example("door.py"))
+            .arg(STAGE.clip())
+            .arg("--database")
+            .arg(STAGE.gallery())
+            .args(["--command", "echo 'relay on'", "--close-command"])
+            .args(["echo 'relay off'", "--allow"])
+            .args(options)
+            .output()
+            .unwrap()
+    };
+    let told = |options: &[&str]| {
+        let output = run(options);
+        assert!(output.status.success(), "{}", text(&output));
+        text(&output)
+    };
+    // The clip lasts a bit longer than the second that the door waits.
+    let opened = format!("   1.00 s  open to {PERSON}\nrelay on\n           close\nrelay off\n");
+    assert_eq!(told(&[PERSON]), opened);
+    assert_eq!(told(&[PERSON, "--mask", "off"]), opened);
+    // Another mask state, a longer look than there is.
+    assert_eq!(told(&[PERSON, "--mask", "on"]), "");
+    assert_eq!(told(&[PERSON, "--seen-for", "1.5"]), "");
+    // A name with a slip of the pen would keep the door shut for ever.
+    let misspelt = run(&[PERSON, "--allow", "Barak"]);
+    assert_eq!(misspelt.status.code(), Some(2));
+    assert!(text(&misspelt).contains("found: Barak"));
+}
+
+#[test]
+fn the_doorman_lets_in_whom_he_has_seen_for_a_second() {
+    let Some(python) = python() else {
+        return;
+    };
+    let output = STAGE.run(python, &[&source_tree().join("tests/doorman.py")]);
+    assert!(output.status.success(), "{}", text(&output));
+}
+
+#[test]
 fn a_missing_gallery_is_named_by_every_example() {
     let nowhere = STAGE.path("nowhere.npz");
     let clip = STAGE.clip();
     let arguments: [&Path; 3] = [&clip, "--database".as_ref(), &nowhere];
-    let mut outputs = vec![STAGE.run(
-        example("file.sh"),
-        &[&STAGE.clip(), &nowhere, &STAGE.path("never.mp4")],
-    )];
+    let mut outputs = vec![
+        STAGE.run(
+            example("file.sh"),
+            &[&clip, &nowhere, &STAGE.path("never.mp4")],
+        ),
+        STAGE.run(c_application(), &[&clip, &nowhere]),
+    ];
     let applications = ["recognize", "mfr-watch"]
         .into_iter()
         .filter_map(application);
     outputs.extend(applications.map(|application| STAGE.run(application, &arguments)));
-    outputs.extend(python().map(|python| {
-        let script = example("recognize.py");
-        let all: Vec<&Path> = std::iter::once(script.as_path()).chain(arguments).collect();
-        STAGE.run(python, &all)
-    }));
+    if let Some(python) = python() {
+        let nobody: [&Path; 2] = ["--allow".as_ref(), "nobody".as_ref()];
+        for (script, more) in [("recognize.py", &nobody[..0]), ("door.py", &nobody)] {
+            let script = example(script);
+            let arguments = [&[script.as_path()], &arguments[..], more].concat();
+            outputs.push(STAGE.run(python, &arguments));
+        }
+    }
     for output in outputs {
         assert!(!output.status.success(), "{}", text(&output));
         assert!(text(&output).contains("nowhere.npz"), "{}", text(&output));

@@ -1,0 +1,160 @@
+#!/usr/bin/env python3
+"""Opens a door to people by name.
+
+    examples/door.py rtsp://CAMERA/… --database gallery.npz --allow "Ana Lima" --allow "Ben Okafor" \\
+        --command "relay on" --close-command "relay off"
+
+It opens to somebody who has been seen under one name for a second: not for a glimpse, not for a
+name that flickers, not for strangers; once each time somebody comes. It cannot tell a face from a
+photo of one, so a door that matters needs a key as well. Needs what recognize.py needs, and NumPy
+(python3-numpy).
+"""
+
+import dataclasses
+import shlex
+import subprocess
+import sys
+import zipfile
+
+import numpy
+from recognize import GLib, faces_of_message, parser, run, seconds_of_message
+
+# Seconds that a face may be turned away or missed without a fresh start.
+GAP = 0.5
+# Seconds after which somebody who was away comes for another visit.
+VISIT_ENDS = 5.0
+# Seconds that a command may take.
+PATIENCE = 10
+
+
+@dataclasses.dataclass
+class Sight:
+    """Somebody who is being seen; seconds of the video."""
+    face_id: int
+    first: float
+    last: float
+
+
+class Doorman:
+    """Decides from the faces of each frame whom to open to."""
+
+    def __init__(self, allowed, seen_for):
+        self.allowed, self.seen_for = frozenset(allowed), seen_for
+        self.sights = {}
+        self.visits = {}  # when each guest was last seen
+
+    def see(self, time, faces):
+        """Takes in a frame: its time in seconds and the name of each face by the face's id, None for
+        a face that may not pass whatever its name is. Returns the names to open to now."""
+        self.sights = {
+            name: sight for name, sight in self.sights.items()
+            # The same face under another name: one of the two was wrong.
+            if 0 <= time - sight.last <= GAP and faces.get(sight.face_id, name) == name}
+        self.visits = {name: last for name, last in self.visits.items()
+                       if 0 <= time - last <= VISIT_ENDS}
+        welcome = []
+        for face_id, name in faces.items():
+            if name not in self.allowed:
+                continue
+            sight = self.sights.setdefault(name, Sight(face_id, time, time))
+            sight.face_id, sight.last = face_id, time
+            if name not in self.visits and time - sight.first >= self.seen_for:
+                welcome.append(name)
+            if name in self.visits or name in welcome:
+                self.visits[name] = time
+        return welcome
+
+
+class Door:
+    """Stays open for some seconds of the clock on the wall, also when no more frames come."""
+
+    def __init__(self, open_command, close_command, seconds):
+        self.commands = {"open": open_command, "close": close_command}
+        self.seconds = seconds
+        self.timer = None
+
+    def open(self, time, name):
+        print(f"{time:7.2f} s  open to {name}", flush=True)
+        if self.timer:
+            GLib.source_remove(self.timer)
+        else:
+            self.run("open")
+        self.timer = GLib.timeout_add(round(self.seconds * 1000), self.close)
+
+    def close(self):
+        if self.timer:
+            self.timer = None
+            print("           close", flush=True)
+            self.run("close")
+        return GLib.SOURCE_REMOVE
+
+    def run(self, what):
+        command = self.commands[what]
+        if not command:
+            return
+        try:
+            subprocess.run(command, check=True, timeout=PATIENCE)
+        except (OSError, subprocess.SubprocessError) as error:
+            print(f"door.py: to {what} the door: {error}", file=sys.stderr)
+
+
+def people(database):
+    """The names in a gallery."""
+    with numpy.load(database, allow_pickle=False) as gallery:
+        return {str(name) for name in gallery["names"]}
+
+
+def positive(text):
+    number = float(text)
+    if not 0 < number < 1e6:
+        raise ValueError
+    return number
+
+
+def main():
+    options = parser("Open a door to people by name.")
+    options.add_argument("--allow", required=True, action="append", metavar="NAME",
+                         help="who may pass, as `mfr-enroll list` writes it; may be repeated")
+    options.add_argument("--mask", choices=("on", "off"),
+                         help="open only to people with a mask on, or only without")
+    options.add_argument("--seen-for", type=positive, default=1.0, metavar="SECONDS",
+                         help="how long a name has to be seen [1]")
+    options.add_argument("--open-for", type=positive, default=5.0, metavar="SECONDS",
+                         help="how long the door stays open [5]")
+    options.add_argument("--command", type=shlex.split, metavar="COMMAND",
+                         help="opens the door")
+    options.add_argument("--close-command", type=shlex.split, metavar="COMMAND",
+                         help="closes the door; also run at the end while it is open")
+    arguments = options.parse_args()
+    try:
+        strangers = set(arguments.allow) - people(arguments.database)
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+        print(f"door.py: {arguments.database} is no gallery that mfr-enroll has made: {error}",
+              file=sys.stderr)
+        return 1
+    if strangers:
+        options.error(f"--allow expects people of {arguments.database}, found: "
+                      + ", ".join(sorted(strangers)))
+    mask = {"on": "with_mask", "off": "without_mask"}.get(arguments.mask)
+    doorman = Doorman(arguments.allow, arguments.seen_for)
+    door = Door(arguments.command, arguments.close_command, arguments.open_for)
+
+    def on_faces(structure):
+        time = seconds_of_message(structure)
+        faces = {}
+        for face in faces_of_message(structure):
+            known = face.get_int("label_id").value >= 0
+            may_pass = known and mask in (None, face.get_string("mask"))
+            faces[face.get_int("id").value] = face.get_string("label") if may_pass else None
+        for name in doorman.see(time, faces):
+            door.open(time, name)
+
+    # Events tell changes only; a door wants to know for how long nothing has changed.
+    status = run(arguments, on_faces,
+                 lambda recognize: recognize.set_property("post-messages", "all"))
+    door.close()
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())
