@@ -1,7 +1,8 @@
 //! Says who is in front of any number of cameras, as lines of JSON.
 //!
 //! ```text
-//! mfr-watch --database gallery.npz rtsp://192.168.1.20/stream /dev/video0 | jq 'select(.identity)'
+//! cargo run --release --example mfr-watch -- --database gallery.npz rtsp://192.168.1.20/stream \
+//!     /dev/video0 | jq 'select(.event == "identified") | .identity.label'
 //! ```
 //!
 //! A line is printed whenever somebody appears, is identified, changes or leaves; with `--frames`
@@ -112,6 +113,10 @@ fn run(options: &Options) -> anyhow::Result<bool> {
     for signal in [SIGINT, SIGTERM] {
         let output = Arc::clone(&output);
         glib_unix::unix_signal_add(signal, move || {
+            // Who presses Ctrl-C again means it: a reader that is stuck is not waited for.
+            if output.is_stopped() {
+                std::process::exit(1);
+            }
             output.stop();
             glib::ControlFlow::Continue
         });

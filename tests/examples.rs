@@ -424,6 +424,30 @@ fn mfr_watch_tells_who_comes_and_goes_in_two_files() {
 }
 
 #[test]
+fn mfr_watch_goes_on_when_one_of_its_sources_fails() {
+    let Some(watch) = application("mfr-watch") else {
+        return;
+    };
+    let no_video = source_tree().join("LICENSE");
+    let output = STAGE.run(
+        watch,
+        &[
+            &no_video,
+            &STAGE.clip(),
+            "--database".as_ref(),
+            &STAGE.gallery(),
+        ],
+    );
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    let named = format!("mfr-watch: {}: ", no_video.display());
+    assert!(stderr.starts_with(&named), "{stderr}");
+    assert_eq!(stderr.lines().count(), 1, "{stderr}");
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    assert!(stdout.contains(PERSON), "{}", text(&output));
+}
+
+#[test]
 fn mfr_watch_prints_a_line_for_each_frame() {
     let Some(watch) = application("mfr-watch") else {
         return;
