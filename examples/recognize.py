@@ -159,8 +159,9 @@ def play(pipeline, on_faces):
                 on_faces(structure)
 
     def on_signal():
-        if not pipeline.send_event(Gst.Event.new_eos()):
-            loop.quit()
+        pipeline.send_event(Gst.Event.new_eos())
+        # A camera that has stalled ends nothing.
+        GLib.timeout_add_seconds(2, loop.quit)
         return GLib.SOURCE_CONTINUE
 
     bus = pipeline.get_bus()

@@ -17,7 +17,7 @@
 typedef struct {
     GMainLoop *loop;
     GstElement *pipeline;
-    gboolean failed;
+    gboolean interrupted, failed;
 } Application;
 
 /* A text of a structure that may be absent, as the mask of a face that nobody has looked at. */
@@ -126,13 +126,15 @@ static gboolean on_message(GstBus *bus, GstMessage *message, gpointer data)
     return G_SOURCE_CONTINUE;
 }
 
-/* Ctrl-C ends the stream, so that everybody leaves. */
+/* Ctrl-C ends the stream, so that everybody leaves. Who presses it again means it. */
 static gboolean on_interrupt(gpointer data)
 {
     Application *application = data;
 
-    if (!gst_element_send_event(application->pipeline, gst_event_new_eos()))
+    if (application->interrupted ||
+        !gst_element_send_event(application->pipeline, gst_event_new_eos()))
         g_main_loop_quit(application->loop);
+    application->interrupted = TRUE;
     return G_SOURCE_CONTINUE;
 }
 
@@ -178,7 +180,7 @@ static GstElement *build(const gchar *source, const gchar *gallery, GError **err
 
 static gboolean play(GstElement *pipeline)
 {
-    Application application = {g_main_loop_new(NULL, FALSE), pipeline, FALSE};
+    Application application = {g_main_loop_new(NULL, FALSE), pipeline, FALSE, FALSE};
     GstBus *bus = gst_element_get_bus(pipeline);
     guint interrupt = g_unix_signal_add(SIGINT, on_interrupt, &application);
 
