@@ -23,6 +23,9 @@ use gstmfr::detect::{DEFAULT_MIN_FACE_SIZE, MIN_FACE_SIZES};
 /// Somebody who is not seen for this long has gone; the next sight begins a new line.
 const GAP: ClockTime = ClockTime::from_mseconds(1000);
 
+/// Milliseconds of a network stream that may come out of order; rtspsrc's own 2 s are for films.
+const JITTER: u32 = 200;
+
 const PLUGINS: &str = "GStreamer's own plugins are needed; on Debian: apt install \
     gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad \
     gstreamer1.0-plugins-ugly gstreamer1.0-libav";
@@ -135,7 +138,15 @@ fn build(options: &Options) -> anyhow::Result<gst::Pipeline> {
         .map_err(|_| anyhow!("the launch line is no pipeline"))?;
 
     // As properties, and not in the launch line, paths need no quoting.
-    element(&pipeline, "source")?.set_property("uri", uri);
+    let source = element(&pipeline, "source")?;
+    source.set_property("uri", uri);
+    source.connect("source-setup", false, |values| {
+        let source = values.get(1)?.get::<gst::Element>().ok()?;
+        if source.has_property_with_type("latency", u32::static_type()) {
+            source.set_property("latency", JITTER);
+        }
+        None
+    });
     let recognize = element(&pipeline, "recognize")?;
     recognize.set_property("database", text(&options.database)?);
     if let Some(threshold) = options.threshold {
