@@ -74,18 +74,19 @@ class Door:
         self.timer = None
 
     def open(self, time, name):
-        print(f"{time:7.2f} s  open to {name}", flush=True)
         if self.timer:
             GLib.source_remove(self.timer)
         else:
             self.run("open")
         self.timer = GLib.timeout_add(round(self.seconds * 1000), self.close)
+        print(f"{time:7.2f} s  open to {name}", flush=True)
 
     def close(self):
         if self.timer:
             self.timer = None
-            print("           close", flush=True)
             self.run("close")
+            # After the command, as there may be nobody to read it.
+            print("           close", flush=True)
         return GLib.SOURCE_REMOVE
 
     def run(self, what):

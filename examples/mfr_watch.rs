@@ -90,10 +90,15 @@ fn main() -> ExitCode {
         // Each source has told its reason when it failed.
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
-            eprintln!("mfr-watch: {error:#}");
+            tell(format_args!("{error:#}"));
             ExitCode::FAILURE
         }
     }
+}
+
+/// Prints on standard error, unless that is closed too, over which `eprintln!` would panic.
+fn tell(message: std::fmt::Arguments) {
+    let _ = writeln!(io::stderr(), "mfr-watch: {message}");
 }
 
 /// Whether all sources went well.
@@ -128,7 +133,7 @@ fn run(options: &Options) -> anyhow::Result<bool> {
             .map(|source| {
                 scope.spawn(move || {
                     let end = watch(source);
-                    end.map_err(|error| eprintln!("mfr-watch: {}: {error:#}", source.name))
+                    end.map_err(|error| tell(format_args!("{}: {error:#}", source.name)))
                 })
             })
             .collect();
@@ -258,10 +263,10 @@ fn watch(source: &Source, options: &Options, output: &Arc<Output>) -> anyhow::Re
         if frames.load(Ordering::Relaxed) > 0 {
             pause = FIRST_PAUSE;
         }
-        eprintln!(
-            "mfr-watch: {}: {reason}; trying again in {pause:?}",
+        tell(format_args!(
+            "{}: {reason}; trying again in {pause:?}",
             source.name
-        );
+        ));
         let begin = Instant::now();
         while begin.elapsed() < pause {
             if output.is_stopped() {

@@ -581,7 +581,7 @@ fn the_door_opens_once_to_the_right_person_and_is_closed_in_the_end() {
         text(&output)
     };
     // The clip lasts a bit longer than the second that the door waits.
-    let opened = format!("   1.00 s  open to {PERSON}\nrelay on\n           close\nrelay off\n");
+    let opened = format!("relay on\n   1.00 s  open to {PERSON}\nrelay off\n           close\n");
     assert_eq!(told(&[PERSON]), opened);
     assert_eq!(told(&[PERSON, "--mask", "off"]), opened);
     // Another mask state, a longer look than there is.
