@@ -119,8 +119,12 @@ fn build(options: &Options) -> anyhow::Result<gst::Pipeline> {
         "uridecodebin name=source ! videoconvert ! {queue} ! mfrdetect name=detect \
          ! queue max-size-buffers=1 ! mfrrecognize name=recognize ! "
     );
+    // Phones film lying on their side and say so in a tag, which neither sink heeds: videoflip turns
+    // the pixels, and turns them last, as it leaves the tag and the regions of interest as they are.
     line += match options.window || options.output.is_some() {
-        true => "queue max-size-buffers=1 ! mfroverlay ! tee name=drawn",
+        true => {
+            "queue max-size-buffers=1 ! mfroverlay ! videoflip video-direction=auto ! tee name=drawn"
+        }
         false => "fakesink sync=false",
     };
     if options.window {

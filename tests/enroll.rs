@@ -900,7 +900,7 @@ mod videos {
         clip(&photos, "videoflip video-direction=90l", "qtmux", &file);
         let lying = fs::read(&file).unwrap();
         folder.write("lying/Obama/1.mov", &lying);
-        folder.write("turned/Obama/1.mov", &turned_by_90(&lying));
+        folder.write("turned/Obama/1.mov", &common::turned_by_90(&lying));
         let output = folder.path("o.npz");
         let used = |dataset: &str| {
             let ran = build(&folder.path(dataset), &output);
@@ -915,19 +915,6 @@ mod videos {
             stderr.contains("1.mov: no_face (nothing to use in 2 frames: "),
             "{stderr}"
         );
-    }
-
-    /// The QuickTime file with the matrix of a phone held upright: to be turned clockwise.
-    fn turned_by_90(file: &[u8]) -> Vec<u8> {
-        const ONE: u32 = 1 << 16;
-        const MATRIX: [u32; 9] = [0, ONE, 0, ONE.wrapping_neg(), 0, 0, 0, 0, 1 << 30];
-        let mut file = file.to_vec();
-        let box_name = file.windows(4).position(|w| w == b"tkhd").unwrap();
-        // Name, version, two dates, track, reserved, duration; reserved, layer, group, volume.
-        let matrix = box_name + 4 + 4 + 5 * 4 + 16;
-        let values = MATRIX.iter().flat_map(|value| value.to_be_bytes());
-        file.splice(matrix..matrix + 36, values);
-        file
     }
 
     #[test]

@@ -18,6 +18,8 @@ use gstmfr::pipeline::Pipeline;
 use gstmfr::runtime::SessionOptions;
 use serde_json::Value;
 
+mod common;
+
 /// Frames of the clip.
 const FRAMES: u32 = 30;
 
@@ -133,12 +135,17 @@ fn enrol(photos: &[&str], gallery: &Path) {
 
 /// A clip that shows a photo for [`FRAMES`] frames; the face in it is about 150 pixels wide.
 fn film(photo: &Path, clip: &Path) {
+    film_through(photo, "x264enc speed-preset=ultrafast ! mp4mux", clip);
+}
+
+/// The same through other elements behind the camera.
+fn film_through(photo: &Path, elements: &str, clip: &Path) {
     run_pipeline(
         &format!(
             "filesrc name=from ! jpegdec ! videoconvert ! videoscale \
              ! video/x-raw,format=I420,width=334,height=640,pixel-aspect-ratio=1/1 \
              ! imagefreeze num-buffers={FRAMES} ! video/x-raw,framerate=25/1 \
-             ! x264enc speed-preset=ultrafast ! mp4mux ! filesink name=to"
+             ! {elements} ! filesink name=to"
         ),
         &[("from", photo), ("to", clip)],
     );
@@ -327,6 +334,46 @@ fn the_rust_application_shows_a_window_and_writes_the_video_at_once() {
     );
     assert_tells_of_the_person(&output);
     assert_eq!(count_frames(&out), FRAMES);
+}
+
+#[test]
+fn the_rust_application_writes_the_video_of_a_phone_upright() {
+    let (Some(application), Some(watch)) = (application("recognize"), application("mfr-watch"))
+    else {
+        return;
+    };
+    let lying = STAGE.path("lying.mov");
+    film_through(
+        &photo("obama2.jpg"),
+        "videoflip video-direction=90l ! x264enc speed-preset=ultrafast ! qtmux",
+        &lying,
+    );
+    let tagged = common::turned_by_90(&std::fs::read(&lying).unwrap());
+    std::fs::write(&lying, tagged).unwrap();
+    let upright = STAGE.path("upright.mp4");
+    let database = STAGE.gallery();
+    let gallery: [&Path; 2] = ["--database".as_ref(), &database];
+    let output = STAGE.run(
+        application,
+        &[
+            gallery[0],
+            gallery[1],
+            "--output".as_ref(),
+            &upright,
+            &lying,
+        ],
+    );
+    assert!(output.status.success(), "{}", text(&output));
+    let arguments = [gallery[0], gallery[1], "--frames".as_ref()];
+    // The frame and the face are higher than wide only where the video is upright.
+    for (video, width) in [(&lying, 640), (&upright, 334)] {
+        let output = STAGE.run(&watch, &[&arguments[..], &[video]].concat());
+        let line = &json_lines(&output)[FRAMES as usize / 2];
+        assert_eq!(line["resolution"]["width"], width, "{line}");
+        assert_eq!(line["objects"][0]["identity"]["label"], PERSON, "{line}");
+        let [w, h] = ["w", "h"].map(|side| line["objects"][0][side].as_i64());
+        assert_eq!(w < h, width == 334, "{line}");
+    }
 }
 
 /// examples/c/who, built for the first test that asks.

@@ -114,6 +114,19 @@ pub fn models() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("models")
 }
 
+/// The QuickTime file with the matrix of a phone held upright: to be turned clockwise.
+pub fn turned_by_90(file: &[u8]) -> Vec<u8> {
+    const ONE: u32 = 1 << 16;
+    const MATRIX: [u32; 9] = [0, ONE, 0, ONE.wrapping_neg(), 0, 0, 0, 0, 1 << 30];
+    let mut file = file.to_vec();
+    let box_name = file.windows(4).position(|w| w == b"tkhd").unwrap();
+    // Name, version, two dates, track, reserved, duration; reserved, layer, group, volume.
+    let matrix = box_name + 4 + 4 + 5 * 4 + 16;
+    let values = MATRIX.iter().flat_map(|value| value.to_be_bytes());
+    file.splice(matrix..matrix + 36, values);
+    file
+}
+
 /// A network that only flattens its input, as an ONNX file: right or wrong in nothing but its shape.
 /// A dimension below 0 is open.
 pub fn flatten_network(input: &[i64]) -> Vec<u8> {
