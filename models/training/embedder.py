@@ -2,11 +2,13 @@
 """Teach FaceNet to see who is under a mask.
 
     embedder.py prepare --program mfr-enroll --work DIR PHOTOS...
-    embedder.py train --work DIR [--minutes N]
+    embedder.py train --work DIR [--minutes N]          or, on CPUs, a process a core:
+    torchrun --nproc-per-node 2 embedder.py train --work DIR --minutes N
     embedder.py export --work DIR facenet.fp32.onnx
 
 PHOTOS are folders with a folder of photos for each person, without masks. `train` goes on where it was stopped; it
 learns for the given time, or EPOCHS, whichever is less, and `export` writes the averaged weights as they are then.
+Processes learn from crops of their own and meet at the mean of their weights (MEET).
 
 The student begins as its teacher, the published network. It is shown a copy with a mask (SHARES), with something else
 before the face, or bare, as varied as cameras and detectors are; its target is what the teacher says of the photo
@@ -21,6 +23,7 @@ colours, stays as it is.
 import argparse
 import json
 import math
+import os
 import pathlib
 import time
 
@@ -36,15 +39,17 @@ TEACHER = pathlib.Path(__file__).parent.parent / "published/facenet.onnx"
 # sha256 of the published weights as convert.py writes them: the student is never its own teacher.
 PUBLISHED = "1c25201b3ce48444b87d60549ee0931cdcda9bc260b619f11c4cc761a940a437"
 STEM = ("Conv2d_1a", "Conv2d_2a", "Conv2d_2b", "Conv2d_3b", "Conv2d_4a", "Conv2d_4b")
-EPOCHS, BATCH, RATE, WARM_UP = 24, 32, 2e-4, 200
+EPOCHS, BATCH, RATE, WARM_UP = 48, 32, 2e-4, 200
 DISTANCE, SCALE = 8.0, 16.0
 # Share of crops that are two faces in one, and how much the second shows.
 MIXED, PART = 0.5, (0.15, 0.5)
 AVERAGE = 0.998  # decay of the averaged weights, a step
+MEET = 90  # seconds after which processes take the mean of their weights
+RANK, PROCESSES = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
 SHARES = {"bare": 0.36, "painted": 0.44, "plain": 0.14, "thing": 0.06}
 SEED = 20180408
-VERSION = "20180408-102900-mfr1"  # what applications see of it; a new one for new weights
-TRAINING_DATA = "CASIA-WebFace; then LFW and CelebA with painted masks"
+VERSION = "20180408-102900-mfr2"  # what applications see of it; a new one for new weights
+TRAINING_DATA = "CASIA-WebFace; then LFW with painted masks"
 
 
 def device():
@@ -105,8 +110,8 @@ class Crops(torch.utils.data.Dataset):
 
     def __getitem__(self, index):
         epoch, place = divmod(index, len(self.people))
-        face = numpy.random.default_rng((SEED, epoch)).permutation(len(self.people))[place]
-        random = numpy.random.default_rng((SEED, epoch, face))
+        face = numpy.random.default_rng((SEED + RANK, epoch)).permutation(len(self.people))[place]
+        random = numpy.random.default_rng((SEED + RANK, epoch, face))
         kind = random.choice(list(SHARES), p=list(SHARES.values()))
         variant = {"bare": faces.BARE, "plain": faces.PLAIN, "thing": faces.THING}.get(kind)
         if variant is None:
@@ -140,9 +145,28 @@ def rate(step, steps):
     return 0.5 + 0.5 * math.cos(math.pi * min(1, (step - WARM_UP) / max(1, steps - WARM_UP)))
 
 
+@torch.no_grad()
+def meet(weights, steps, passed):
+    """Takes the mean of all processes' weights, each by its steps since they met last; gives the longest time passed."""
+    facts = torch.tensor([float(steps)])
+    torch.distributed.all_reduce(facts)
+    flat = torch.cat([w.reshape(-1) for w in weights]).cpu() * (steps / facts.item())
+    torch.distributed.all_reduce(flat)
+    for weight, mean in zip(weights, flat.split([w.numel() for w in weights])):
+        weight.copy_(mean.view_as(weight))
+    longest = torch.tensor([passed])
+    torch.distributed.all_reduce(longest, torch.distributed.ReduceOp.MAX)
+    return longest.item()
+
+
 def train(options):
     work, seen = options.work, device()
     torch.manual_seed(SEED)
+    if PROCESSES > 1:
+        if not options.minutes:
+            raise SystemExit("several processes need --minutes: they end by the clock, together")
+        torch.distributed.init_process_group("gloo")
+        torch.set_num_threads(max(1, os.cpu_count() // PROCESSES))
     target, persons = (t.to(seen) for t in targets(work, options.teacher))
     teacher = Network(options.teacher).to(seen, memory_format=torch.channels_last)
     student = Network(options.start or options.teacher).to(seen, memory_format=torch.channels_last)
@@ -153,7 +177,7 @@ def train(options):
     optimiser = torch.optim.AdamW(learned, lr=RATE, weight_decay=1e-4)
     data = Crops(work)
     steps, first, spent = len(data) // BATCH, 0, 0.0
-    kept = work / "checkpoint.pt"
+    kept = work / (f"checkpoint.{RANK}.pt" if RANK else "checkpoint.pt")
     if kept.exists():
         state = torch.load(kept, map_location=seen, weights_only=True)
         student.load_state_dict(state["student"])
@@ -161,7 +185,7 @@ def train(options):
         average, first, spent = state["average"], state["step"], state["seconds"]
     order = range(first * BATCH, steps * BATCH)
     loader = torch.utils.data.DataLoader(data, BATCH, sampler=order, num_workers=options.workers, drop_last=True)
-    start, shown = time.monotonic() - spent, []
+    start, shown, met, since = time.monotonic() - spent, [], time.monotonic(), 0
     for step, (crops, bare, numbers, people, mixed) in enumerate(loader, first):
         passed = time.monotonic() - start
         # The learning rate falls with the time that is left, or with the epochs.
@@ -181,14 +205,20 @@ def train(options):
         decay = min(AVERAGE, (1 + step) / (10 + step))
         torch._foreach_lerp_(average, [p.detach() for p in learned], 1 - decay)
         shown.append((value.item(), cosine.item()))
+        since += 1
+        if PROCESSES > 1 and (time.monotonic() - met > MEET or share >= 1):
+            passed = meet([*learned, *average], since, passed)
+            # All end together, when the first one has to.
+            share = passed / (60 * options.minutes)
+            start, met, since = time.monotonic() - passed, time.monotonic(), 0
         if (step + 1) % 100 == 0:
             means = numpy.mean(shown, 0)
             print(f"step {step + 1}, {passed / 60:.1f} min: loss {means[0]:.4f}, cosine {means[1]:.4f}", flush=True)
             shown = []
         if (step + 1) % 200 == 0 or share >= 1:
             state = {"student": student.state_dict(), "optimiser": optimiser.state_dict(), "average": average}
-            torch.save(state | {"step": step + 1, "seconds": passed}, work / "checkpoint.new")
-            (work / "checkpoint.new").rename(kept)
+            torch.save(state | {"step": step + 1, "seconds": passed}, kept.with_suffix(".new"))
+            kept.with_suffix(".new").rename(kept)
         if share >= 1:
             break
 
