@@ -1,0 +1,409 @@
+//! Faces over time: ids, names and messages, in pipelines that play films made of photos.
+
+#![cfg(feature = "plugin")]
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
+
+use gst::prelude::*;
+use gstmfr::detect::{self, Detector};
+use gstmfr::image::ImageView;
+use gstmfr::mask::{self, MaskType};
+use gstmfr::plugin::message::Event;
+use gstmfr::runtime::SessionOptions;
+use gstmfr::{Face, Message};
+
+mod common;
+use common::{gallery, init, photo};
+
+const WIDTH: u32 = 400;
+const HEIGHT: u32 = 400;
+const FRAMES_PER_SECOND: u64 = 25;
+
+/// A photo with one face, and what was found in it.
+#[derive(Clone)]
+struct Portrait {
+    rgb: image::RgbImage,
+    face: detect::Face,
+}
+
+impl Portrait {
+    /// The face in the middle of the frame, 160 pixels wide.
+    fn new(name: &str) -> Self {
+        let image = image::open(photo(name)).unwrap().to_rgb8();
+        let face = found(&image);
+        let scale = 160.0 / face.rect.width;
+        let side = WIDTH as f32 / scale;
+        let at = |v: f32| (v - side / 2.0).max(0.0) as u32;
+        let center = face.rect.center();
+        let (x, y) = (at(center.x), at(center.y));
+        let part = image::imageops::crop_imm(&image, x, y, side as u32, side as u32).to_image();
+        let filter = image::imageops::FilterType::Triangle;
+        let rgb = image::imageops::resize(&part, WIDTH, HEIGHT, filter);
+        let face = found(&rgb);
+        Self { rgb, face }
+    }
+
+    fn masked(mut self) -> Self {
+        let (width, height) = (WIDTH as usize, HEIGHT as usize);
+        mask::paint(
+            &mut self.rgb,
+            width,
+            height,
+            &self.face,
+            MaskType::Surgical,
+            1,
+        )
+        .unwrap();
+        self
+    }
+
+    /// A hand, or something like it, before mouth and nose.
+    fn hidden(mut self) -> Self {
+        let rect = self.face.rect;
+        for (x, y, pixel) in self.rgb.enumerate_pixels_mut() {
+            let (x, y) = (x as f32, y as f32);
+            let is_hand = (rect.x..rect.right()).contains(&x) && y > rect.y + 0.3 * rect.height;
+            if is_hand {
+                let shade = 30.0 * ((x - rect.x) / 25.0).sin().abs();
+                pixel.0 = [200.0, 150.0, 120.0].map(|c| (c - shade) as u8);
+            }
+        }
+        self
+    }
+
+    /// Moved to the right, the rest grey.
+    fn at(&self, x: u32) -> Vec<u8> {
+        let mut frame = image::RgbImage::from_pixel(WIDTH, HEIGHT, image::Rgb([128; 3]));
+        image::imageops::overlay(&mut frame, &self.rgb, x.into(), 0);
+        frame.into_raw()
+    }
+}
+
+fn found(image: &image::RgbImage) -> detect::Face {
+    let (width, height) = (image.width() as usize, image.height() as usize);
+    let view = ImageView::rgb(image, width, height).unwrap();
+    let mut detector = Detector::built_in(&SessionOptions::default()).unwrap();
+    detector.detect(&view, &Default::default()).unwrap()[0]
+}
+
+/// What came out of a film.
+struct Seen {
+    /// Of each frame.
+    frames: Vec<Vec<Face>>,
+    messages: Vec<Message>,
+}
+
+impl Seen {
+    fn ids(&self, frames: std::ops::Range<usize>) -> BTreeSet<i32> {
+        self.frames[frames].iter().flatten().map(|f| f.id).collect()
+    }
+
+    /// The names that were given in these frames; "-" for a face that was not tried.
+    fn names(&self, frames: std::ops::Range<usize>) -> BTreeSet<String> {
+        let faces = self.frames[frames].iter().flatten();
+        let name = |f: &Face| f.identity.as_ref().map_or("-".into(), |i| i.label.clone());
+        faces.map(name).collect()
+    }
+
+    fn events(&self) -> Vec<(Event, String)> {
+        let news = self.messages.iter().flat_map(|m| &m.faces);
+        news.map(|n| (n.event.unwrap(), n.label.clone())).collect()
+    }
+}
+
+fn launch(description: &str) -> gst::Pipeline {
+    init();
+    let pipeline = gst::parse::launch(description);
+    let pipeline = pipeline.unwrap_or_else(|e| panic!("{description}: {e}"));
+    pipeline.downcast().unwrap()
+}
+
+fn elements(detect: &str, recognize: &str) -> String {
+    let database = gallery().display();
+    format!("mfrdetect name=detect {detect} ! mfrrecognize database=\"{database}\" {recognize}")
+}
+
+/// Plays frames of RGB.
+fn play(frames: &[Vec<u8>], detect: &str, recognize: &str) -> Seen {
+    let elements = elements(detect, recognize);
+    let pipeline = launch(&format!(
+        "appsrc name=source format=time caps=video/x-raw,format=RGB,width={WIDTH},height={HEIGHT},\
+         framerate={FRAMES_PER_SECOND}/1 ! {elements} ! fakesink name=sink sync=false"
+    ));
+    let source: gst_app::AppSrc = pipeline.by_name("source").unwrap().downcast().unwrap();
+    let seen = watch(&pipeline);
+    pipeline.set_state(gst::State::Playing).unwrap();
+    for (number, frame) in (0..).zip(frames) {
+        let mut buffer = gst::Buffer::from_slice(frame.clone());
+        let duration = gst::ClockTime::SECOND / FRAMES_PER_SECOND;
+        let buffer_ref = buffer.get_mut().unwrap();
+        buffer_ref.set_pts(duration * number);
+        buffer_ref.set_duration(duration);
+        source.push_buffer(buffer).unwrap();
+    }
+    source.end_of_stream().unwrap();
+    let messages = until_end(&pipeline);
+    pipeline.set_state(gst::State::Null).unwrap();
+    let frames = std::mem::take(&mut *seen.lock().unwrap());
+    Seen { frames, messages }
+}
+
+/// The faces of the frames that reach the sink.
+fn watch(pipeline: &gst::Pipeline) -> Arc<Mutex<Vec<Vec<Face>>>> {
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let frames = Arc::clone(&seen);
+    let pad = pipeline.by_name("sink").unwrap().static_pad("sink");
+    pad.unwrap()
+        .add_probe(gst::PadProbeType::BUFFER, move |_, info| {
+            let faces = Face::iter(info.buffer().unwrap()).collect();
+            frames.lock().unwrap().push(faces);
+            gst::PadProbeReturn::Ok
+        });
+    seen
+}
+
+fn until_end(pipeline: &gst::Pipeline) -> Vec<Message> {
+    let bus = pipeline.bus().unwrap();
+    let mut messages = Vec::new();
+    loop {
+        let message = bus.timed_pop(gst::ClockTime::from_seconds(60));
+        let message = message.expect("the pipeline hangs");
+        match message.view() {
+            gst::MessageView::Eos(_) => return messages,
+            gst::MessageView::Error(e) => panic!("{} ({:?})", e.error(), e.debug()),
+            gst::MessageView::Element(_) => {
+                messages.extend(message.structure().and_then(|s| Message::try_from(s).ok()));
+            }
+            _ => {}
+        }
+    }
+}
+
+/// A face that walks to the right and back.
+fn walk(portrait: &Portrait, frames: u32) -> Vec<Vec<u8>> {
+    let x = |frame: u32| 3 * frame.min(frames - frame);
+    (0..frames).map(|frame| portrait.at(x(frame))).collect()
+}
+
+#[test]
+fn a_face_keeps_its_id_and_its_name_however_often_the_picture_is_searched() {
+    let film = walk(&Portrait::new("obama2.jpg"), 50);
+    for (detect, recognize) in [
+        ("", ""),
+        ("inference-interval=1", "reclassify-interval=1"),
+        ("inference-interval=5", "reclassify-interval=7"),
+        ("inference-interval=10", "reclassify-interval=0"),
+    ] {
+        let seen = play(&film, detect, recognize);
+        let faces: Vec<_> = seen.frames.iter().map(Vec::len).collect();
+        assert_eq!(faces, [1; 50], "{detect}");
+        assert_eq!(seen.ids(0..50), [1].into(), "{detect}");
+        assert_eq!(
+            seen.names(0..50),
+            ["Barack Obama".into()].into(),
+            "{detect}"
+        );
+        // Followed, not left standing: the face is where it is.
+        let way = seen.frames[25][0].rect.x - seen.frames[0][0].rect.x;
+        assert!((way - 75.0).abs() < 8.0, "{detect}: {way}");
+        let obama = |event| (event, "Barack Obama".to_owned());
+        assert_eq!(
+            seen.events(),
+            [obama(Event::Identified), obama(Event::Left)],
+            "{detect}"
+        );
+        let left = &seen.messages[1].faces[0];
+        assert_eq!(left.first_seen, Some(gst::ClockTime::ZERO));
+        assert_eq!(left.last_seen, Some(gst::ClockTime::from_mseconds(49 * 40)));
+    }
+}
+
+#[test]
+fn between_searches_faces_are_followed_and_embedded_when_it_is_worth_it() {
+    let film = walk(&Portrait::new("obama2.jpg"), 50);
+    let embedded = |recognize| {
+        let seen = play(&film, "", recognize);
+        let age = |faces: &Vec<Face>| faces[0].identity.as_ref().unwrap().frames_ago;
+        seen.frames.iter().map(age).filter(|&age| age == 0).count()
+    };
+    assert_eq!(embedded("reclassify-interval=1"), 50);
+    assert_eq!(embedded("reclassify-interval=10"), 5);
+    assert_eq!(embedded("reclassify-interval=0"), 1);
+    let adaptive = embedded("");
+    // Three at first, then one a second, and better views.
+    assert!((4..12).contains(&adaptive), "{adaptive}");
+}
+
+#[test]
+fn without_tracking_every_frame_stands_alone() {
+    let film = walk(&Portrait::new("obama2.jpg"), 12);
+    let seen = play(&film, "tracking=false", "");
+    assert_eq!(seen.ids(0..12), (1..=12).collect());
+    let seen = play(&film, "tracking=false inference-interval=4", "");
+    let faces: Vec<_> = seen.frames.iter().map(Vec::len).collect();
+    assert_eq!(faces, [1, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0]);
+}
+
+#[test]
+fn a_scene_cut_ends_faces_and_names() {
+    let obama = walk(&Portrait::new("obama2.jpg"), 20);
+    let biden = walk(&Portrait::new("biden.jpg"), 20);
+    let seen = play(&[obama, biden].concat(), "", "");
+    assert!(seen.ids(0..20).is_disjoint(&seen.ids(20..40)));
+    assert_eq!(seen.names(0..20), ["Barack Obama".into()].into());
+    assert_eq!(seen.names(20..40), ["Joe Biden".into()].into());
+    assert!(seen.frames.iter().all(|faces| faces.len() == 1));
+}
+
+#[test]
+fn a_name_outlives_a_mask_that_is_put_on_and_taken_off_behind_a_hand() {
+    let bare = Portrait::new("obama2.jpg");
+    let (masked, hidden) = (bare.clone().masked(), bare.clone().hidden());
+    let film: Vec<_> = [
+        (&bare, 30),
+        (&hidden, 12),
+        (&masked, 40),
+        (&hidden, 12),
+        (&bare, 30),
+    ]
+    .into_iter()
+    .flat_map(|(portrait, frames)| (0..frames).map(|frame| portrait.at(frame % 4)))
+    .collect();
+    let seen = play(&film, "", "");
+    assert_eq!(seen.names(0..film.len()), ["Barack Obama".into()].into());
+    assert_eq!(seen.ids(0..film.len()), [1].into());
+    let masks: Vec<_> = seen
+        .messages
+        .iter()
+        .flat_map(|m| &m.faces)
+        .filter(|n| n.event == Some(Event::Changed))
+        .map(|n| (n.label.as_str(), n.previous_mask.as_deref().unwrap_or("-")))
+        .collect();
+    let changes = [
+        ("Barack Obama", "without_mask"),
+        ("Barack Obama", "with_mask"),
+    ];
+    assert_eq!(masks, changes);
+}
+
+#[test]
+fn a_seek_begins_anew() {
+    let elements = elements("", "");
+    let pipeline = launch(&format!(
+        "filesrc location=\"{}\" ! decodebin ! videoconvert ! videoscale \
+         ! video/x-raw,format=I420,width=400,height=500 ! imagefreeze \
+         ! video/x-raw,framerate=25/1 ! {elements} ! fakesink name=sink sync=false",
+        photo("obama2.jpg")
+    ));
+    let seen = watch(&pipeline);
+    pipeline.set_state(gst::State::Paused).unwrap();
+    pipeline.state(gst::ClockTime::from_seconds(30)).0.unwrap();
+    let seconds = gst::ClockTime::from_seconds;
+    for (round, from) in [(1, 3), (2, 8), (3, 0)] {
+        seen.lock().unwrap().clear();
+        pipeline
+            .seek(
+                1.0,
+                gst::SeekFlags::FLUSH | gst::SeekFlags::ACCURATE,
+                gst::SeekType::Set,
+                seconds(from),
+                gst::SeekType::Set,
+                seconds(from) + gst::ClockTime::SECOND / 2,
+            )
+            .unwrap();
+        pipeline.set_state(gst::State::Playing).unwrap();
+        let messages = until_end(&pipeline);
+        let frames = std::mem::take(&mut *seen.lock().unwrap());
+        let ids: BTreeSet<_> = frames.iter().flatten().map(|f| f.id).collect();
+        // One face, and not one of before.
+        assert_eq!(ids, [round + 1].into());
+        let events: Vec<_> = messages.iter().flat_map(|m| &m.faces).collect();
+        let last = events.iter().rev().find(|n| n.event != Some(Event::Left));
+        assert_eq!(last.map(|n| n.first_seen), Some(Some(seconds(from))));
+    }
+    pipeline.set_state(gst::State::Null).unwrap();
+}
+
+/// Numbers that are as good as random, the same ones in every run.
+fn random(state: &mut u64, below: u64) -> u64 {
+    *state = state
+        .wrapping_mul(6_364_136_223_846_793_005)
+        .wrapping_add(1);
+    (*state >> 33) % below
+}
+
+#[test]
+fn states_and_seeks_in_any_order_leave_nothing_behind() {
+    let elements = elements("threads=1", "threads=1");
+    let pipeline = launch(&format!(
+        "videotestsrc pattern=ball ! video/x-raw,width=160,height=120,framerate=25/1 ! {elements} \
+         ! mfroverlay ! fakesink name=sink sync=false"
+    ));
+    let seen = watch(&pipeline);
+    let mut state = 1;
+    let states = [
+        gst::State::Null,
+        gst::State::Ready,
+        gst::State::Paused,
+        gst::State::Playing,
+    ];
+    for _ in 0..40 {
+        match random(&mut state, 5) {
+            4 => {
+                let _ = pipeline.seek_simple(
+                    gst::SeekFlags::FLUSH,
+                    gst::ClockTime::from_seconds(random(&mut state, 60)),
+                );
+            }
+            i => {
+                pipeline.set_state(states[i as usize]).unwrap();
+                pipeline.state(gst::ClockTime::from_seconds(30)).0.unwrap();
+            }
+        }
+        let bus = pipeline.bus().unwrap();
+        while let Some(message) = bus.pop() {
+            if let gst::MessageView::Error(e) = message.view() {
+                panic!("{} ({:?})", e.error(), e.debug());
+            }
+        }
+    }
+    assert!(seen.lock().unwrap().iter().all(Vec::is_empty));
+    pipeline.set_state(gst::State::Null).unwrap();
+    let children: Vec<_> = pipeline.iterate_elements().into_iter().flatten().collect();
+    let weak: Vec<_> = children.iter().map(|e| e.downgrade()).collect();
+    assert!(weak.len() >= 5);
+    drop((children, pipeline));
+    assert!(weak.iter().all(|e| e.upgrade().is_none()));
+}
+
+#[test]
+fn a_live_source_loses_no_frame_and_its_latency_is_told() {
+    let elements = elements("min-face-size=12 threads=1", "threads=1");
+    // More than any CPU can search at this rate: where there is no time, inference is left out.
+    let pipeline = launch(&format!(
+        "videotestsrc is-live=true num-buffers=90 pattern=smpte \
+         ! video/x-raw,format=I420,width=1920,height=1080,framerate=60/1 ! {elements} \
+         ! fakesink name=sink sync=true"
+    ));
+    let seen = watch(&pipeline);
+    pipeline.set_state(gst::State::Playing).unwrap();
+    pipeline.state(gst::ClockTime::from_seconds(30)).0.unwrap();
+    let bus = pipeline.bus().unwrap();
+    let message = bus.timed_pop_filtered(
+        gst::ClockTime::from_seconds(30),
+        &[gst::MessageType::Latency, gst::MessageType::Eos],
+    );
+    assert_eq!(message.unwrap().type_(), gst::MessageType::Latency);
+    pipeline.recalculate_latency().unwrap();
+    let mut query = gst::query::Latency::new();
+    assert!(pipeline.query(&mut query));
+    let (is_live, least, _) = query.result();
+    assert!(
+        is_live && least >= gst::ClockTime::from_mseconds(10),
+        "{least}"
+    );
+    until_end(&pipeline);
+    pipeline.set_state(gst::State::Null).unwrap();
+    assert_eq!(seen.lock().unwrap().len(), 90);
+}
