@@ -21,7 +21,9 @@ use anyhow::{Context, anyhow, bail};
 use clap::Parser;
 use gst::prelude::*;
 use gst::{ClockTime, glib};
+use gstmfr::Message;
 use gstmfr::detect::{DEFAULT_MIN_FACE_SIZE, MIN_FACE_SIZES};
+use gstmfr::plugin::message::FaceNews;
 use gstmfr::plugin::meta::{self, Face};
 use serde_json::{Map, Value, json};
 
@@ -500,52 +502,47 @@ fn object(face: &Face, (width, height): meta::FrameSize) -> Value {
 
 /// Prints what a message of `mfrrecognize` tells, a line for each face.
 fn print_events(message: Option<&gst::StructureRef>, source: &str, output: &Output) {
-    let Some(message) = message.filter(|message| message.name() == "mfrrecognize") else {
+    // Other elements post messages too.
+    let Some(Ok(message)) = message.map(Message::try_from) else {
         return;
     };
-    let Ok(faces) = message.get::<gst::ArrayRef>("faces") else {
-        return;
-    };
-    let time = message.get::<ClockTime>("stream-time").ok();
-    for face in faces.as_slice() {
-        if let Ok(face) = face.get::<gst::Structure>() {
-            let mut line = heading(source, time);
-            line.extend(event(&face));
-            output.print(&line.into());
-        }
+    for face in &message.faces {
+        let mut line = heading(source, message.stream_time);
+        line.extend(event(face));
+        output.print(&line.into());
     }
 }
 
 /// A face of a message with the keys that it has in frames; pixels and nanoseconds.
-fn event(face: &gst::StructureRef) -> Map<String, Value> {
-    let text = |name| face.get::<&str>(name).ok().map(Value::from);
-    let integer = |name| face.get::<i32>(name).ok().map(Value::from);
-    let number = |name| face.get::<f64>(name).ok().map(Value::from);
-    let time = |name| face.get::<u64>(name).ok().map(Value::from);
-    let identity = fields([
-        ("label", text("label")),
-        ("label_id", integer("label_id")),
-        ("confidence", number("confidence")),
-        ("similarity", number("similarity")),
-    ]);
-    let mask = fields([
-        ("label", text("mask")),
-        ("confidence", number("mask_confidence")),
-    ]);
+fn event(face: &FaceNews) -> Map<String, Value> {
+    let [x, y, w, h] = face.rect;
+    let nanoseconds = |time: Option<ClockTime>| time.map(|time| time.nseconds().into());
+    let mask = |(label, confidence)| json!({"label": label, "confidence": confidence});
     fields([
-        ("event", text("event")),
+        ("event", face.event.map(|event| event.name().into())),
         ("roi_type", Some(meta::ROI_TYPE.into())),
-        ("id", integer("id")),
-        ("x", integer("x")),
-        ("y", integer("y")),
-        ("w", integer("w")),
-        ("h", integer("h")),
-        ("identity", Some(identity.into())),
-        ("mask", (!mask.is_empty()).then(|| mask.into())),
-        ("previous_label", text("previous_label")),
-        ("previous_mask", text("previous_mask")),
-        ("first_seen", time("first_seen")),
-        ("last_seen", time("last_seen")),
+        ("id", Some(face.id.into())),
+        ("x", Some(x.into())),
+        ("y", Some(y.into())),
+        ("w", Some(w.into())),
+        ("h", Some(h.into())),
+        (
+            "identity",
+            Some(json!({
+                "label": face.label,
+                "label_id": face.label_id,
+                "confidence": face.confidence,
+                "similarity": face.similarity,
+            })),
+        ),
+        ("mask", face.mask.clone().map(mask)),
+        (
+            "previous_label",
+            face.previous_label.clone().map(Value::from),
+        ),
+        ("previous_mask", face.previous_mask.clone().map(Value::from)),
+        ("first_seen", nanoseconds(face.first_seen)),
+        ("last_seen", nanoseconds(face.last_seen)),
     ])
 }
 

@@ -7,7 +7,7 @@
 //! coordinates of [`Statistics::project`] the latter has variance 1 and the former [`between`], all
 //! independent.
 //!
-//! From two means and two covariances over 4,719 people nobody's face can be told.
+//! From two means and two covariances over 4,420 people nobody's face can be told.
 //!
 //! [`between`]: Statistics::between
 
