@@ -13,13 +13,13 @@ use crate::image::ImageView;
 use crate::runtime::RuntimeError;
 
 /// How often the whole picture is searched at least, where it is left to us: a new face waits so long at most.
-const SEARCH_EVERY: Duration = Duration::from_millis(300);
+const SEARCH_EVERY: Duration = Duration::from_millis(350);
 
 /// How often it is searched however little time there is.
 const SEARCH_ANYWAY: Duration = Duration::from_secs(1);
 
 /// How soon after a search a face that got lost is searched for.
-const SEARCH_AGAIN: Duration = Duration::from_millis(150);
+const SEARCH_AGAIN: Duration = Duration::from_millis(200);
 
 /// Least overlap of a face that is followed with where it was expected, and most that its area may change by
 /// from frame to frame: anything else is another thing that looks like a face.

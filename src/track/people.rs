@@ -42,7 +42,7 @@ const MEMORY: Duration = Duration::from_secs(4);
 const MASK_MEMORY: Duration = Duration::from_millis(250);
 
 /// How often a face is looked at for a mask.
-const GLANCE_EVERY: Duration = Duration::from_millis(100);
+const GLANCE_EVERY: Duration = Duration::from_millis(150);
 
 /// How long a face may be away before its past no longer counts.
 const GONE_AFTER: Duration = Duration::from_millis(2500);
@@ -68,7 +68,7 @@ const CLOSE: f32 = 0.15;
 /// How long an answer is good: an uncertain one, that a face is nobody's, and a name.
 const GOOD_FOR: [Duration; 3] = [
     Duration::from_millis(250),
-    Duration::from_millis(500),
+    Duration::from_millis(750),
     Duration::from_secs(1),
 ];
 
