@@ -116,7 +116,7 @@ impl Input {
     }
 
     /// By the caps.
-    fn frame_duration(&self) -> Duration {
+    pub fn frame_duration(&self) -> Duration {
         let rate = self.format.as_ref().map(|(info, _)| info.fps());
         match rate.filter(|rate| rate.numer() > 0 && rate.denom() > 0) {
             Some(rate) => Duration::from_secs(1) * rate.denom() as u32 / rate.numer() as u32,

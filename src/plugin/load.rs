@@ -3,7 +3,7 @@
 
 use gst::prelude::*;
 use gst_base::prelude::*;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Later than this behind the stream, less is done; later than that, next to nothing.
 const LATE: Duration = Duration::from_millis(30);
@@ -11,6 +11,13 @@ const TOO_LATE: Duration = Duration::from_millis(60);
 
 /// How fast the notion of what is on time follows a stream that falls behind for good, as a part of its time.
 const DRIFT: f64 = 0.02;
+
+/// Part of a frame's duration that an element of a live stream may take on average: there are two of them, and
+/// others. A source that is kept waiting leaves out frames instead of sending them late.
+const SHARE: f64 = 0.45;
+
+/// What is owed at most: after that long a hold-up it is as if it had been no longer.
+const MOST_DEBT: Duration = Duration::from_millis(250);
 
 /// Steps that the latency is told in, and the least that is told of a live stream.
 const STEP: Duration = Duration::from_millis(10);
@@ -23,6 +30,16 @@ pub enum Pressure {
     TooLate,
 }
 
+impl Pressure {
+    fn of(seconds: f64) -> Self {
+        match seconds {
+            late if late > TOO_LATE.as_secs_f64() => Self::TooLate,
+            late if late > LATE.as_secs_f64() => Self::Late,
+            _ => Self::None,
+        }
+    }
+}
+
 /// Where an element stands in its stream.
 #[derive(Debug, Default)]
 pub struct Load {
@@ -32,6 +49,9 @@ pub struct Load {
     on_time: Option<(f64, f64)>,
     /// From the sink: earlier frames come too late to be shown.
     earliest: Option<gst::ClockTime>,
+    /// Seconds by which frames took longer than their share.
+    debt: f64,
+    is_warm: bool,
     /// What the latency query is answered.
     latency: Duration,
 }
@@ -42,6 +62,7 @@ impl Load {
         self.is_live = None;
         self.on_time = None;
         self.earliest = None;
+        self.debt = 0.0;
     }
 
     /// Takes notice of what the sink says of frames that came too late.
@@ -70,7 +91,8 @@ impl Load {
         };
         let is_live = *self.is_live.get_or_insert_with(|| asks_live(element));
         let now = element.current_running_time().filter(|_| is_live);
-        by_sink.max(now.map_or(Pressure::None, |now| self.lateness(now, time)))
+        let lateness = now.map_or(Pressure::None, |now| self.lateness(now, time));
+        by_sink.max(lateness).max(Pressure::of(self.debt))
     }
 
     /// Against frames that came on time, for clocks and cameras differ in what they call on time.
@@ -82,21 +104,24 @@ impl Load {
             None => behind,
         };
         self.on_time = Some((on_time, now));
-        match behind - on_time {
-            late if late > TOO_LATE.as_secs_f64() => Pressure::TooLate,
-            late if late > LATE.as_secs_f64() => Pressure::Late,
-            _ => Pressure::None,
-        }
+        Pressure::of(behind - on_time)
     }
 
     pub fn is_live(&self) -> bool {
         self.is_live == Some(true)
     }
 
-    /// Takes notice of how long a frame took; true if more than the latency query has been told, of a live stream.
-    pub fn took(&mut self, began: Instant) -> bool {
-        let took = began.elapsed();
-        let is_more = self.is_live() && took > self.latency;
+    /// Takes notice of how long a frame took, of a stream whose frames last so long; true if it took more than the
+    /// latency query has been told, of a live stream.
+    pub fn took(&mut self, took: Duration, frame: Duration) -> bool {
+        if !self.is_live() {
+            return false;
+        }
+        let more = took.as_secs_f64() - SHARE * frame.as_secs_f64();
+        self.debt = (self.debt + more).clamp(0.0, MOST_DEBT.as_secs_f64());
+        // The first frame pays for what is made once.
+        let is_first = !std::mem::replace(&mut self.is_warm, true);
+        let is_more = !is_first && took > self.latency;
         if is_more {
             let steps = took.as_nanos().div_ceil(STEP.as_nanos());
             self.latency = STEP * u32::try_from(steps).unwrap_or(u32::MAX);
@@ -159,6 +184,27 @@ mod tests {
             .collect();
         assert_eq!(pressures[0], Pressure::TooLate);
         assert_eq!(pressures[148], Pressure::None);
+    }
+
+    #[test]
+    fn who_takes_more_than_a_share_of_a_live_stream_has_to_do_less_for_a_while() {
+        let mut load = Load::default();
+        let [frame, long] = [40, 100].map(Duration::from_millis);
+        assert!(!load.took(long, frame));
+        assert_eq!(load.debt, 0.0);
+        load.is_live = Some(true);
+        load.is_warm = true;
+        assert!(load.took(long, frame));
+        // 100 ms taken, 18 allowed in each frame: 82, 64, 46, 28.
+        let pressures: Vec<_> = (0..4)
+            .map(|_| {
+                let pressure = Pressure::of(load.debt);
+                assert!(!load.took(Duration::ZERO, frame));
+                pressure
+            })
+            .collect();
+        use Pressure::{Late, TooLate};
+        assert_eq!(pressures, [TooLate, TooLate, Late, Pressure::None]);
     }
 
     #[test]

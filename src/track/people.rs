@@ -245,14 +245,16 @@ impl People {
         &self.tracks[self.present[face]]
     }
 
-    /// The faces of the frame that should be looked at for a mask.
+    /// The faces of the frame that should be looked at for a mask, those first that have waited longest.
     pub fn to_glance_at(&self, pace: Pace) -> Vec<usize> {
         let is_due = |&face: &usize| {
             let track = self.track(face);
             let is_old = self.now - track.glanced >= GLANCE_EVERY;
             track.mask_weight == 0.0 || pace != Pace::Adaptive || is_old
         };
-        (0..self.present.len()).filter(is_due).collect()
+        let mut due: Vec<_> = (0..self.present.len()).filter(is_due).collect();
+        due.sort_by_key(|&face| (self.track(face).mask_weight > 0.0, self.track(face).glanced));
+        due
     }
 
     /// Takes notice of whether a face wears a mask.
@@ -266,9 +268,10 @@ impl People {
         track.glanced = now;
     }
 
-    /// The faces of the frame that should be embedded, the most urgent first.
+    /// The faces of the frame that should be embedded, of those that were glanced at, the most urgent first.
     pub fn to_embed(&self, pace: Pace) -> Vec<usize> {
         let mut wanted: Vec<_> = (0..self.present.len())
+            .filter(|&face| self.track(face).mask_weight > 0.0)
             .filter_map(|face| Some((self.track(face).urgency(pace, self.now)?, face)))
             .collect();
         wanted.sort();

@@ -373,7 +373,8 @@ impl BaseTransformImpl for MfrDetect {
         let began = Instant::now();
         let outcome = self.detect(buffer);
         // No lock is held: a synchronous handler may query the element.
-        if lock(&self.load).took(began) {
+        let frame = lock(&self.input).frame_duration();
+        if lock(&self.load).took(began.elapsed(), frame) {
             load::post_latency(self.obj().upcast_ref());
         }
         outcome.map_err(|error| {

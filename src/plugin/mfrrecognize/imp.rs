@@ -42,6 +42,9 @@ const DEFAULT_RECLASSIFY_INTERVAL: i32 = -1;
 /// Seconds of a frame of a live stream that may go into embedding, if more faces than fit are worth it.
 const LIVE_BUDGET: f64 = 0.025;
 
+/// Faces that may be looked at for a mask where one may be embedded: it takes so much less.
+const GLANCES: usize = 4;
+
 /// How long at most no face is embedded when there is too little time.
 const EMBED_ANYWAY: Duration = Duration::from_millis(500);
 
@@ -204,7 +207,7 @@ impl State {
     fn most_faces(&self, now: Duration, pressure: Pressure, is_live: bool) -> usize {
         let waits = |then| now.saturating_sub(then) >= EMBED_ANYWAY;
         match pressure {
-            _ if self.face_takes == 0.0 => usize::MAX,
+            _ if self.face_takes == 0.0 && is_live => 1,
             Pressure::None if is_live => (LIVE_BUDGET / self.face_takes).max(1.0) as usize,
             Pressure::None => usize::MAX,
             _ => usize::from(self.embedded.is_none_or(waits)),
@@ -287,7 +290,8 @@ impl State {
     ) -> Result<(Vec<usize>, Array2<f32>), RuntimeError> {
         let rects = |faces: &[usize]| -> Vec<_> { faces.iter().map(|&f| sights[f].rect).collect() };
         let mut embedder = lock(&self.embedder);
-        let glanced = self.people.to_glance_at(pace);
+        let mut glanced = self.people.to_glance_at(pace);
+        glanced.truncate(most.max(1).saturating_mul(GLANCES));
         let masks = embedder.glance(view, &rects(&glanced));
         for (&face, mask) in glanced.iter().zip(masks) {
             self.people.glance(face, mask);
@@ -606,7 +610,8 @@ impl BaseTransformImpl for MfrRecognize {
         let began = Instant::now();
         let outcome = self.recognize(buffer);
         // No lock is held: a synchronous handler may query the element.
-        if lock(&self.load).took(began) {
+        let frame = lock(&self.input).frame_duration();
+        if lock(&self.load).took(began.elapsed(), frame) {
             load::post_latency(self.obj().upcast_ref());
         }
         outcome.map_err(|error| {
