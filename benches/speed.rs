@@ -130,21 +130,30 @@ fn pipelines() {
         return;
     }
     let recognize = format!("mfrrecognize database=\"{}\"", database.display());
+    let full = format!("{recognize} reclassify-interval=1");
     for (name, elements) in [
         ("decoder alone", "identity".to_owned()),
-        ("mfrdetect", "mfrdetect".to_owned()),
         (
-            "all elements",
+            "by default",
             format!("mfrdetect ! {recognize} ! mfroverlay"),
         ),
         (
-            "all elements, a queue before each",
+            "by default, a queue before each",
             format!("queue ! mfrdetect ! queue ! {recognize} ! queue ! mfroverlay"),
         ),
         (
-            "all elements, a queue before each, threads=1",
+            "mfrdetect in full",
+            "mfrdetect inference-interval=1".to_owned(),
+        ),
+        (
+            "every frame in full",
+            format!("mfrdetect inference-interval=1 ! {full} ! mfroverlay"),
+        ),
+        (
+            "every frame in full, a queue before each, threads=1",
             format!(
-                "queue ! mfrdetect threads=1 ! queue ! {recognize} threads=1 ! queue ! mfroverlay"
+                "queue ! mfrdetect inference-interval=1 threads=1 ! queue ! {full} threads=1 \
+                 ! queue ! mfroverlay"
             ),
         ),
     ] {
