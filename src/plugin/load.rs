@@ -19,7 +19,7 @@ const SHARE: f64 = 0.45;
 /// What is owed at most: after that long a hold-up it is as if it had been no longer.
 const MOST_DEBT: Duration = Duration::from_millis(250);
 
-/// Steps that the latency is told in, and the least that is told of a live stream.
+/// Steps that the latency is told in, so that it is not told anew for every frame.
 const STEP: Duration = Duration::from_millis(10);
 
 /// How far behind its stream an element is.

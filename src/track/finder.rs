@@ -79,8 +79,7 @@ impl Finder {
         self.last.clear();
     }
 
-    /// The faces of a frame and their numbers, above 0; every one gets a new number and nothing is followed
-    /// without `tracking`. `now` is the time of the frame.
+    /// The faces of a frame and their numbers, above 0.
     pub fn find(
         &mut self,
         detector: &mut Detector,
@@ -138,13 +137,17 @@ impl Finder {
         if plan.effort < Effort::Search || !is_due {
             return Ok(Vec::new());
         }
-        self.searched = Some(plan.now);
-        self.frames = 0;
+        self.note_search(plan.now);
         let faces = detector.detect(view, params)?;
         Ok(faces
             .into_iter()
             .map(|f| (self.tracker.number(), f))
             .collect())
+    }
+
+    fn note_search(&mut self, now: Duration) {
+        self.searched = Some(now);
+        self.frames = 0;
     }
 
     fn is_due(&self, plan: Plan) -> bool {
@@ -169,8 +172,7 @@ impl Finder {
         params: &Params,
         now: Duration,
     ) -> Result<Vec<(i32, Face)>, RuntimeError> {
-        self.searched = Some(now);
-        self.frames = 0;
+        self.note_search(now);
         let clear = params.thresholds[2];
         let expected = self.tracker.expected(clear);
         let params = Params {
@@ -285,6 +287,7 @@ pub struct Plan {
     /// Time of the frame in the stream.
     pub now: Duration,
     pub interval: Interval,
+    /// Without, nothing is followed, and every face of every frame gets a new number.
     pub tracking: bool,
     pub effort: Effort,
 }

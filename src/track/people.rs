@@ -72,8 +72,9 @@ const GOOD_FOR: [Duration; 3] = [
     Duration::from_secs(1),
 ];
 
-/// How many embeddings that all say nobody make that answer good for twice as long.
+/// How many embeddings that all say nobody make that answer good for twice as long; and the longest that it is good.
 const SETTLED: u32 = 6;
+const GOOD_FOR_AT_MOST: Duration = Duration::from_secs(3);
 
 /// A face seen so many times as well as ever before is worth an embedding, if the last one is not this new.
 const BETTER: f32 = 1.3;
@@ -364,7 +365,10 @@ impl Track {
                 let good_for = match self.margin {
                     m if m.abs() < CLOSE => GOOD_FOR[0],
                     m if m > 0.0 => GOOD_FOR[2],
-                    _ => GOOD_FOR[1] * (SETTLED + evidence.count as u32) / SETTLED,
+                    _ => {
+                        let more = evidence.count as f32 / SETTLED as f32;
+                        GOOD_FOR[1].mul_f32(1.0 + more).min(GOOD_FOR_AT_MOST)
+                    }
                 };
                 let is_better = self.quality > BETTER * evidence.quality && age >= BETTER_AFTER;
                 if evidence.count < CONFIRMED || (self.slips > 0 && waited >= SLIP_AFTER) {
@@ -638,6 +642,20 @@ mod tests {
         let mut stream = Stream::new();
         assert_eq!(stream.frames(Pace::Once, 100, ana, Some(0)), 100);
         assert_eq!(stream.embedded, 1);
+    }
+
+    #[test]
+    fn a_stranger_is_looked_at_ever_more_seldom_but_every_three_seconds() {
+        let mut stream = Stream::new();
+        let stranger = (1, HERE, NOBODY, -5.0);
+        // A minute, ten, and one more.
+        let embedded = [1500, 15_000, 1500].map(|frames| {
+            let before = stream.embedded;
+            stream.frames(Pace::Adaptive, frames, stranger, None);
+            stream.embedded - before
+        });
+        assert!((19..40).contains(&embedded[0]), "{embedded:?}");
+        assert!((18..21).contains(&embedded[2]), "{embedded:?}");
     }
 
     #[test]

@@ -129,15 +129,12 @@ impl Tracker {
         let matched = self.assign(faces);
         let mut ids = Vec::with_capacity(faces.len());
         for (face, track) in faces.iter().zip(matched) {
-            let track = match track {
-                Some(track) => &mut self.tracks[track],
-                None => {
-                    // Numbers stay above 0 however long the stream runs.
-                    self.last_id = self.last_id.checked_add(1).unwrap_or(1);
-                    self.tracks.push(Track::new(self.last_id, face, now));
-                    self.tracks.last_mut().expect("just pushed")
-                }
-            };
+            let track = track.unwrap_or_else(|| {
+                let id = self.number();
+                self.tracks.push(Track::new(id, face, now));
+                self.tracks.len() - 1
+            });
+            let track = &mut self.tracks[track];
             track.see(face, threshold, now);
             track.proven = now;
             ids.push(track.id);
@@ -145,8 +142,9 @@ impl Tracker {
         ids
     }
 
-    /// A number for a face that is not followed.
+    /// A number that no face has had.
     pub fn number(&mut self) -> i32 {
+        // Numbers stay above 0 however long the stream runs.
         self.last_id = self.last_id.checked_add(1).unwrap_or(1);
         self.last_id
     }
