@@ -21,11 +21,9 @@ tolerance, or when its bytes are not the pinned ones (other library versions can
 
 What is changed, always in fp32 and without touching names, shapes or layout of inputs and outputs:
 
-MTCNN   ONNX Runtime's PRelu runs outside its blocked NCHWc layout and took half to two thirds of the
-        time. It becomes convolutions and Relus, which stay inside it (see `prelu` and `prelu_then_pool`);
-        channels are padded with zeros to the block size, which the blocked kernels would do anyway; the
-        transpose before the dense layer goes into its weights, MatMul + Add becomes Gemm; the two heads of
-        P-Net become one convolution and its 2-way softmax a sigmoid of the difference.
+MTCNN   is as it was, in the plain operators that src/detect/net reads and every runtime knows; the two heads of
+        P-Net become one convolution, the transpose before a dense layer goes into its weights, MatMul + Add
+        becomes Gemm.
 FaceNet the batch becomes dynamic, the residual scaling goes into the weights before it, the batch norm at
         the end into the dense layer; weights are stored as fp16 behind a Cast, which ONNX Runtime folds
         away when it loads the model: half the file, fp32 arithmetic.
@@ -70,14 +68,13 @@ SOURCES = {
 }
 # our file: sha256 of the result with the versions in requirements.txt
 RESULTS = {
-    "pnet.onnx": "3f60c61ac95f5c2c93cc230b8046a21c37ec0a30342db4a274835eda00a438e8",
-    "rnet.onnx": "9ffec316636ad004af5aa75e3dd2fa9e6185885162b35e335d506a9c34d88ffd",
-    "onet.onnx": "bbcff6101836268b69bd8dbc1a08c91d0ff897b8294b89b1ef2f1653e6fd5ced",
+    "pnet.onnx": "8be3a171f5f2e65afb2c0ae95323db244d39cd8e0307e7c0448d06abfe720c70",
+    "rnet.onnx": "bcbdb0499cbdedacecede21ce832a388bbb8cfadbfd4c83d14a5d84ab42af91e",
+    "onet.onnx": "b81f21b2cbae6d6bddf236a9268b398639751aff909ad012cf385ee2f6ca9959",
     "facenet.onnx": "1c25201b3ce48444b87d60549ee0931cdcda9bc260b619f11c4cc761a940a437",
 }
 
 OPSET, IR_VERSION = 17, 8  # both known to ONNX Runtime 1.17, the oldest supported
-BLOCK = 16  # channels of a block in ONNX Runtime's NCHWc layout with AVX-512 (8 with AVX2)
 FP16_FROM = 1024  # tensors with fewer elements (biases, scalars) stay fp32
 MTCNN_TOLERANCE = 2e-5  # of probabilities and of regressions, both of the order of 1
 FACENET_TOLERANCE = 1e-3  # of the elements of a unit vector
@@ -140,19 +137,14 @@ class Builder:
         self.nodes.append(helper.make_node(op, inputs, outputs, name=outputs[0], **attributes))
         return outputs[0]
 
-    def conv(self, x: str, w: np.ndarray, b, output: str, group: int = 1) -> str:
-        inputs = [x, self.constant(output + ".weight", w)]
-        if b is not None:
-            inputs.append(self.constant(output + ".bias", b))
-        return self.node("Conv", inputs, output, kernel_shape=list(w.shape[2:]), group=group)
+    def conv(self, x: str, w: np.ndarray, b: np.ndarray, output: str) -> str:
+        inputs = [x, self.constant(output + ".weight", w), self.constant(output + ".bias", b)]
+        return self.node("Conv", inputs, output, kernel_shape=list(w.shape[2:]))
 
-    def pointwise(self, x: str, matrix: np.ndarray, bias, output: str) -> str:
-        """A 1x1 convolution with `matrix` [out, in]."""
-        return self.conv(x, matrix[:, :, None, None], bias, output)
-
-    def scale(self, x: str, factors: np.ndarray, output: str) -> str:
-        """Each channel times its factor, as the depthwise convolution that NCHWc has a kernel for."""
-        return self.conv(x, factors[:, None, None, None], None, output, group=len(factors))
+    def conv_prelu(self, x: str, weights: dict[str, np.ndarray], layer: str, slope: str, output: str) -> str:
+        """Convolution and PRelu, as the source calls them."""
+        x = self.conv(x, weights[layer + "/kernel:0"], weights[layer + "/bias:0"], output + ".conv")
+        return self.node("PRelu", [x, self.constant(output + ".slope", weights[slope][:, None, None])], output)
 
     def max_pool(self, x: str, size: int, auto_pad: str, output: str) -> str:
         return self.node("MaxPool", [x], output, kernel_shape=[size, size], strides=[2, 2], auto_pad=auto_pad)
@@ -161,48 +153,9 @@ class Builder:
         """x [N, in] times w [in, out] plus b."""
         return self.node("Gemm", [x, self.constant(output + ".weight", w), self.constant(output + ".bias", b)], output)
 
-    def prelu(self, y: str, slope: np.ndarray, output: str) -> str:
-        """PRelu: slope * y + (1 - slope) * relu(y)."""
-        below = self.scale(y, slope, output + ".below")
-        above = self.scale(self.node("Relu", [y], output + ".relu"), 1 - slope, output + ".above")
-        return self.node("Add", [above, below], output)
-
-    def prelu_then_pool(self, x: str, w, b, slope, size: int, auto_pad: str, output: str) -> str:
-        """max_pool(prelu(conv(x))), with the PRelu done after the pooling, where the tensor is a quarter.
-
-        Where the slope s is >= 0 the PRelu is monotone: pool(prelu(y)) = prelu(pool(y)) = s*p + (1-s)*relu(p).
-        Where it is negative prelu(y) = max(y, s*y), so pool(prelu(y)) = max(p, q) = p + relu(q - p) with
-        p = pool(y) and q = pool(s*y): s*y is one more channel of the convolution. The result has the
-        channels of `w`, padded to whole blocks.
-        """
-        channels, down = len(slope), np.flatnonzero(slope < 0)
-        w = np.concatenate([w, w[down] * slope[down, None, None, None]])
-        b = np.concatenate([b, b[down] * slope[down]])
-        y = self.conv(x, pad(w, 0), pad(b, 0), output + ".conv")
-        p = self.max_pool(y, size, auto_pad, output + ".pool")
-
-        wide, narrow = padded(len(b)), padded(channels)
-        bend, keep, add = (np.zeros(s, np.float32) for s in ((narrow, wide), (narrow, wide), narrow))
-        for i in range(channels):
-            bend[i, i], keep[i, i], add[i] = 1, slope[i], 1 - slope[i]
-        for extra, i in enumerate(down, channels):
-            bend[i, [i, extra]], keep[i, i], add[i] = (-1, 1), 1, 1
-        above = self.scale(self.node("Relu", [self.pointwise(p, bend, None, output + ".bend")], output + ".relu"),
-                           add, output + ".above")
-        return self.node("Add", [above, self.pointwise(p, keep, None, output + ".below")], output)
-
     def model(self, source: onnx.ModelProto, metadata: dict[str, str]) -> onnx.ModelProto:
         graph = helper.make_graph(self.nodes, self.name, source.graph.input, source.graph.output, self.initializers)
         return finish(helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)]), metadata)
-
-
-def padded(channels: int) -> int:
-    return -(-channels // BLOCK) * BLOCK
-
-
-def pad(a: np.ndarray, *axes: int) -> np.ndarray:
-    """`a` with zeros appended so that each of `axes` is whole blocks."""
-    return np.pad(a, [(0, padded(n) - n if axis in axes else 0) for axis, n in enumerate(a.shape)])
 
 
 def weights_of(source: onnx.ModelProto) -> dict[str, np.ndarray]:
@@ -217,20 +170,14 @@ def weights_of(source: onnx.ModelProto) -> dict[str, np.ndarray]:
 def convert_pnet(source: onnx.ModelProto) -> onnx.ModelProto:
     w, net = weights_of(source), Builder("pnet")
     x = net.node("Transpose", ["input_1"], "nchw", perm=[0, 3, 1, 2])
-    x = net.prelu_then_pool(x, w["conv2d/kernel:0"], w["conv2d/bias:0"], w["p_re_lu"], 2, "SAME_UPPER", "stage1")
-    x = net.conv(x, pad(w["conv2d_1/kernel:0"], 0, 1), pad(w["conv2d_1/bias:0"], 0), "conv2")
-    x = net.prelu(x, pad(w["p_re_lu_1"], 0), "stage2")
-    y = net.conv(x, w["conv2d_2/kernel:0"], w["conv2d_2/bias:0"], "conv3")
-    # Both 1x1 convolutions as one, the PRelu before them in its weights: W prelu(y) = W s y + W (1-s) relu(y);
-    # the last two rows give the difference of the logits: softmax([a, b]) = sigmoid([a - b, b - a]).
-    rows = np.array([[1, -1], [-1, 1]], np.float32)
-    matrix = np.concatenate([w["conv2d_4/kernel:0"][:, :, 0, 0], rows @ w["conv2d_3/kernel:0"][:, :, 0, 0]])
-    bias, slope = np.concatenate([w["conv2d_4/bias:0"], rows @ w["conv2d_3/bias:0"]]), w["p_re_lu_2"]
-    above = net.pointwise(net.node("Relu", [y], "stage3.relu"), matrix * (1 - slope), None, "heads.above")
-    x = net.node("Add", [above, net.pointwise(y, matrix * slope, bias, "heads.below")], "heads")
-    x = net.node("Transpose", [x], "nhwc", perm=[0, 2, 3, 1])
-    net.node("Split", [x, net.constant("sizes", np.array([4, 2], np.int64))], "conv2d_4", "difference", axis=3)
-    net.node("Sigmoid", ["difference"], "softmax")
+    x = net.conv_prelu(x, w, "conv2d", "p_re_lu", "stage1")
+    x = net.max_pool(x, 2, "SAME_UPPER", "pool1")
+    x = net.conv_prelu(x, w, "conv2d_1", "p_re_lu_1", "stage2")
+    x = net.conv_prelu(x, w, "conv2d_2", "p_re_lu_2", "stage3")
+    heads = [np.concatenate([w[f"conv2d_{i}/{part}:0"] for i in (4, 3)]) for part in ("kernel", "bias")]
+    x = net.node("Transpose", [net.conv(x, *heads, "heads")], "nhwc", perm=[0, 2, 3, 1])
+    net.node("Split", [x, net.constant("sizes", np.array([4, 2], np.int64))], "conv2d_4", "logits", axis=3)
+    net.node("Softmax", ["logits"], "softmax", axis=3)
     return net.model(source, mtcnn_metadata(
         "P-Net", "conv2d_4: box regression x1,y1,x2,y2 [N,W',H',4]; softmax: not face, face [N,W',H',2]"))
 
@@ -246,11 +193,11 @@ def dense(net: Builder, x: str, w: dict, layer: str, slope: str, shape: tuple[in
 def convert_rnet(source: onnx.ModelProto) -> onnx.ModelProto:
     w, net = weights_of(source), Builder("rnet")
     x = net.node("Transpose", ["input_2"], "nchw", perm=[0, 3, 1, 2])
-    x = net.prelu_then_pool(x, w["conv2d_5/kernel:0"], w["conv2d_5/bias:0"], w["p_re_lu_3"], 3, "SAME_UPPER", "stage1")
-    x = net.conv(x, pad(w["conv2d_6/kernel:0"], 1), w["conv2d_6/bias:0"], "conv2")
-    x = net.max_pool(net.prelu(x, w["p_re_lu_4"], "stage2"), 3, "VALID", "pool2")
-    x = net.conv(x, w["conv2d_7/kernel:0"], w["conv2d_7/bias:0"], "conv3")
-    x = net.prelu(x, w["p_re_lu_5"], "stage3")
+    x = net.conv_prelu(x, w, "conv2d_5", "p_re_lu_3", "stage1")
+    x = net.max_pool(x, 3, "SAME_UPPER", "pool1")
+    x = net.conv_prelu(x, w, "conv2d_6", "p_re_lu_4", "stage2")
+    x = net.max_pool(x, 3, "VALID", "pool2")
+    x = net.conv_prelu(x, w, "conv2d_7", "p_re_lu_5", "stage3")
     x = dense(net, x, w, "dense", "p_re_lu_6", (3, 3, 64), "stage4")
     net.gemm(x, w["dense_2/kernel:0"], w["dense_2/bias:0"], "dense_2")
     net.node("Softmax", [net.gemm(x, w["dense_1/kernel:0"], w["dense_1/bias:0"], "logits")], "softmax_1", axis=1)
@@ -261,13 +208,13 @@ def convert_rnet(source: onnx.ModelProto) -> onnx.ModelProto:
 def convert_onet(source: onnx.ModelProto) -> onnx.ModelProto:
     w, net = weights_of(source), Builder("onet")
     x = net.node("Transpose", ["input_3"], "nchw", perm=[0, 3, 1, 2])
-    x = net.prelu_then_pool(x, w["conv2d_8/kernel:0"], w["conv2d_8/bias:0"], w["p_re_lu_7"], 3, "SAME_UPPER", "stage1")
-    x = net.conv(x, w["conv2d_9/kernel:0"], w["conv2d_9/bias:0"], "conv2")
-    x = net.max_pool(net.prelu(x, w["p_re_lu_8"], "stage2"), 3, "VALID", "pool2")
-    x = net.conv(x, w["conv2d_10/kernel:0"], w["conv2d_10/bias:0"], "conv3")
-    x = net.max_pool(net.prelu(x, w["p_re_lu_9"], "stage3"), 2, "SAME_UPPER", "pool3")
-    x = net.conv(x, w["conv2d_11/kernel:0"], w["conv2d_11/bias:0"], "conv4")
-    x = net.prelu(x, w["p_re_lu_10"], "stage4")
+    x = net.conv_prelu(x, w, "conv2d_8", "p_re_lu_7", "stage1")
+    x = net.max_pool(x, 3, "SAME_UPPER", "pool1")
+    x = net.conv_prelu(x, w, "conv2d_9", "p_re_lu_8", "stage2")
+    x = net.max_pool(x, 3, "VALID", "pool2")
+    x = net.conv_prelu(x, w, "conv2d_10", "p_re_lu_9", "stage3")
+    x = net.max_pool(x, 2, "SAME_UPPER", "pool3")
+    x = net.conv_prelu(x, w, "conv2d_11", "p_re_lu_10", "stage4")
     x = dense(net, x, w, "dense_3", "p_re_lu_11", (3, 3, 128), "stage5")
     net.gemm(x, w["dense_5/kernel:0"], w["dense_5/bias:0"], "dense_5")
     net.gemm(x, w["dense_6/kernel:0"], w["dense_6/bias:0"], "dense_6")

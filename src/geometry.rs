@@ -69,6 +69,17 @@ impl Rect {
         )
     }
 
+    /// The same place in a picture of `size` times the size.
+    pub fn resized(&self, size: f32) -> Self {
+        let Self {
+            x,
+            y,
+            width,
+            height,
+        } = *self;
+        Self::new(x * size, y * size, width * size, height * size)
+    }
+
     pub fn translated(&self, dx: f32, dy: f32) -> Self {
         Self::new(self.x + dx, self.y + dy, self.width, self.height)
     }

@@ -22,6 +22,8 @@ pub mod image;
 pub mod locate;
 pub mod mask;
 mod memory;
+pub mod mipmap;
+mod onnx;
 pub mod orientation;
 pub mod pipeline;
 #[cfg(feature = "plugin")]
@@ -30,6 +32,7 @@ pub mod resize;
 pub mod runtime;
 pub mod svm;
 pub mod track;
+mod workers;
 
 #[cfg(feature = "plugin")]
 use plugin::register;

@@ -4,6 +4,10 @@
 //! converted to RGB. Rows first: that pass reads memory in order whatever the format interleaves,
 //! and leaves little for the second.
 
+use std::ops::Range;
+
+use pulp::{Arch, Simd, WithSimd};
+
 use crate::geometry::Rect;
 use crate::image::{Channel, ColorModel, ImageView, Plane};
 use crate::orientation::Orientation;
@@ -55,11 +59,16 @@ const MAX_SOURCE: f32 = 1e6;
 /// `round` is two instructions on every CPU.
 const ROUND: f32 = 12_582_912.0;
 
-/// Brings 0…255 to about −1…1. Rounded to whole grey values before, as the networks saw pixels in
-/// training and as the 8-bit crops of enrolment are.
+/// To whole grey values, as the networks saw pixels in training and as the 8-bit crops of enrolment are.
+#[inline(always)]
+fn round(value: f32) -> f32 {
+    value + ROUND - ROUND
+}
+
+/// Brings rounded 0…255 to about −1…1.
 #[inline(always)]
 fn normalise(value: f32) -> f32 {
-    ((value + ROUND - ROUND) - 127.5) * (1.0 / 128.0)
+    (value - 127.5) * (1.0 / 128.0)
 }
 
 /// Resamples; owns its scratch memory, which is reused from call to call.
@@ -68,9 +77,13 @@ pub struct Resizer {
     columns: Axis,
     rows: Axis,
     /// One output row of a plane before its columns are resampled, interleaved as the plane is.
-    line: Vec<f32>,
+    blended: Vec<f32>,
+    /// The same by component.
+    lines: [Vec<f32>; 3],
     /// The result, one component after the other.
     components: [Vec<f32>; 3],
+    /// The result upright, where the picture is not stored so.
+    upright: [Vec<f32>; 3],
 }
 
 impl Resizer {
@@ -78,7 +91,7 @@ impl Resizer {
     /// and of FaceNet alike (their model cards). `out` must hold width·height·3 numbers.
     pub fn tensor(&mut self, view: &ImageView, resize: &Resize, layout: Layout, out: &mut [f32]) {
         debug_assert_eq!(out.len(), resize.width * resize.height * 3);
-        let walk = self.sample(view, resize);
+        let walk = self.sample(view, resize, 0..resize.height);
         let [r, g, b] = &self.components;
         let rgb = |i: usize| [r[i], g[i], b[i]].map(normalise);
         // The inner dimension of the layout and how far its pixels lie apart.
@@ -94,24 +107,40 @@ impl Resizer {
         }
     }
 
+    /// Red, green and blue, 0…255 and rounded, row after row: the rows `rows` of the result.
+    pub fn planes(&mut self, view: &ImageView, resize: &Resize, rows: Range<usize>) -> [&[f32]; 3] {
+        let (width, height) = (resize.width, rows.len());
+        let walk = self.sample(view, resize, rows);
+        if walk == Walk::new(Orientation::UPRIGHT, width, height) {
+            return self.components.each_ref().map(Vec::as_slice);
+        }
+        for (upright, stored) in self.upright.iter_mut().zip(&self.components) {
+            upright.clear();
+            upright.extend((0..height).flat_map(|y| {
+                let start = walk.start.wrapping_add_signed(walk.y * y as isize);
+                (0..width).map(move |x| stored[start.wrapping_add_signed(walk.x * x as isize)])
+            }));
+        }
+        self.upright.each_ref().map(Vec::as_slice)
+    }
+
     /// Writes packed 8-bit RGB, rounded.
     pub fn rgb8(&mut self, view: &ImageView, resize: &Resize, out: &mut Vec<u8>) {
-        let walk = self.sample(view, resize);
+        let walk = self.sample(view, resize, 0..resize.height);
         let [r, g, b] = &self.components;
         out.resize(resize.width * resize.height * 3, 0);
         for (y, line) in out.chunks_exact_mut(resize.width * 3).enumerate() {
             let start = walk.start.wrapping_add_signed(walk.y * y as isize);
             for (x, pixel) in line.chunks_exact_mut(3).enumerate() {
                 let i = start.wrapping_add_signed(walk.x * x as isize);
-                // `as` clamps to 0…255.
-                pixel.copy_from_slice(&[r[i], g[i], b[i]].map(|v| (v + 0.5) as u8));
+                pixel.copy_from_slice(&[r[i], g[i], b[i]].map(|v| v as u8));
             }
         }
     }
 
-    /// Fills `components` with red, green and blue, 0…255, as the picture is stored; tells how to
-    /// walk through them to see it upright.
-    fn sample(&mut self, view: &ImageView, resize: &Resize) -> Walk {
+    /// Fills `components` with red, green and blue, 0…255 and rounded, as the picture is stored; of the upright
+    /// picture only the rows `part`. Tells how to walk through them to see it upright.
+    fn sample(&mut self, view: &ImageView, resize: &Resize, part: Range<usize>) -> Walk {
         let info = view.info();
         let orientation = view.orientation();
         let size = (info.width as f32, info.height as f32);
@@ -122,22 +151,26 @@ impl Resizer {
             height,
             ..*resize
         };
+        let window = Window::of(&part, resize, orientation);
         let black = match (info.format.color_model(), info.colorimetry.full_range) {
             (ColorModel::Yuv, true) => [0.0, 128.0, 128.0],
             (ColorModel::Yuv, false) => [16.0, 128.0, 128.0],
             _ => [0.0; 3],
         };
         for component in &mut self.components {
-            component.resize(width * height, 0.0);
+            component.resize(window.columns.len() * window.rows.len(), 0.0);
         }
         // Channels of one plane follow one another; they are read together.
         let mut from = 0;
         for channels in info.format.channels().chunk_by(|a, b| a.plane == b.plane) {
-            self.sample_plane(view, &stored, channels, from, &black[from..]);
+            self.sample_plane(view, &stored, &window, channels, from, &black[from..]);
             from += channels.len();
         }
-        self.components_to_rgb(view);
-        Walk::new(orientation, width, height)
+        Arch::new().dispatch(ToRgb {
+            components: &mut self.components,
+            view,
+        });
+        Walk::new(orientation, window.columns.len(), window.rows.len())
     }
 
     /// Resamples the channels of one plane into the components from number `first` on.
@@ -145,6 +178,7 @@ impl Resizer {
         &mut self,
         view: &ImageView,
         resize: &Resize,
+        window: &Window,
         channels: &[Channel],
         first: usize,
         black: &[f32],
@@ -152,14 +186,17 @@ impl Resizer {
         let Self {
             columns,
             rows,
-            line,
+            blended,
+            lines,
             components,
+            ..
         } = self;
         let Some(leader) = channels.first() else {
             return;
         };
         let plane = view.plane(leader.plane);
-        rows.plan_rows(view, resize, leader);
+        rows.plan_rows(view, resize, leader, &window.rows);
+        let width = window.columns.len();
         for (i, channel) in channels.iter().enumerate() {
             // Y of YUY2 has other columns than U and V; where all are alike one pass over the
             // rows serves all of them.
@@ -171,47 +208,114 @@ impl Resizer {
                 .take_while(|c| c.shift_x == channel.shift_x)
                 .count();
             let group = &channels[i..i + alike];
-            columns.plan_columns(view, resize, channel);
-            let bytes = columns.bytes(group);
-            line.clear();
-            line.resize(bytes.len() + LANES, 0.0);
-            let part = first + i..first + i + alike;
-            for y in 0..resize.height {
-                rows.blend_rows(y, plane, &bytes, line);
-                columns.blend_columns(
-                    line,
-                    bytes.start,
-                    group,
-                    rows.spans[y].sum,
-                    &black[i..],
-                    &mut components[part.clone()],
-                    y * resize.width,
-                );
+            columns.plan_columns(view, resize, channel, &window.columns);
+            let samples = columns.samples();
+            let bytes = bytes_of(group, &samples);
+            // One more, so that the last one is whole for every component.
+            blended.resize((samples.len() + 1) * channel.step, 0.0);
+            // What is added is read with a weight of 0.
+            for line in &mut lines[..alike] {
+                line.clear();
+                line.resize(samples.len() + columns.taps, 0.0);
             }
-        }
-    }
-
-    fn components_to_rgb(&mut self, view: &ImageView) {
-        let info = view.info();
-        let [a, b, c] = &mut self.components;
-        match info.format.color_model() {
-            ColorModel::Rgb => {}
-            ColorModel::Gray => {
-                b.copy_from_slice(a);
-                c.copy_from_slice(a);
-            }
-            ColorModel::Yuv => {
-                let matrix = info.colorimetry.to_rgb();
-                for ((y, u), v) in a.iter_mut().zip(b).zip(c) {
-                    [*y, *u, *v] = matrix.apply(*y, *u, *v);
+            for y in 0..window.rows.len() {
+                Arch::new().dispatch(BlendRows {
+                    axis: rows,
+                    y,
+                    plane,
+                    bytes: &bytes,
+                    channels: group,
+                    blended,
+                    lines: &mut lines[..alike],
+                });
+                for (k, line) in lines[..alike].iter().enumerate() {
+                    columns.blend_columns(
+                        line,
+                        samples.start,
+                        rows.spans[y].sum,
+                        black[i + k],
+                        &mut components[first + i + k][y * width..][..width],
+                    );
                 }
             }
         }
     }
 }
 
+/// The bytes of a row that these samples of the channels take up.
+fn bytes_of(channels: &[Channel], samples: &Range<usize>) -> Range<usize> {
+    if samples.is_empty() {
+        return 0..0;
+    }
+    let low = channels.iter().map(|c| c.offset + samples.start * c.step);
+    let high = channels
+        .iter()
+        .map(|c| c.offset + (samples.end - 1) * c.step + 1);
+    low.min().unwrap_or(0)..high.max().unwrap_or(0)
+}
+
+/// Components as they are stored to rounded red, green and blue, with the widest vectors that the CPU has.
+struct ToRgb<'a> {
+    components: &'a mut [Vec<f32>; 3],
+    view: &'a ImageView<'a>,
+}
+
+impl WithSimd for ToRgb<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        let info = self.view.info();
+        let [a, b, c] = self.components;
+        match info.format.color_model() {
+            ColorModel::Rgb => {
+                for component in [a, b, c] {
+                    for value in component {
+                        *value = round(*value);
+                    }
+                }
+            }
+            ColorModel::Gray => {
+                for value in &mut *a {
+                    *value = round(*value);
+                }
+                b.copy_from_slice(a);
+                c.copy_from_slice(a);
+            }
+            ColorModel::Yuv => {
+                let matrix = info.colorimetry.to_rgb();
+                for ((y, u), v) in a.iter_mut().zip(b).zip(c) {
+                    let [red, green, blue] = matrix.apply(*y, *u, *v);
+                    (*y, *u, *v) = (round(red), round(green), round(blue));
+                }
+            }
+        }
+    }
+}
+
+/// The part of the result, as it is stored, that is asked for.
+struct Window {
+    columns: Range<usize>,
+    rows: Range<usize>,
+}
+
+impl Window {
+    /// Rows `part` of the upright result.
+    fn of(part: &Range<usize>, resize: &Resize, orientation: Orientation) -> Self {
+        let (width, height) = (resize.width, resize.height);
+        let all = Rect::new(0.0, part.start as f32, width as f32, part.len() as f32);
+        let size = orientation.turn_size((width as f32, height as f32));
+        let stored = orientation.rect_to_stored(all, size);
+        let range = |start: f32, length: f32| start as usize..(start + length) as usize;
+        Self {
+            columns: range(stored.x, stored.width),
+            rows: range(stored.y, stored.height),
+        }
+    }
+}
+
 /// How indices change from one pixel of the upright picture to the next.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Walk {
     /// Of the upper left pixel.
     start: usize,
@@ -257,21 +361,38 @@ struct Span {
 struct Axis {
     spans: Vec<Span>,
     weights: Vec<f32>,
+    /// The same weights, each span's filled up with 0 to [`taps`](Self::taps).
+    even: Vec<f32>,
+    /// The number of weights of the longest span, rounded up to a multiple of 4.
+    taps: usize,
 }
 
 impl Axis {
-    fn plan_rows(&mut self, view: &ImageView, resize: &Resize, channel: &Channel) {
+    fn plan_rows(
+        &mut self,
+        view: &ImageView,
+        resize: &Resize,
+        channel: &Channel,
+        part: &Range<usize>,
+    ) {
         let scale = 1.0 / (1 << channel.shift_y) as f32;
         self.plan(
             resize.source.y * scale,
             resize.source.height * scale,
             channel.height(view.info().height),
             resize.height,
+            part,
             resize,
         );
     }
 
-    fn plan_columns(&mut self, view: &ImageView, resize: &Resize, channel: &Channel) {
+    fn plan_columns(
+        &mut self,
+        view: &ImageView,
+        resize: &Resize,
+        channel: &Channel,
+        part: &Range<usize>,
+    ) {
         let scale = 1.0 / (1 << channel.shift_x) as f32;
         // A chroma sample on the left one of its two columns lies a quarter of its width further
         // left than one between them.
@@ -285,17 +406,35 @@ impl Axis {
             resize.source.width * scale,
             channel.width(view.info().width),
             resize.width,
+            part,
             resize,
         );
+        let most = self.spans.iter().map(|s| s.count).max().unwrap_or(0);
+        self.taps = most.next_multiple_of(4).max(4);
+        self.even.clear();
+        for span in &self.spans {
+            let weights = &self.weights[span.weights..][..span.count];
+            self.even.extend_from_slice(weights);
+            let filled = self.even.len() + self.taps - span.count;
+            self.even.resize(filled, 0.0);
+        }
     }
 
-    /// `count` outputs over `start .. start + length` of `size` samples.
-    fn plan(&mut self, start: f32, length: f32, size: usize, count: usize, resize: &Resize) {
+    /// The outputs `part` of `count` over `start .. start + length` of `size` samples.
+    fn plan(
+        &mut self,
+        start: f32,
+        length: f32,
+        size: usize,
+        count: usize,
+        part: &Range<usize>,
+        resize: &Resize,
+    ) {
         self.spans.clear();
         self.weights.clear();
         let usable = length > 0.0 && length <= MAX_SOURCE && start.abs() <= MAX_SOURCE;
         let step = f64::from(length) / count as f64;
-        for i in 0..count {
+        for i in part.clone() {
             let from = f64::from(start) + i as f64 * step;
             let weights = self.weights.len();
             let mut span = Span {
@@ -351,28 +490,78 @@ impl Axis {
         }
     }
 
-    /// The bytes of a row that the samples of these channels, planned alike, take up.
-    fn bytes(&self, channels: &[Channel]) -> std::ops::Range<usize> {
+    /// The samples that are read.
+    fn samples(&self) -> Range<usize> {
         let used = || self.spans.iter().filter(|s| s.count > 0);
-        let Some(first) = used().map(|s| s.first).min() else {
-            return 0..0;
-        };
+        let first = used().map(|s| s.first).min().unwrap_or(0);
         let end = used().map(|s| s.first + s.count).max().unwrap_or(first);
-        let low = channels.iter().map(|c| c.offset + first * c.step).min();
-        let high = channels
-            .iter()
-            .map(|c| c.offset + (end - 1) * c.step + 1)
-            .max();
-        low.unwrap_or(0)..high.unwrap_or(0)
+        first..end
     }
 
-    /// The weighted sum of the rows of output row `y`.
-    fn blend_rows(&self, y: usize, plane: Plane, bytes: &std::ops::Range<usize>, line: &mut [f32]) {
-        let span = self.spans[y];
-        line.fill(0.0);
-        let row = |i: usize| &plane.data[(span.first + i) * plane.stride..][bytes.clone()];
-        let weights = &self.weights[span.weights..][..span.count];
-        // Four rows at a time: `line` is then read and written a quarter as often.
+    /// One output row from the blended samples of one component; where these lie outside the image, black counts.
+    ///
+    /// Compiled for every CPU alike: where the compiler may gather, it does, and is four times slower.
+    fn blend_columns(
+        &self,
+        line: &[f32],
+        line_start: usize,
+        row_sum: f32,
+        black: f32,
+        out: &mut [f32],
+    ) {
+        // A span of no weights may lie anywhere.
+        let starts = self
+            .spans
+            .iter()
+            .map(|s| s.first.saturating_sub(line_start));
+        match self.taps {
+            4 => contiguous::<4>(&self.even, line, starts, out),
+            8 => contiguous::<8>(&self.even, line, starts, out),
+            taps => {
+                let weights = self.even.chunks_exact(taps);
+                for ((sum, start), weights) in out.iter_mut().zip(starts).zip(weights) {
+                    let samples = line.get(start..start + taps).unwrap_or_default();
+                    *sum = weights.iter().zip(samples).map(|(w, s)| w * s).sum();
+                }
+            }
+        }
+        if self.spans.iter().any(|s| s.sum * row_sum != 1.0) {
+            for (value, span) in out.iter_mut().zip(&self.spans) {
+                *value += (1.0 - span.sum * row_sum) * black;
+            }
+        }
+    }
+}
+
+/// The weighted sum of the rows of output row `y`, sorted by component, with the widest vectors that the CPU has.
+struct BlendRows<'a> {
+    axis: &'a Axis,
+    y: usize,
+    plane: Plane<'a>,
+    bytes: &'a Range<usize>,
+    channels: &'a [Channel],
+    blended: &'a mut [f32],
+    lines: &'a mut [Vec<f32>],
+}
+
+impl WithSimd for BlendRows<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        let Some(step) = self.channels.first().map(|c| c.step) else {
+            return;
+        };
+        let blended = match &mut *self.lines {
+            [line] if step == 1 => &mut line[..self.bytes.len()],
+            _ => &mut self.blended[..self.bytes.len()],
+        };
+        let span = self.axis.spans[self.y];
+        let plane = self.plane;
+        let row = |i: usize| &plane.data[(span.first + i) * plane.stride..][self.bytes.clone()];
+        let weights = &self.axis.weights[span.weights..][..span.count];
+        blended.fill(0.0);
+        // Four rows at a time: the sums are then read and written a quarter as often.
         let mut i = 0;
         for w in weights.chunks_exact(4) {
             let rows = row(i)
@@ -380,7 +569,7 @@ impl Axis {
                 .zip(row(i + 1))
                 .zip(row(i + 2))
                 .zip(row(i + 3));
-            for (sum, (((a, b), c), d)) in line.iter_mut().zip(rows) {
+            for (sum, (((a, b), c), d)) in blended.iter_mut().zip(rows) {
                 *sum += w[0] * f32::from(*a)
                     + w[1] * f32::from(*b)
                     + w[2] * f32::from(*c)
@@ -389,75 +578,53 @@ impl Axis {
             i += 4;
         }
         for (w, i) in weights.chunks_exact(4).remainder().iter().zip(i..) {
-            for (sum, sample) in line.iter_mut().zip(row(i)) {
+            for (sum, sample) in blended.iter_mut().zip(row(i)) {
                 *sum += w * f32::from(*sample);
             }
         }
-    }
-
-    /// One output row of the components of `channels` from the blended rows, written from `at` on.
-    #[allow(clippy::too_many_arguments)]
-    fn blend_columns(
-        &self,
-        line: &[f32],
-        line_start: usize,
-        channels: &[Channel],
-        row_sum: f32,
-        black: &[f32],
-        components: &mut [Vec<f32>],
-        at: usize,
-    ) {
-        let Some(step) = channels.first().map(|c| c.step) else {
-            return;
-        };
-        let offset = channels.iter().map(|c| c.offset).min().unwrap_or(0);
-        for (x, span) in self.spans.iter().enumerate() {
-            let weights = &self.weights[span.weights..][..span.count];
-            // A span of no weights may lie anywhere.
-            let start = (span.first * step + offset).saturating_sub(line_start);
-            let sums = match step {
-                1 => [
-                    contiguous(weights, &line[start.min(line.len())..]),
-                    0.0,
-                    0.0,
-                    0.0,
-                ],
-                _ => interleaved(weights, line, start, step),
-            };
-            let outside = 1.0 - span.sum * row_sum;
-            for ((channel, black), component) in channels.iter().zip(black).zip(&mut *components) {
-                component[at + x] = sums[channel.offset - offset] + outside * black;
+        let first = self.channels.iter().map(|c| c.offset).min().unwrap_or(0);
+        for (channel, line) in self.channels.iter().zip(self.lines) {
+            let samples = &self.blended[(channel.offset - first).min(self.blended.len())..];
+            // With the distance known they are sorted by shuffles.
+            match step {
+                1 => {}
+                2 => every::<2>(samples, line),
+                3 => every::<3>(samples, line),
+                _ => every::<4>(samples, line),
             }
         }
     }
 }
 
-/// Samples that lie next to one another, as those of RGB do: no format has components of one plane
-/// and width further apart.
-const LANES: usize = 4;
-
-/// The weighted sums of `LANES` neighbouring samples, every `step`; one vector operation a weight.
+/// The first one of every `STEP` samples.
 #[inline(always)]
-fn interleaved(weights: &[f32], line: &[f32], start: usize, step: usize) -> [f32; LANES] {
-    let mut sums = [0.0; LANES];
-    for (k, w) in weights.iter().enumerate() {
-        let Some(samples) = line
-            .get(start + k * step..)
-            .and_then(|l| l.first_chunk::<LANES>())
-        else {
-            break;
-        };
-        for (sum, sample) in sums.iter_mut().zip(samples) {
-            *sum += w * sample;
-        }
+fn every<const STEP: usize>(samples: &[f32], out: &mut [f32]) {
+    for (out, sample) in out.iter_mut().zip(samples.as_chunks::<STEP>().0) {
+        *out = sample[0];
     }
-    sums
 }
 
-/// The weighted sum of samples in a row.
-#[inline(always)]
-fn contiguous(weights: &[f32], samples: &[f32]) -> f32 {
-    weights.iter().zip(samples).map(|(w, s)| w * s).sum()
+/// The weighted sums of `TAPS` samples each that lie in a row.
+fn contiguous<const TAPS: usize>(
+    weights: &[f32],
+    line: &[f32],
+    starts: impl Iterator<Item = usize>,
+    out: &mut [f32],
+) {
+    let weights = weights.as_chunks::<TAPS>().0;
+    for ((sum, start), w) in out.iter_mut().zip(starts).zip(weights) {
+        let samples = line.get(start..).and_then(|l| l.first_chunk::<TAPS>());
+        let mut lanes = [0.0; 4];
+        for (w, s) in w
+            .chunks_exact(4)
+            .zip(samples.iter().flat_map(|s| s.chunks_exact(4)))
+        {
+            for i in 0..4 {
+                lanes[i] += w[i] * s[i];
+            }
+        }
+        *sum = (lanes[0] + lanes[2]) + (lanes[1] + lanes[3]);
+    }
 }
 
 #[cfg(test)]

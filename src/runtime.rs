@@ -179,7 +179,8 @@ pub struct SessionOptions {
 }
 
 impl SessionOptions {
-    fn thread_count(&self) -> usize {
+    /// Threads that a run uses.
+    pub fn thread_count(&self) -> usize {
         if self.threads > 0 {
             return self.threads;
         }

@@ -2,19 +2,26 @@
 //! P-Net proposes on a pyramid, R-Net sorts out, O-Net decides and gives the landmarks.
 
 mod boxes;
+mod clock;
+mod net;
+mod pnet;
+mod propose;
 mod pyramid;
 mod region;
+mod stage;
 
 use std::fmt;
 use std::path::Path;
+use std::time::Duration;
 
 use crate::geometry::{Landmarks, Rect};
 use crate::image::ImageView;
-use crate::resize::{Border, Filter, Layout, Resize, Resizer};
-use crate::runtime::{RuntimeError, Session, SessionOptions, Signature};
+use crate::mipmap::Mipmap;
+use crate::runtime::{RuntimeError, SessionOptions, Signature};
 use boxes::{Candidate, Overlap, suppress};
-use pyramid::levels;
+use propose::Proposer;
 pub use region::{RegionError, parse_regions};
+use stage::{Source, Stage};
 
 /// What the metadata and the gallery call this detector.
 pub const NAME: &str = "mtcnn";
@@ -30,9 +37,7 @@ pub const MIN_FACE_SIZES: std::ops::RangeInclusive<u32> = 12..=10_000;
 /// From hardly any levels to dozens.
 pub const SCALE_FACTORS: std::ops::RangeInclusive<f32> = 0.1..=0.95;
 
-/// Overlaps at which boxes count as one face (reference ports): within a level, between levels
-/// and after R-Net, after O-Net.
-const NMS_LEVEL: f64 = 0.5;
+/// Overlap at which boxes count as one face (reference ports): between levels of the pyramid, after R-Net, after O-Net.
 const NMS: f64 = 0.7;
 
 /// R-Net's and O-Net's thresholds where a face was a moment ago: those who turn, look up or put a mask
@@ -46,18 +51,6 @@ pub const KNOWN_THRESHOLD: f32 = 0.2;
 /// face.
 const SAME_PLACE: f32 = 0.3;
 
-/// Candidates of one level that are looked at, best first. Real scenes stay far below; the limit
-/// keeps a threshold of 0 from taking minutes.
-const MAX_CANDIDATES: usize = 5_000;
-
-/// Crops in one run of R-Net and of O-Net: enough to fill the machine, 3.5 MB at most.
-const BATCH: usize = 128;
-
-const PNET: Signature = Signature {
-    name: "MTCNN's P-Net",
-    input: &[-1, -1, -1, 3],
-    outputs: &[&[-1, -1, -1, 4], &[-1, -1, -1, 2]],
-};
 const RNET: Signature = Signature {
     name: "MTCNN's R-Net",
     input: &[-1, 24, 24, 3],
@@ -126,11 +119,24 @@ impl Params {
 
 /// The three networks and their scratch memory. One per thread.
 pub struct Detector {
-    pnet: Session,
-    rnet: Session,
-    onet: Session,
-    resizer: Resizer,
-    tensor: Vec<f32>,
+    mipmap: Mipmap,
+    proposer: Proposer,
+    rnet: Stage,
+    onet: Stage,
+    stages: Stages,
+}
+
+/// Where the time of the last search or look went; of all threads together.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Stages {
+    /// Levels of the pyramid from the picture's planes.
+    pub pyramid: Duration,
+    /// P-Net on all levels.
+    pub pnet: Duration,
+    /// Crops for R-Net and O-Net from the picture's planes.
+    pub crops: Duration,
+    pub rnet: Duration,
+    pub onet: Duration,
 }
 
 impl fmt::Debug for Detector {
@@ -142,53 +148,45 @@ impl fmt::Debug for Detector {
 impl Detector {
     /// The networks that are part of this library.
     pub fn built_in(options: &SessionOptions) -> Result<Self, RuntimeError> {
-        let net = |name, bytes, signature| Session::from_bytes(name, bytes, signature, options);
-        Ok(Self::new(
-            net(
-                "pnet (built in)",
-                include_bytes!("../../models/pnet.onnx"),
-                &PNET,
-            )?,
-            net(
-                "rnet (built in)",
-                include_bytes!("../../models/rnet.onnx"),
-                &RNET,
-            )?,
-            net(
-                "onet (built in)",
-                include_bytes!("../../models/onet.onnx"),
-                &ONET,
-            )?,
-        ))
+        let pnet = Source::Bytes("pnet (built in)", include_bytes!("../../models/pnet.onnx"));
+        let rnet = Source::Bytes("rnet (built in)", include_bytes!("../../models/rnet.onnx"));
+        let onet = Source::Bytes("onet (built in)", include_bytes!("../../models/onet.onnx"));
+        Self::new([pnet, rnet, onet], options)
     }
 
     /// `pnet.onnx`, `rnet.onnx` and `onet.onnx` in a folder; inputs and outputs as those in
     /// `models/`.
     pub fn from_folder(folder: &Path, options: &SessionOptions) -> Result<Self, RuntimeError> {
-        let net = |name, signature| Session::from_file(&folder.join(name), signature, options);
-        Ok(Self::new(
-            net("pnet.onnx", &PNET)?,
-            net("rnet.onnx", &RNET)?,
-            net("onet.onnx", &ONET)?,
-        ))
+        let files = ["pnet.onnx", "rnet.onnx", "onet.onnx"].map(|name| folder.join(name));
+        Self::new(files.each_ref().map(|file| Source::File(file)), options)
     }
 
-    fn new(pnet: Session, rnet: Session, onet: Session) -> Self {
-        Self {
-            pnet,
-            rnet,
-            onet,
-            resizer: Resizer::default(),
-            tensor: Vec::new(),
-        }
+    fn new(
+        [pnet, rnet, onet]: [Source; 3],
+        options: &SessionOptions,
+    ) -> Result<Self, RuntimeError> {
+        Ok(Self {
+            mipmap: Mipmap::default(),
+            proposer: Proposer::new(pnet, options)?,
+            rnet: Stage::new(rnet, &RNET, options)?,
+            onet: Stage::new(onet, &ONET, options)?,
+            stages: Stages::default(),
+        })
+    }
+
+    /// Where the time of the last call of [`detect`](Self::detect) or [`follow`](Self::follow) went.
+    pub fn stages(&self) -> Stages {
+        self.stages
     }
 
     /// The faces of an image, surest first.
     pub fn detect(&mut self, view: &ImageView, params: &Params) -> Result<Vec<Face>, RuntimeError> {
+        self.mipmap.reset();
         let whole = Rect::new(0.0, 0.0, view.width() as f32, view.height() as f32);
         let mut candidates = Vec::new();
+        let (proposer, mipmap) = (&mut self.proposer, &mut self.mipmap);
         if params.regions.is_empty() {
-            self.propose(view, whole, params, &mut candidates)?;
+            proposer.propose(view, mipmap, whole, params, &mut candidates)?;
         }
         for region in &params.regions {
             let region = region.intersection(&whole);
@@ -198,7 +196,7 @@ impl Detector {
                 region.right().ceil(),
                 region.bottom().ceil(),
             );
-            self.propose(view, region, params, &mut candidates)?;
+            proposer.propose(view, mipmap, region, params, &mut candidates)?;
         }
         let candidates = suppress(candidates, NMS, Overlap::Union, |c| c)
             .into_iter()
@@ -214,7 +212,21 @@ impl Detector {
             faces.truncate(params.max_faces);
             faces.sort_by(|a, b| b.confidence.total_cmp(&a.confidence));
         }
+        self.note_stages();
         Ok(faces)
+    }
+
+    fn note_stages(&mut self) {
+        let (pyramid, pnet) = self.proposer.clock().take();
+        let (first, rnet) = self.rnet.clock().take();
+        let (second, onet) = self.onet.clock().take();
+        self.stages = Stages {
+            pyramid,
+            pnet,
+            crops: first + second,
+            rnet,
+            onet,
+        };
     }
 
     /// Looks for one face at each of these places, where it was a moment ago or is expected to be, without
@@ -225,6 +237,7 @@ impl Detector {
         view: &ImageView,
         places: &[Rect],
     ) -> Result<Vec<Option<Face>>, RuntimeError> {
+        self.mipmap.reset();
         let squares: Vec<_> = places
             .iter()
             .map(|p| Candidate::around(p).square())
@@ -233,55 +246,8 @@ impl Detector {
         for (number, face) in self.look(view, &squares, |_| f32::NEG_INFINITY)? {
             found[number] = Some(face.into());
         }
+        self.note_stages();
         Ok(found)
-    }
-
-    /// P-Net on every level of a region.
-    fn propose(
-        &mut self,
-        view: &ImageView,
-        region: Rect,
-        params: &Params,
-        candidates: &mut Vec<Candidate>,
-    ) -> Result<(), RuntimeError> {
-        let min_face = params.min_face_size.max(*MIN_FACE_SIZES.start()) as f32;
-        let factor = params
-            .scale_factor
-            .clamp(*SCALE_FACTORS.start(), *SCALE_FACTORS.end());
-        for level in levels(region.width, region.height, min_face, factor) {
-            self.tensor.resize(level.width * level.height * 3, 0.0);
-            level.write(view, region, &mut self.resizer, &mut self.tensor);
-            let shape = [1, level.width, level.height, 3];
-            let outputs = self.pnet.run(shape, &self.tensor)?;
-            let (_, offsets) = outputs.get(0)?;
-            let (shape, scores) = outputs.get(1)?;
-            // Columns first, as the input.
-            let rows = shape.get(2).map_or(1, |&rows| rows.max(1) as usize);
-            let mut found: Vec<_> = scores
-                .chunks_exact(2)
-                .zip(offsets.chunks_exact(4))
-                .enumerate()
-                .filter(|(_, (score, _))| score[1] >= params.thresholds[0])
-                .map(|(i, (score, o))| {
-                    let offsets = [o[0], o[1], o[2], o[3]];
-                    Candidate::from_cell(i / rows, i % rows, level.scale, score[1], offsets)
-                })
-                .filter(Candidate::is_finite)
-                .collect();
-            if found.len() > MAX_CANDIDATES {
-                found.sort_by(|a, b| b.score.total_cmp(&a.score));
-                found.truncate(MAX_CANDIDATES);
-            }
-            candidates.extend(
-                suppress(found, NMS_LEVEL, Overlap::Union, |c| c)
-                    .into_iter()
-                    .map(|c| {
-                        let [x, y] = [region.x, region.y].map(f64::from);
-                        c.translate(x, y)
-                    }),
-            );
-        }
-        Ok(())
     }
 
     /// R-Net: drops what is no face and refines the rest.
@@ -291,15 +257,13 @@ impl Detector {
         params: &Params,
         candidates: Vec<Candidate>,
     ) -> Result<Vec<Candidate>, RuntimeError> {
-        let mut kept = Vec::new();
-        for batch in candidates.chunks(BATCH) {
-            fill_crops(&mut self.tensor, &mut self.resizer, view, batch, 24);
-            let outputs = self.rnet.run([batch.len(), 24, 24, 3], &self.tensor)?;
-            let (_, offsets) = outputs.get(0)?;
-            let (_, scores) = outputs.get(1)?;
-            let threshold = |c: &Candidate| params.threshold(1, c);
-            kept.extend(update(batch, offsets, scores, threshold).map(|(_, c)| c));
-        }
+        let outputs = self.rnet.run(view, &self.mipmap, &candidates)?;
+        let [offsets, scores] = outputs else {
+            return Ok(Vec::new());
+        };
+        let threshold = |c: &Candidate| params.threshold(1, c);
+        let kept = update(&candidates, offsets, scores, threshold).map(|(_, c)| c);
+        let kept = kept.collect();
         Ok(suppress(kept, NMS, Overlap::Union, |c| c)
             .into_iter()
             .map(|c| c.refine(true).square())
@@ -328,23 +292,17 @@ impl Detector {
         squares: &[Candidate],
         threshold: impl Fn(&Candidate) -> f32 + Copy,
     ) -> Result<Vec<(usize, Decided)>, RuntimeError> {
-        let mut kept = Vec::new();
-        for (number, batch) in squares.chunks(BATCH).enumerate() {
-            fill_crops(&mut self.tensor, &mut self.resizer, view, batch, 48);
-            let outputs = self.onet.run([batch.len(), 48, 48, 3], &self.tensor)?;
-            let (_, offsets) = outputs.get(0)?;
-            let (_, points) = outputs.get(1)?;
-            let (_, scores) = outputs.get(2)?;
-            kept.extend(
-                update(batch, offsets, scores, threshold)
-                    .filter_map(|(i, c)| {
-                        let landmarks = c.landmarks(points.get(i * 10..i * 10 + 10)?);
-                        Some((number * BATCH + i, (c.refine(true), landmarks)))
-                    })
-                    .filter(|(_, (c, landmarks))| c.is_finite() && landmarks.is_finite()),
-            );
-        }
-        Ok(kept)
+        let outputs = self.onet.run(view, &self.mipmap, squares)?;
+        let [offsets, points, scores] = outputs else {
+            return Ok(Vec::new());
+        };
+        Ok(update(squares, offsets, scores, threshold)
+            .filter_map(|(i, c)| {
+                let landmarks = c.landmarks(points.get(i * 10..i * 10 + 10)?);
+                Some((i, (c.refine(true), landmarks)))
+            })
+            .filter(|(_, (c, landmarks))| c.is_finite() && landmarks.is_finite())
+            .collect())
     }
 }
 
@@ -375,28 +333,6 @@ fn drop_faint_copies(faces: &mut Vec<Face>, confidence: f32) {
         }
     }
     *faces = kept;
-}
-
-/// The crops of the candidates as one tensor `[n, size, size, 3]`, columns first.
-fn fill_crops(
-    tensor: &mut Vec<f32>,
-    resizer: &mut Resizer,
-    view: &ImageView,
-    candidates: &[Candidate],
-    size: usize,
-) {
-    let length = size * size * 3;
-    tensor.resize(candidates.len() * length, 0.0);
-    for (candidate, out) in candidates.iter().zip(tensor.chunks_exact_mut(length)) {
-        let resize = Resize {
-            source: candidate.crop(),
-            width: size,
-            height: size,
-            filter: Filter::Area,
-            border: Border::Black,
-        };
-        resizer.tensor(view, &resize, Layout::Columns, out);
-    }
 }
 
 /// The candidates that score above their threshold, with their new scores and offsets.

@@ -2,8 +2,7 @@
 
 use super::boxes::CELL;
 use crate::geometry::Rect;
-use crate::image::ImageView;
-use crate::resize::{Border, Filter, Layout, Resize, Resizer};
+use crate::resize::{Border, Filter, Resize};
 
 /// The size of one pyramid level.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -16,33 +15,38 @@ pub struct Level {
 
 /// The levels for faces of at least `min_face` pixels in `width`×`height` pixels, finest first;
 /// none where not even the smallest face fits.
-pub fn levels(width: f32, height: f32, min_face: f32, factor: f32) -> Vec<Level> {
-    let mut levels = Vec::new();
-    let mut scale = CELL / f64::from(min_face);
+pub fn levels(
+    width: f32,
+    height: f32,
+    min_face: f32,
+    factor: f32,
+) -> impl Iterator<Item = Level> + Clone {
     let shortest = f64::from(width.min(height));
-    while shortest * scale >= CELL {
-        levels.push(Level {
+    let finest = CELL / f64::from(min_face);
+    std::iter::successors(Some(finest), move |scale| Some(scale * f64::from(factor)))
+        .take_while(move |scale| shortest * scale >= CELL)
+        .map(move |scale| Level {
             scale,
             width: (f64::from(width) * scale).ceil() as usize,
             height: (f64::from(height) * scale).ceil() as usize,
-        });
-        scale *= f64::from(factor);
-    }
-    levels
+        })
 }
 
 impl Level {
-    /// Writes this level of `region` as the input of P-Net, columns first. Read from the full image:
-    /// a pyramid of halves was not faster, and moved one face in a hundred.
-    pub fn write(&self, view: &ImageView, region: Rect, resizer: &mut Resizer, out: &mut [f32]) {
-        let resize = Resize {
-            source: region,
+    /// How this level is made from a region of the image, or of a half of it of this size.
+    pub fn resize(&self, region: Rect, size: f32) -> Resize {
+        Resize {
+            source: region.resized(size),
             width: self.width,
             height: self.height,
             filter: Filter::Area,
             border: Border::Ignore,
-        };
-        resizer.tensor(view, &resize, Layout::Columns, out);
+        }
+    }
+
+    /// Pixels of the image to one of this level, along each side.
+    pub fn cell(&self) -> f32 {
+        (1.0 / self.scale) as f32
     }
 }
 
@@ -52,7 +56,7 @@ mod tests {
 
     #[test]
     fn levels_shrink_by_the_factor_until_the_window_no_longer_fits() {
-        let levels = levels(640.0, 480.0, 40.0, 0.709);
+        let levels: Vec<_> = levels(640.0, 480.0, 40.0, 0.709).collect();
         // 12/40 = .3; 480·.3 = 144; 144·.709ⁿ ≥ 12 up to n = 7.
         assert_eq!(levels.len(), 8);
         assert_eq!((levels[0].width, levels[0].height), (192, 144));
@@ -62,7 +66,7 @@ mod tests {
 
     #[test]
     fn an_image_smaller_than_the_smallest_face_has_no_levels() {
-        assert!(levels(39.0, 500.0, 40.0, 0.709).is_empty());
-        assert_eq!(levels(40.0, 500.0, 40.0, 0.709).len(), 1);
+        assert_eq!(levels(39.0, 500.0, 40.0, 0.709).count(), 0);
+        assert_eq!(levels(40.0, 500.0, 40.0, 0.709).count(), 1);
     }
 }

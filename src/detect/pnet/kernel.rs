@@ -1,0 +1,410 @@
+//! The arithmetic of P-Net, for vectors of any length.
+//!
+//! Channels of the output lie side by side in vectors; a tile of neighbouring places is summed up in registers, tap
+//! after tap. Nothing but the sums that stay in registers is between a convolution and its PReLU.
+
+use pulp::{Simd, WithSimd};
+
+use super::weights::{BLOCK, Bend, FIRST, SECOND, Weights};
+use super::{Cell, Rings, output_size};
+
+/// One run over a part of a level.
+pub struct Sweep<'a> {
+    pub weights: &'a Weights,
+    pub pixels: [&'a [f32]; 3],
+    pub width: usize,
+    pub height: usize,
+    /// Number of the first row of the output.
+    pub first: usize,
+    pub threshold: f32,
+    pub rings: &'a mut Rings,
+    pub found: &'a mut Vec<Cell>,
+}
+
+/// Rows that a 3×3 convolution reads.
+const RING: usize = 3;
+
+impl WithSimd for Sweep<'_> {
+    type Output = ();
+
+    // All that is called from here must be inlined to be compiled for the vectors of `S`.
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        // Tiles as large as the registers of these vectors allow: (vectors in a block, columns in a tile of the
+        // first, second and third convolution).
+        match S::F32_LANES {
+            16 => self.sweep::<S, 1, 2, 12, 24, 12>(simd),
+            8 => self.sweep::<S, 2, 4, 2, 6, 3>(simd),
+            4 => self.sweep::<S, 4, 8, 2, 4, 2>(simd),
+            _ => self.sweep::<S, 16, 32, 2, 1, 1>(simd),
+        }
+    }
+}
+
+impl Sweep<'_> {
+    #[inline(always)]
+    fn sweep<
+        S: Simd,
+        const V: usize,
+        const W: usize,
+        const A: usize,
+        const B: usize,
+        const C: usize,
+    >(
+        self,
+        simd: S,
+    ) {
+        let Self {
+            weights,
+            pixels,
+            width,
+            height,
+            ..
+        } = self;
+        let (columns, rows) = output_size(width, height);
+        let pooled_width = columns + 4;
+        // A vector is stored whole: the channels that are zeros lie where those of the next column will.
+        let pooled_row = pooled_width * FIRST + BLOCK;
+        let convolved_row = (columns + 2) * SECOND;
+        let Rings { pooled, convolved } = self.rings;
+        pooled.resize(RING * pooled_row, 0.0);
+        convolved.resize(RING * convolved_row, 0.0);
+        let cut = Cut::new(self.threshold);
+        for y in 0..rows + 4 {
+            let row = |colour: usize, dy: usize| {
+                // Where the height is odd the last row is pooled with itself.
+                let y = if 2 * y + 3 < height {
+                    2 * y + dy
+                } else {
+                    2 * y + dy.min(2)
+                };
+                &pixels[colour][y * width..][..width]
+            };
+            let single = 2 * y + 3 >= height;
+            let out = &mut pooled[y % RING * pooled_row..][..pooled_row];
+            first::<S, V, A>(simd, weights, row, single, width, out);
+            if y < 2 {
+                continue;
+            }
+            let ring = [y - 2, y - 1, y].map(|y| &pooled[y % RING * pooled_row..][..pooled_row]);
+            let out = &mut convolved[y % RING * convolved_row..][..convolved_row];
+            second::<S, V, B>(simd, weights, ring, out);
+            if y < 4 {
+                continue;
+            }
+            let ring =
+                [y - 2, y - 1, y].map(|y| &convolved[y % RING * convolved_row..][..convolved_row]);
+            let row = self.first + y - 4;
+            third::<S, W, C>(
+                simd,
+                weights,
+                ring,
+                columns,
+                cut,
+                |column, score, offsets| {
+                    self.found.push(Cell {
+                        column,
+                        row,
+                        score,
+                        offsets,
+                    });
+                },
+            );
+        }
+    }
+}
+
+/// The first convolution, PReLU, and the larger ones of two by two: a row of columns of [`FIRST`] channels.
+#[inline(always)]
+fn first<'a, S: Simd, const V: usize, const A: usize>(
+    simd: S,
+    weights: &Weights,
+    row: impl Fn(usize, usize) -> &'a [f32],
+    single: bool,
+    width: usize,
+    out: &mut [f32],
+) {
+    let rows: [[&[f32]; 4]; 3] =
+        std::array::from_fn(|colour| std::array::from_fn(|dy| row(colour, dy)));
+    let bend = &weights.bends[0];
+    let sums = width - 2;
+    let even = sums & !1;
+    if even >= A {
+        for x in starts(even, A) {
+            let both = first_tile::<S, V, A>(simd, weights, &rows, x);
+            for pair in 0..A / 2 {
+                let out = &mut out[(x / 2 + pair) * FIRST..][..BLOCK];
+                let out = S::as_mut_simd_f32s(out).0;
+                for v in 0..V {
+                    let (a, b) = (2 * pair, 2 * pair + 1);
+                    let upper = simd.max_f32s(
+                        prelu(simd, both[0][a][v], bend, v),
+                        prelu(simd, both[0][b][v], bend, v),
+                    );
+                    let lower = simd.max_f32s(
+                        prelu(simd, both[1][a][v], bend, v),
+                        prelu(simd, both[1][b][v], bend, v),
+                    );
+                    out[v] = if single {
+                        upper
+                    } else {
+                        simd.max_f32s(upper, lower)
+                    };
+                }
+            }
+        }
+    }
+    let rest = if even >= A { even } else { 0 };
+    for x in (rest..sums).step_by(2) {
+        one_pool::<S, V>(simd, weights, &rows, x, (x + 1).min(sums - 1), single, out);
+    }
+}
+
+/// One column of the pooled row, from columns `left` and `right` of the convolution.
+#[inline(always)]
+fn one_pool<S: Simd, const V: usize>(
+    simd: S,
+    weights: &Weights,
+    rows: &[[&[f32]; 4]; 3],
+    left: usize,
+    right: usize,
+    single: bool,
+    out: &mut [f32],
+) {
+    let bend = &weights.bends[0];
+    let a = first_tile::<S, V, 1>(simd, weights, rows, left);
+    let b = first_tile::<S, V, 1>(simd, weights, rows, right);
+    let out = S::as_mut_simd_f32s(&mut out[left / 2 * FIRST..][..BLOCK]).0;
+    for v in 0..V {
+        let upper = simd.max_f32s(
+            prelu(simd, a[0][0][v], bend, v),
+            prelu(simd, b[0][0][v], bend, v),
+        );
+        let lower = simd.max_f32s(
+            prelu(simd, a[1][0][v], bend, v),
+            prelu(simd, b[1][0][v], bend, v),
+        );
+        out[v] = if single {
+            upper
+        } else {
+            simd.max_f32s(upper, lower)
+        };
+    }
+}
+
+/// Two rows of `P` columns from `x` on of the first convolution.
+#[inline(always)]
+fn first_tile<S: Simd, const V: usize, const P: usize>(
+    simd: S,
+    weights: &Weights,
+    rows: &[[&[f32]; 4]; 3],
+    x: usize,
+) -> [[[S::f32s; V]; P]; 2] {
+    let bias = S::as_simd_f32s(&weights.bends[0].bias).0;
+    let mut sums = [[[simd.splat_f32s(0.0); V]; P]; 2];
+    for sums in sums.as_flattened_mut() {
+        sums.copy_from_slice(&bias[..V]);
+    }
+    let taps = S::as_simd_f32s(&weights.first).0;
+    for (colour, rows) in rows.iter().enumerate() {
+        for (dy, row) in rows.iter().enumerate() {
+            let row = &row[x..x + P + 2];
+            for dx in 0..3 {
+                for p in 0..P {
+                    let pixel = simd.splat_f32s(row[p + dx]);
+                    for v in 0..V {
+                        let tap = |y: usize| taps[((colour * 3 + y) * 3 + dx) * V + v];
+                        if dy < 3 {
+                            sums[0][p][v] = simd.mul_add_e_f32s(pixel, tap(dy), sums[0][p][v]);
+                        }
+                        if dy > 0 {
+                            sums[1][p][v] = simd.mul_add_e_f32s(pixel, tap(dy - 1), sums[1][p][v]);
+                        }
+                    }
+                }
+            }
+        }
+    }
+    sums
+}
+
+/// The second convolution and PReLU: a row of columns of [`SECOND`] channels.
+#[inline(always)]
+fn second<S: Simd, const V: usize, const B: usize>(
+    simd: S,
+    weights: &Weights,
+    rows: [&[f32]; 3],
+    out: &mut [f32],
+) {
+    let columns = out.len() / SECOND;
+    if columns >= B {
+        second_tiles::<S, V, B>(simd, weights, rows, columns, out);
+    } else if columns >= FEW {
+        second_tiles::<S, V, FEW>(simd, weights, rows, columns, out);
+    } else {
+        second_tiles::<S, V, 1>(simd, weights, rows, columns, out);
+    }
+}
+
+#[inline(always)]
+fn second_tiles<S: Simd, const V: usize, const P: usize>(
+    simd: S,
+    weights: &Weights,
+    rows: [&[f32]; 3],
+    columns: usize,
+    out: &mut [f32],
+) {
+    let taps = S::as_simd_f32s(&weights.second).0;
+    let bend = &weights.bends[1];
+    for x in starts(columns, P) {
+        let sums = conv_tile::<S, V, P, FIRST>(simd, taps, &bend.bias, rows, x);
+        let out = S::as_mut_simd_f32s(&mut out[x * SECOND..][..P * SECOND]).0;
+        for p in 0..P {
+            for v in 0..V {
+                out[p * V + v] = prelu(simd, sums[p][v], bend, v);
+            }
+        }
+    }
+}
+
+/// The third convolution, PReLU, and the heads: every place of the row that scores enough.
+#[inline(always)]
+fn third<S: Simd, const W: usize, const C: usize>(
+    simd: S,
+    weights: &Weights,
+    rows: [&[f32]; 3],
+    columns: usize,
+    cut: Cut,
+    found: impl FnMut(usize, f32, [f32; 4]),
+) {
+    if columns >= C {
+        third_tiles::<S, W, C>(simd, weights, rows, columns, cut, found);
+    } else if columns >= FEW {
+        third_tiles::<S, W, FEW>(simd, weights, rows, columns, cut, found);
+    } else {
+        third_tiles::<S, W, 1>(simd, weights, rows, columns, cut, found);
+    }
+}
+
+#[inline(always)]
+fn third_tiles<S: Simd, const W: usize, const P: usize>(
+    simd: S,
+    weights: &Weights,
+    rows: [&[f32]; 3],
+    columns: usize,
+    cut: Cut,
+    mut found: impl FnMut(usize, f32, [f32; 4]),
+) {
+    let taps = S::as_simd_f32s(&weights.third).0;
+    let bend = &weights.bends[2];
+    let face = S::as_simd_f32s(&weights.score.0).0;
+    let offsets = S::as_simd_f32s(&weights.offsets.0).0;
+    // Tiles may overlap: places before this one are done.
+    let mut done = 0;
+    for x in starts(columns, P) {
+        let sums = conv_tile::<S, W, P, SECOND>(simd, taps, &bend.bias, rows, x);
+        for (p, sums) in sums.iter().enumerate() {
+            let mut features = *sums;
+            for (v, feature) in features.iter_mut().enumerate() {
+                *feature = prelu(simd, *feature, bend, v);
+            }
+            let likelier = dot(simd, &features, face) + weights.score.1;
+            if cut.keeps(likelier) && x + p >= done {
+                let mut moved = weights.offsets.1;
+                for (i, moved) in moved.iter_mut().enumerate() {
+                    *moved += dot(simd, &features, &offsets[i * W..]);
+                }
+                found(x + p, Cut::probability(likelier), moved);
+            }
+        }
+        done = x + P;
+    }
+}
+
+#[inline(always)]
+fn dot<S: Simd, const W: usize>(simd: S, a: &[S::f32s; W], b: &[S::f32s]) -> f32 {
+    let mut sum = simd.mul_f32s(a[0], b[0]);
+    for (a, b) in a.iter().zip(b).skip(1) {
+        sum = simd.mul_add_e_f32s(*a, *b, sum);
+    }
+    simd.reduce_sum_f32s(sum)
+}
+
+/// Columns of a tile where the widest do not fit.
+const FEW: usize = 4;
+
+/// Where tiles of `width` columns begin that cover all `columns`, the last one overlapping with the one before.
+#[inline(always)]
+fn starts(columns: usize, width: usize) -> impl Iterator<Item = usize> {
+    (0..columns.div_ceil(width)).map(move |i| (i * width).min(columns - width))
+}
+
+/// `P` columns from `x` on of a 3×3 convolution of `IN` channels.
+#[inline(always)]
+fn conv_tile<S: Simd, const V: usize, const P: usize, const IN: usize>(
+    simd: S,
+    taps: &[S::f32s],
+    bias: &[f32],
+    rows: [&[f32]; 3],
+    x: usize,
+) -> [[S::f32s; V]; P] {
+    let bias = S::as_simd_f32s(bias).0;
+    let mut sums = [[simd.splat_f32s(0.0); V]; P];
+    for sums in &mut sums {
+        sums.copy_from_slice(&bias[..V]);
+    }
+    for (y, row) in rows.into_iter().enumerate() {
+        let taps = &taps[y * 3 * IN * V..][..3 * IN * V];
+        let row = &row[x * IN..][..(P + 2) * IN];
+        // Neighbours to the right follow one another, so that three columns are one run of taps.
+        for tap in 0..3 * IN {
+            for p in 0..P {
+                let value = simd.splat_f32s(row[p * IN + tap]);
+                for v in 0..V {
+                    sums[p][v] = simd.mul_add_e_f32s(value, taps[tap * V + v], sums[p][v]);
+                }
+            }
+        }
+    }
+    sums
+}
+
+/// `value` above 0, slope · `value` below.
+#[inline(always)]
+fn prelu<S: Simd>(simd: S, value: S::f32s, bend: &Bend, v: usize) -> S::f32s {
+    let zero = simd.splat_f32s(0.0);
+    let slope = S::as_simd_f32s(&bend.slope).0[v];
+    let below = simd.min_f32s(value, zero);
+    simd.mul_add_e_f32s(slope, below, simd.max_f32s(value, zero))
+}
+
+/// A threshold of probability, compared before the exponential.
+#[derive(Clone, Copy)]
+struct Cut {
+    probability: f32,
+    /// Its log-odds, a little less so that rounding loses nothing.
+    odds: f32,
+}
+
+impl Cut {
+    fn new(probability: f32) -> Self {
+        let odds = (probability / (1.0 - probability)).ln();
+        Self {
+            probability,
+            odds: if odds.is_nan() {
+                f32::NEG_INFINITY
+            } else {
+                odds - 1e-3
+            },
+        }
+    }
+
+    fn probability(odds: f32) -> f32 {
+        1.0 / (1.0 + (-odds).exp())
+    }
+
+    #[inline(always)]
+    fn keeps(self, odds: f32) -> bool {
+        odds >= self.odds && Self::probability(odds) >= self.probability
+    }
+}

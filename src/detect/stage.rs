@@ -1,0 +1,202 @@
+//! R-Net and O-Net: a network that looks at squares of the picture.
+//!
+//! On the CPU our own kernels do it, as long as the network has only operators that they know. Any other network, and a
+//! GPU, is ONNX Runtime's.
+
+use std::path::Path;
+use std::sync::Mutex;
+
+use super::boxes::Candidate;
+use super::clock::Clock;
+use super::net::{Buffers, Network};
+use crate::image::ImageView;
+use crate::mipmap::Mipmap;
+use crate::resize::{Border, Filter, Layout, Resize, Resizer};
+use crate::runtime::{Device, RuntimeError, Session, SessionOptions, Signature};
+use crate::workers::{lock, share};
+
+/// Squares in one run of ONNX Runtime: enough to fill the machine, 3.5 MB at most.
+const BATCH: usize = 128;
+
+/// Squares that a thread takes at a time.
+const SHARE: usize = 6;
+
+/// Where a network comes from.
+pub enum Source<'a> {
+    /// Its name in messages, and an ONNX file.
+    Bytes(&'static str, &'a [u8]),
+    File(&'a Path),
+}
+
+impl Source<'_> {
+    /// The file for our own kernels, if they are to run it. What is wrong with it, ONNX Runtime will tell.
+    pub fn read(&self, options: &SessionOptions) -> Option<Vec<u8>> {
+        match self {
+            _ if options.device != Device::Cpu => None,
+            Self::Bytes(_, bytes) => Some(bytes.to_vec()),
+            Self::File(path) => std::fs::read(path).ok(),
+        }
+    }
+
+    pub fn session(
+        &self,
+        signature: &Signature,
+        options: &SessionOptions,
+    ) -> Result<Session, RuntimeError> {
+        match self {
+            Self::Bytes(name, bytes) => Session::from_bytes(name, bytes, signature, options),
+            Self::File(path) => Session::from_file(path, signature, options),
+        }
+    }
+}
+
+/// A network and the memory that it works in.
+pub struct Stage {
+    net: Net,
+    /// Pixels along each side of what the network sees.
+    side: usize,
+    threads: usize,
+    /// What each share of the squares gave, output by output.
+    shares: Vec<Mutex<Vec<Vec<f32>>>>,
+    /// The same for all squares.
+    outputs: Vec<Vec<f32>>,
+    /// One for each thread that has helped.
+    desks: Mutex<Vec<Desk>>,
+    clock: Clock,
+}
+
+enum Net {
+    Own(Network),
+    Runtime(Session, Desk),
+}
+
+/// What one thread works with.
+#[derive(Default)]
+struct Desk {
+    resizer: Resizer,
+    tensor: Vec<f32>,
+    buffers: Buffers,
+}
+
+impl Stage {
+    pub fn new(
+        source: Source,
+        signature: &Signature,
+        options: &SessionOptions,
+    ) -> Result<Self, RuntimeError> {
+        let side = signature.input[1] as usize;
+        let fits = |net: &Network| {
+            let widths = signature.outputs.iter().map(|o| o[1] as usize);
+            net.widths().eq(widths)
+        };
+        let own = source
+            .read(options)
+            .and_then(|bytes| Network::from_onnx(&bytes, side));
+        let net = match own.filter(fits) {
+            Some(net) => Net::Own(net),
+            None => Net::Runtime(source.session(signature, options)?, Desk::default()),
+        };
+        Ok(Self {
+            net,
+            side,
+            threads: options.thread_count(),
+            shares: Vec::new(),
+            outputs: vec![Vec::new(); signature.outputs.len()],
+            desks: Mutex::default(),
+            clock: Clock::default(),
+        })
+    }
+
+    /// Time for crops and for the network.
+    pub fn clock(&mut self) -> &mut Clock {
+        &mut self.clock
+    }
+
+    /// What the network says of each square: its outputs, each `[squares, width]`.
+    pub fn run(
+        &mut self,
+        view: &ImageView,
+        mipmap: &Mipmap,
+        squares: &[Candidate],
+    ) -> Result<&[Vec<f32>], RuntimeError> {
+        self.outputs.iter_mut().for_each(Vec::clear);
+        match &mut self.net {
+            Net::Own(_) => self.run_own(view, mipmap, squares),
+            Net::Runtime(session, desk) => {
+                for batch in squares.chunks(BATCH) {
+                    let begin = Clock::now();
+                    desk.cut(view, mipmap, batch, self.side, Layout::Columns);
+                    let begin = self.clock.pixels(begin);
+                    let given =
+                        session.run([batch.len(), self.side, self.side, 3], &desk.tensor)?;
+                    for (i, output) in self.outputs.iter_mut().enumerate() {
+                        output.extend_from_slice(given.get(i)?.1);
+                    }
+                    self.clock.network(begin);
+                }
+            }
+        }
+        Ok(&self.outputs)
+    }
+
+    fn run_own(&mut self, view: &ImageView, mipmap: &Mipmap, squares: &[Candidate]) {
+        let Net::Own(net) = &self.net else {
+            return;
+        };
+        let count = squares.len().div_ceil(SHARE);
+        if self.shares.len() < count {
+            self.shares.resize_with(count, Mutex::default);
+        }
+        share(self.threads, count, |number| {
+            let squares = &squares[number * SHARE..];
+            let squares = &squares[..SHARE.min(squares.len())];
+            let mut desk = lock(&self.desks).pop().unwrap_or_default();
+            let begin = Clock::now();
+            desk.cut(view, mipmap, squares, self.side, Layout::Rows);
+            let begin = self.clock.pixels(begin);
+            let mut given = lock(&self.shares[number]);
+            given.resize_with(self.outputs.len(), Vec::new);
+            given.iter_mut().for_each(Vec::clear);
+            let Desk {
+                tensor, buffers, ..
+            } = &mut desk;
+            net.run(tensor, buffers, |output, _, values| {
+                given[output].extend_from_slice(values);
+            });
+            self.clock.network(begin);
+            lock(&self.desks).push(desk);
+        });
+        for given in &self.shares[..count] {
+            for (all, given) in self.outputs.iter_mut().zip(lock(given).iter()) {
+                all.extend_from_slice(given);
+            }
+        }
+    }
+}
+
+impl Desk {
+    /// The squares as one tensor `[n, side, side, 3]`.
+    fn cut(
+        &mut self,
+        view: &ImageView,
+        mipmap: &Mipmap,
+        squares: &[Candidate],
+        side: usize,
+        layout: Layout,
+    ) {
+        let length = side * side * 3;
+        self.tensor.resize(squares.len() * length, 0.0);
+        for (square, out) in squares.iter().zip(self.tensor.chunks_exact_mut(length)) {
+            let source = square.crop();
+            let (view, size) = mipmap.smallest(view, source.width / side as f32);
+            let resize = Resize {
+                source: source.resized(size),
+                width: side,
+                height: side,
+                filter: Filter::Area,
+                border: Border::Black,
+            };
+            self.resizer.tensor(&view, &resize, layout, out);
+        }
+    }
+}
