@@ -527,7 +527,12 @@ impl BaseTransformImpl for MfrRecognize {
                 )
             ));
         }
-        let embedder = models::get(&settings.model, |model, options| {
+        // FaceNet is large: without an id all elements share it, too.
+        let shared = ModelSettings {
+            instance_id: Some(settings.model.instance_id.clone().unwrap_or_default()),
+            ..settings.model.clone()
+        };
+        let embedder = models::get(&shared, |model, options| {
             let path = match &model.path {
                 Some(path) => path.clone(),
                 None => Embedder::default_model()?,
