@@ -74,8 +74,9 @@ fn normalise(value: f32) -> f32 {
 /// Resamples; owns its scratch memory, which is reused from call to call.
 #[derive(Debug, Default)]
 pub struct Resizer {
-    columns: Axis,
-    rows: Axis,
+    /// For each component.
+    columns: [Axis; 3],
+    rows: [Axis; 3],
     /// One output row of a plane before its columns are resampled, interleaved as the plane is.
     blended: Vec<f32>,
     /// The same by component.
@@ -195,6 +196,7 @@ impl Resizer {
             return;
         };
         let plane = view.plane(leader.plane);
+        let rows = &mut rows[first];
         rows.plan_rows(view, resize, leader, &window.rows);
         let width = window.columns.len();
         for (i, channel) in channels.iter().enumerate() {
@@ -208,6 +210,7 @@ impl Resizer {
                 .take_while(|c| c.shift_x == channel.shift_x)
                 .count();
             let group = &channels[i..i + alike];
+            let columns = &mut columns[first + i];
             columns.plan_columns(view, resize, channel, &window.columns);
             let samples = columns.samples();
             let bytes = bytes_of(group, &samples);
@@ -231,7 +234,6 @@ impl Resizer {
                 for (k, line) in lines[..alike].iter().enumerate() {
                     columns.blend_columns(
                         line,
-                        samples.start,
                         rows.spans[y].sum,
                         black[i + k],
                         &mut components[first + i + k][y * width..][..width],
@@ -365,7 +367,28 @@ struct Axis {
     even: Vec<f32>,
     /// The number of weights of the longest span, rounded up to a multiple of 4.
     taps: usize,
+    /// Where each span begins among the [`samples`](Self::samples) that are read.
+    starts: Vec<usize>,
+    /// Whether a span lies in part outside the image, and counts black for it.
+    outside: bool,
+    /// What it was planned for: strips of one picture follow one another.
+    planned: Option<Planned>,
 }
+
+/// The outputs `part` of `count` over `start .. start + length` of `size` samples.
+#[derive(Debug, Clone, PartialEq)]
+struct Planned {
+    start: f32,
+    length: f32,
+    size: usize,
+    count: usize,
+    part: Range<usize>,
+    filter: Filter,
+    border: Border,
+}
+
+/// Less than this of an output is rounding.
+const ROUNDING: f32 = 1e-5;
 
 impl Axis {
     fn plan_rows(
@@ -376,14 +399,15 @@ impl Axis {
         part: &Range<usize>,
     ) {
         let scale = 1.0 / (1 << channel.shift_y) as f32;
-        self.plan(
-            resize.source.y * scale,
-            resize.source.height * scale,
-            channel.height(view.info().height),
-            resize.height,
-            part,
-            resize,
-        );
+        self.plan(Planned {
+            start: resize.source.y * scale,
+            length: resize.source.height * scale,
+            size: channel.height(view.info().height),
+            count: resize.height,
+            part: part.clone(),
+            filter: resize.filter,
+            border: resize.border,
+        });
     }
 
     fn plan_columns(
@@ -401,40 +425,27 @@ impl Axis {
         } else {
             0.0
         };
-        self.plan(
-            resize.source.x * scale + shift,
-            resize.source.width * scale,
-            channel.width(view.info().width),
-            resize.width,
-            part,
-            resize,
-        );
-        let most = self.spans.iter().map(|s| s.count).max().unwrap_or(0);
-        self.taps = most.next_multiple_of(4).max(4);
-        self.even.clear();
-        for span in &self.spans {
-            let weights = &self.weights[span.weights..][..span.count];
-            self.even.extend_from_slice(weights);
-            let filled = self.even.len() + self.taps - span.count;
-            self.even.resize(filled, 0.0);
-        }
+        self.plan(Planned {
+            start: resize.source.x * scale + shift,
+            length: resize.source.width * scale,
+            size: channel.width(view.info().width),
+            count: resize.width,
+            part: part.clone(),
+            filter: resize.filter,
+            border: resize.border,
+        });
     }
 
-    /// The outputs `part` of `count` over `start .. start + length` of `size` samples.
-    fn plan(
-        &mut self,
-        start: f32,
-        length: f32,
-        size: usize,
-        count: usize,
-        part: &Range<usize>,
-        resize: &Resize,
-    ) {
+    fn plan(&mut self, wanted: Planned) {
+        if self.planned.as_ref() == Some(&wanted) {
+            return;
+        }
         self.spans.clear();
         self.weights.clear();
+        let Planned { start, length, .. } = wanted;
         let usable = length > 0.0 && length <= MAX_SOURCE && start.abs() <= MAX_SOURCE;
-        let step = f64::from(length) / count as f64;
-        for i in part.clone() {
+        let step = f64::from(length) / wanted.count as f64;
+        for i in wanted.part.clone() {
             let from = f64::from(start) + i as f64 * step;
             let weights = self.weights.len();
             let mut span = Span {
@@ -444,16 +455,32 @@ impl Axis {
                 sum: 0.0,
             };
             if usable {
-                self.weigh(from, step, size, resize, &mut span);
+                self.weigh(from, step, &wanted, &mut span);
             }
             self.spans.push(span);
         }
+        let most = self.spans.iter().map(|s| s.count).max().unwrap_or(0);
+        self.taps = most.next_multiple_of(4).max(4);
+        self.even.clear();
+        for span in &self.spans {
+            let weights = &self.weights[span.weights..][..span.count];
+            self.even.extend_from_slice(weights);
+            let filled = self.even.len() + self.taps - span.count;
+            self.even.resize(filled, 0.0);
+        }
+        let begin = self.samples().start;
+        let starts = self.spans.iter().map(|s| s.first.saturating_sub(begin));
+        self.starts.clear();
+        // A span of no weights may lie anywhere.
+        self.starts.extend(starts);
+        self.outside = self.spans.iter().any(|s| (s.sum - 1.0).abs() > ROUNDING);
+        self.planned = Some(wanted);
     }
 
     /// The weights of the samples that the cell `from .. from + step` touches.
-    fn weigh(&mut self, from: f64, step: f64, size: usize, resize: &Resize, span: &mut Span) {
+    fn weigh(&mut self, from: f64, step: f64, wanted: &Planned, span: &mut Span) {
         let (center, reach) = (from + step / 2.0, step.max(1.0));
-        let (low, high) = match resize.filter {
+        let (low, high) = match wanted.filter {
             Filter::Area => (from, from + step),
             // Centres of samples lie half a sample after their start.
             Filter::Linear => (center - reach - 0.5, center + reach + 0.5),
@@ -461,7 +488,7 @@ impl Axis {
         let (mut inside, mut all) = (0.0, 0.0);
         for sample in low.floor() as i64..high.ceil() as i64 {
             let at = sample as f64;
-            let weight = match resize.filter {
+            let weight = match wanted.filter {
                 Filter::Area => (at + 1.0).min(from + step) - at.max(from),
                 Filter::Linear => 1.0 - (at + 0.5 - center).abs() / reach,
             };
@@ -469,7 +496,7 @@ impl Axis {
                 continue;
             }
             all += weight;
-            if (0..size as i64).contains(&sample) {
+            if (0..wanted.size as i64).contains(&sample) {
                 if span.count == 0 {
                     span.first = sample as usize;
                 }
@@ -478,7 +505,7 @@ impl Axis {
                 self.weights.push(weight as f32);
             }
         }
-        let total = match resize.border {
+        let total = match wanted.border {
             Border::Black => all,
             Border::Ignore => inside,
         };
@@ -501,31 +528,20 @@ impl Axis {
     /// One output row from the blended samples of one component; where these lie outside the image, black counts.
     ///
     /// Compiled for every CPU alike: where the compiler may gather, it does, and is four times slower.
-    fn blend_columns(
-        &self,
-        line: &[f32],
-        line_start: usize,
-        row_sum: f32,
-        black: f32,
-        out: &mut [f32],
-    ) {
-        // A span of no weights may lie anywhere.
-        let starts = self
-            .spans
-            .iter()
-            .map(|s| s.first.saturating_sub(line_start));
+    fn blend_columns(&self, line: &[f32], row_sum: f32, black: f32, out: &mut [f32]) {
         match self.taps {
-            4 => contiguous::<4>(&self.even, line, starts, out),
-            8 => contiguous::<8>(&self.even, line, starts, out),
+            4 => contiguous::<4>(&self.even, line, &self.starts, out),
+            8 => contiguous::<8>(&self.even, line, &self.starts, out),
+            12 => contiguous::<12>(&self.even, line, &self.starts, out),
             taps => {
                 let weights = self.even.chunks_exact(taps);
-                for ((sum, start), weights) in out.iter_mut().zip(starts).zip(weights) {
+                for ((sum, &start), weights) in out.iter_mut().zip(&self.starts).zip(weights) {
                     let samples = line.get(start..start + taps).unwrap_or_default();
                     *sum = weights.iter().zip(samples).map(|(w, s)| w * s).sum();
                 }
             }
         }
-        if self.spans.iter().any(|s| s.sum * row_sum != 1.0) {
+        if self.outside || (row_sum - 1.0).abs() > ROUNDING {
             for (value, span) in out.iter_mut().zip(&self.spans) {
                 *value += (1.0 - span.sum * row_sum) * black;
             }
@@ -605,14 +621,9 @@ fn every<const STEP: usize>(samples: &[f32], out: &mut [f32]) {
 }
 
 /// The weighted sums of `TAPS` samples each that lie in a row.
-fn contiguous<const TAPS: usize>(
-    weights: &[f32],
-    line: &[f32],
-    starts: impl Iterator<Item = usize>,
-    out: &mut [f32],
-) {
+fn contiguous<const TAPS: usize>(weights: &[f32], line: &[f32], starts: &[usize], out: &mut [f32]) {
     let weights = weights.as_chunks::<TAPS>().0;
-    for ((sum, start), w) in out.iter_mut().zip(starts).zip(weights) {
+    for ((sum, &start), w) in out.iter_mut().zip(starts).zip(weights) {
         let samples = line.get(start..).and_then(|l| l.first_chunk::<TAPS>());
         let mut lanes = [0.0; 4];
         for (w, s) in w

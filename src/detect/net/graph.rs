@@ -298,6 +298,8 @@ impl Reader {
             run: 0,
             channels,
             block: vectors.unwrap_or(1) * self.lanes,
+            #[cfg(target_arch = "x86_64")]
+            bf16: None,
         }
     }
 
@@ -396,6 +398,10 @@ impl Sum {
             let (number, lane) = (channel / block, channel % block);
             taps[((number * rows + row) * run + tap) * block + lane] = weight;
         });
+        #[cfg(target_arch = "x86_64")]
+        {
+            self.bf16 = super::bf16::Taps::new(self);
+        }
     }
 }
 

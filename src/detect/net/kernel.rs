@@ -123,28 +123,33 @@ fn sums<S: Simd, const V: usize>(simd: S, sum: &Sum, from: &[f32], to: &mut [f32
                 let taps = S::as_simd_f32s(taps).0.as_chunks::<V>().0;
                 let values = a.iter().zip(b).zip(c.iter().zip(d)).zip(e.iter().zip(f));
                 for (taps, (((a, b), (c, d)), (e, f))) in taps.iter().zip(values) {
-                    for (sums, value) in tile.iter_mut().zip([a, b, c, d, e, f]) {
-                        let value = simd.splat_f32s(*value);
+                    let values = [a, b, c, d, e, f];
+                    for i in 0..TILE {
+                        let value = simd.splat_f32s(*values[i]);
                         for v in 0..V {
-                            sums[v] = simd.mul_add_e_f32s(value, taps[v], sums[v]);
+                            tile[i][v] = simd.mul_add_e_f32s(value, taps[v], tile[i][v]);
                         }
                     }
                 }
             }
-            if let Some((above, below)) = &sum.bend {
-                let above = S::as_simd_f32s(&above[channels.clone()]).0;
-                let below = S::as_simd_f32s(&below[channels.clone()]).0;
-                let zero = simd.splat_f32s(0.0);
-                for sums in &mut tile {
-                    for v in 0..V {
-                        let low = simd.mul_f32s(below[v], simd.min_f32s(sums[v], zero));
-                        sums[v] = simd.mul_add_e_f32s(above[v], simd.max_f32s(sums[v], zero), low);
+            let bend = sum.bend.as_ref().map(|(above, below)| {
+                let slopes = |all| S::as_simd_f32s(&Vec::as_slice(all)[channels.clone()]).0;
+                (slopes(above), slopes(below))
+            });
+            // Unrolled, or the tile would live in memory.
+            for i in 0..TILE {
+                let at = (first + i) * sum.channels;
+                let Some(to) = to.get_mut(at + channels.start..at + channels.end) else {
+                    break;
+                };
+                for (v, to) in S::as_mut_simd_f32s(to).0.iter_mut().enumerate().take(V) {
+                    *to = tile[i][v];
+                    if let Some((above, below)) = bend {
+                        let zero = simd.splat_f32s(0.0);
+                        let low = simd.mul_f32s(below[v], simd.min_f32s(*to, zero));
+                        *to = simd.mul_add_e_f32s(above[v], simd.max_f32s(*to, zero), low);
                     }
                 }
-            }
-            for (i, sums) in tile.iter().enumerate().take(total - first) {
-                let to = &mut to[(first + i) * sum.channels..][channels.clone()];
-                S::as_mut_simd_f32s(to).0[..V].copy_from_slice(sums);
             }
         }
     }
