@@ -1,5 +1,8 @@
 //! From the photos and videos of a dataset to embeddings of known people, the unusable ones sorted out.
 
+mod settle;
+mod videos;
+
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Display;
 use std::path::Path;
@@ -12,10 +15,9 @@ use gstmfr::gallery::Kind;
 use gstmfr::geometry::Rect;
 use gstmfr::image::ImageView;
 use gstmfr::mask::MaskType;
-use ndarray::{Array1, ArrayView1};
-use serde::Serialize;
+use ndarray::Array1;
 
-use crate::agreement::{self, Agreement, Likeness, Pair, Sample, Verdict};
+use crate::agreement::{Likeness, Pair};
 use crate::batch::Batch;
 use crate::dataset::{Collection, Item, Source};
 use crate::disguise::{Disguise, disguises};
@@ -26,16 +28,9 @@ use crate::photo::Photo;
 use crate::portrait::{Portrait, thumbnail};
 use crate::quality::{Measures, Reason, Refusal, Rejected, prominent};
 use crate::workers;
-
-/// Cosine above which two photos of a person are one: stored twice, or saved again.
-const SAME_PHOTO: f32 = 0.9999;
-
-/// Where several people are in a photo, the one who is as similar as this to the person's other
-/// photos, and by so much more than anybody else, is the person. On LFW the cosine of two photos of
-/// one person is .69 on average, that of two people below .41 in 99 % and .53 in 99.9 %. Settles 23
-/// of the 24 photos of several people there.
-const OWN_FACE: f32 = 0.5;
-const OWN_FACE_LEAD: f32 = 0.2;
+use settle::{drop_copies, drop_outliers, drop_shared, resolve, same_file, too_many};
+pub use videos::Video;
+use videos::videos;
 
 /// Least probability of a mask from which on a photo is one of a masked face.
 const SURELY_MASKED: f32 = 0.9;
@@ -117,54 +112,6 @@ pub struct Keep {
     pub crops: bool,
     /// Thumbnails of all photos, for a report.
     pub thumbnails: bool,
-}
-
-/// What became of the frames of a video.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Video {
-    pub path: String,
-    /// Frames looked at.
-    pub frames: usize,
-    pub used: usize,
-    pub rejected: BTreeMap<Reason, usize>,
-    /// Why there was nothing after these frames.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub error: Option<String>,
-}
-
-impl Video {
-    fn new(path: &str) -> Self {
-        Self {
-            path: path.to_owned(),
-            frames: 0,
-            used: 0,
-            rejected: BTreeMap::new(),
-            error: None,
-        }
-    }
-
-    /// What was wrong with the frames that are not used: `2 no_face, 5 blurred`.
-    pub fn reasons(&self) -> String {
-        let counts = self.rejected.iter();
-        let counts = counts.map(|(reason, count)| format!("{count} {}", reason.name()));
-        counts.collect::<Vec<_>>().join(", ")
-    }
-
-    /// A video without a frame to use is rejected for what most frames are.
-    fn refusal(&self) -> Option<Refusal> {
-        if self.used > 0 {
-            return None;
-        }
-        // Of equals the first.
-        let (&reason, _) = self
-            .rejected
-            .iter()
-            .rev()
-            .max_by_key(|(_, count)| **count)?;
-        let frames = output::counted(self.frames, "frame");
-        let detail = format!("nothing to use in {frames}: {}", self.reasons());
-        Some((reason, detail))
-    }
 }
 
 /// A photo that is not used.
@@ -418,32 +365,6 @@ fn rows(seen: &Embedded) -> impl Iterator<Item = (Array1<f32>, Mask)> {
         .zip(seen.masks.iter().copied())
 }
 
-/// Counts the frames of every video by what became of them.
-fn videos(
-    items: &[Item],
-    learned: &[Learned],
-    refused: &[(Shot, Refused)],
-    mut errors: BTreeMap<usize, String>,
-) -> BTreeMap<usize, Video> {
-    let used = learned.iter().map(|l| (l.shot, None));
-    let unused = refused
-        .iter()
-        .map(|(shot, refused)| (*shot, Some(refused.refusal.0)));
-    let mut videos = BTreeMap::new();
-    for (shot, reason) in used.chain(unused).filter(|(shot, _)| shot.time.is_some()) {
-        let video = videos.entry(shot.item).or_insert_with(|| Video {
-            error: errors.remove(&shot.item),
-            ..Video::new(&items[shot.item].name)
-        });
-        video.frames += 1;
-        match reason {
-            Some(reason) => *video.rejected.entry(reason).or_default() += 1,
-            None => video.used += 1,
-        }
-    }
-    videos
-}
-
 /// What there is to learn from in a file.
 fn look_at(finder: &mut Finder, item: &Item, masks: &Masks, keep: Keep) -> Result<Seen> {
     match &item.source {
@@ -541,194 +462,11 @@ fn most_prominent(faces: Vec<Candidate>) -> Portrait {
     first.map(|face| face.portrait).unwrap_or_default()
 }
 
-fn too_many(faces: usize) -> Refusal {
-    let detail = format!("{faces} faces, none of which stands out");
-    (Reason::SeveralFaces, detail)
-}
-
-fn same_file(collection: &Collection, first: Shot, second: Shot) -> Refusal {
-    let items = &collection.items;
-    let [person, other] = [first, second].map(|shot| items[shot.item].person);
-    let whose = if person == other {
-        String::new()
-    } else {
-        format!(", a photo of {}", collection.people[person])
-    };
-    (
-        Reason::Duplicate,
-        format!("the same file as {}{whose}", first.name(items)),
-    )
-}
-
-/// Finds out who is the person in photos of several people, by the person's other photos.
-fn resolve(
-    items: &[Item],
-    several: Vec<Several>,
-    embedder: &mut Embedder,
-    keep: Keep,
-    learned: &mut Vec<Learned>,
-    refused: &mut Vec<(Shot, Refused)>,
-) -> Result<()> {
-    // Photos with one face alone are evidence; what is resolved here is not.
-    let clear = learned.len();
-    for Several { shot, mut faces } in several {
-        let views: Vec<&[u8]> = faces.iter().map(|face| face.crop.as_slice()).collect();
-        let embeddings = embedder.embed_crops(&views)?.embeddings;
-        let person = items[shot.item].person;
-        let own: Vec<_> = learned[..clear]
-            .iter()
-            .filter(|l| items[l.shot.item].person == person)
-            .map(|l| l.embedding.view())
-            .collect();
-        let similarities: Vec<f32> = embeddings
-            .rows()
-            .into_iter()
-            .map(|face| mean_similarity(face, &own))
-            .collect();
-        match standing_out(&similarities) {
-            Some(face) => {
-                let (used, crops) = faces.swap_remove(face).take(shot, keep);
-                let views: Vec<&[u8]> = crops.iter().map(Vec::as_slice).collect();
-                let seen = embedder.embed_crops(&views)?;
-                learned.extend(used.learned(rows(&seen)));
-            }
-            None => {
-                let refusal = too_many(faces.len());
-                let portrait = Portrait {
-                    measures: None,
-                    ..most_prominent(faces)
-                };
-                refused.push((shot, Refused { refusal, portrait }));
-            }
-        }
-    }
-    Ok(())
-}
-
-/// Mean cosine to the photos of a person; −1 where there is none.
-fn mean_similarity(face: ArrayView1<f32>, photos: &[ArrayView1<f32>]) -> f32 {
-    if photos.is_empty() {
-        return -1.0;
-    }
-    photos.iter().map(|photo| photo.dot(&face)).sum::<f32>() / photos.len() as f32
-}
-
-/// The index of the one face that is surely the person's.
-fn standing_out(similarities: &[f32]) -> Option<usize> {
-    let mut order: Vec<usize> = (0..similarities.len()).collect();
-    order.sort_by(|&a, &b| similarities[b].total_cmp(&similarities[a]));
-    let best = *order.first()?;
-    let next = order.get(1).map_or(-1.0, |&i| similarities[i]);
-    let stands_out = similarities[best] >= OWN_FACE && similarities[best] - next >= OWN_FACE_LEAD;
-    stands_out.then_some(best)
-}
-
-/// Drops photos of a person that show the same picture as an earlier one: the same counted twice
-/// would weigh twice. `learned` is sorted, so that the photos of a person follow one another.
-fn drop_copies(items: &[Item], learned: &mut Vec<Learned>, refused: &mut Vec<(Shot, Refused)>) {
-    let mut kept: Vec<Learned> = Vec::with_capacity(learned.len());
-    let mut person_start = 0;
-    for next in learned.drain(..) {
-        let person = items[next.shot.item].person;
-        if kept
-            .last()
-            .is_some_and(|l| items[l.shot.item].person != person)
-        {
-            person_start = kept.len();
-        }
-        let original = kept[person_start..]
-            .iter()
-            .find(|l| l.embedding.dot(&next.embedding) > SAME_PHOTO);
-        match original {
-            Some(original) => {
-                let detail = format!("the same picture as {}", original.shot.name(items));
-                refused.push((next.shot, next.refused((Reason::Duplicate, detail))));
-            }
-            None => kept.push(next),
-        }
-    }
-    *learned = kept;
-}
-
-/// Drops photos of somebody else, by the person's other photos and by other people's. Returns the
-/// pairs of people who are most like each other.
-fn drop_outliers(
-    collection: &Collection,
-    learned: &mut Vec<Learned>,
-    refused: &mut Vec<(Shot, Refused)>,
-) -> Vec<Pair> {
-    let samples: Vec<Sample> = learned
-        .iter()
-        .map(|l| Sample {
-            person: collection.items[l.shot.item].person,
-            file: l.shot.item,
-            kind: l.kind,
-            embedding: l.embedding.view(),
-        })
-        .collect();
-    let Agreement {
-        likeness,
-        mut pairs,
-    } = agreement::compare(&samples);
-    // Where each that stays comes to stand.
-    let mut places = Vec::with_capacity(learned.len());
-    let mut kept = Vec::with_capacity(learned.len());
-    for (mut next, likeness) in learned.drain(..).zip(likeness) {
-        places.push(kept.len());
-        if likeness.verdict == Verdict::Outlier {
-            let detail = likeness.detail(|person| &collection.people[person]);
-            refused.push((next.shot, next.refused((Reason::Outlier, detail))));
-        } else {
-            next.likeness = likeness;
-            kept.push(next);
-        }
-    }
-    *learned = kept;
-    for pair in &mut pairs {
-        pair.samples = pair.samples.map(|sample| places[sample]);
-    }
-    pairs
-}
-
-/// Drops files that several people have, save where the face in it is most like the person's other
-/// photos. One with different faces of theirs, found by their other photos, stays with each. Returns
-/// whether there was one to drop.
-fn drop_shared<'a>(
-    collection: &Collection,
-    shared: impl Iterator<Item = &'a Vec<Shot>>,
-    learned: &mut Vec<Learned>,
-    refused: &mut Vec<(Shot, Refused)>,
-) -> bool {
-    let mut dropped = BTreeMap::new();
-    for shots in shared {
-        let mut owners: Vec<&Learned> =
-            learned.iter().filter(|l| shots.contains(&l.shot)).collect();
-        let own = |l: &Learned| l.likeness.own.unwrap_or(-1.0);
-        // Of equals the first.
-        owners.sort_by(|a, b| own(b).total_cmp(&own(a)).then(a.shot.cmp(&b.shot)));
-        let Some((owner, others)) = owners.split_first() else {
-            continue;
-        };
-        for other in others {
-            if other.embedding.dot(&owner.embedding) > SAME_PHOTO {
-                dropped.insert(other.shot, owner.shot);
-            }
-        }
-    }
-    for gone in learned.extract_if(.., |l| dropped.contains_key(&l.shot)) {
-        let owner = dropped.get(&gone.shot).copied().unwrap_or(gone.shot);
-        let refusal = same_file(collection, owner, gone.shot);
-        refused.push((gone.shot, gone.refused(refusal)));
-    }
-    !dropped.is_empty()
-}
-
 #[cfg(test)]
-mod tests {
+mod samples {
     use super::*;
-    use ndarray::arr1;
 
-    fn item(person: usize, name: &str) -> Item {
+    pub fn item(person: usize, name: &str) -> Item {
         Item {
             person,
             name: name.to_owned(),
@@ -736,82 +474,24 @@ mod tests {
         }
     }
 
-    fn photo(item: usize) -> Shot {
+    pub fn photo(item: usize) -> Shot {
         Shot { item, time: None }
     }
 
-    fn frame(item: usize, seconds: u64) -> Shot {
+    pub fn frame(item: usize, seconds: u64) -> Shot {
         let time = Some(Duration::from_secs(seconds));
         Shot { item, time }
     }
 
-    fn learned(item: usize, embedding: [f32; 2]) -> Learned {
+    pub fn learned(item: usize, embedding: [f32; 2]) -> Learned {
         Learned {
             shot: photo(item),
             kind: Kind::Photo,
-            embedding: arr1(&embedding),
+            embedding: ndarray::arr1(&embedding),
             copies: Vec::new(),
             crop: None,
             portrait: Portrait::default(),
             likeness: Likeness::default(),
         }
-    }
-
-    #[test]
-    fn a_picture_saved_twice_counts_once_for_its_person() {
-        let names = ["a/1", "a/bad", "a/2", "a/3"];
-        let mut items = names.map(|name| item(0, name)).to_vec();
-        items.push(item(1, "b/1"));
-        let mut all = vec![
-            learned(0, [1.0, 0.0]),
-            learned(2, [0.0, 1.0]),
-            learned(3, [1.0, 0.001]),
-            learned(4, [1.0, 0.0]),
-        ];
-        let mut refused = Vec::new();
-        drop_copies(&items, &mut all, &mut refused);
-        // b/1 looks like a/1 as well, but under another name that is not for us to settle.
-        let kept: Vec<_> = all.iter().map(|l| l.shot.item).collect();
-        assert_eq!(kept, [0, 2, 4]);
-        let detail = "the same picture as a/1".to_owned();
-        assert_eq!(
-            refused,
-            [(photo(3), Refused::from((Reason::Duplicate, detail)))]
-        );
-    }
-
-    #[test]
-    fn frames_are_counted_by_what_became_of_them() {
-        let items = ["a/1.jpg", "a/clip.mp4", "a/dark.mp4"].map(|name| item(0, name));
-        assert_eq!(photo(0).name(&items), "a/1.jpg");
-        assert_eq!(frame(1, 3).name(&items), "a/clip.mp4#t=3.00");
-        let mut used = vec![learned(0, [1.0, 0.0]), learned(1, [0.0, 1.0])];
-        used[1].shot = frame(1, 0);
-        let refused = |shot, reason| (shot, Refused::from((reason, String::new())));
-        let refused = [
-            refused(frame(1, 1), Reason::Blurred),
-            refused(frame(2, 0), Reason::TooDark),
-            refused(frame(2, 1), Reason::NoFace),
-            refused(frame(2, 2), Reason::TooDark),
-        ];
-        let errors = BTreeMap::from([(2, "cut".to_owned())]);
-        let videos = videos(&items, &used, &refused, errors);
-        assert_eq!(videos.keys().copied().collect::<Vec<_>>(), [1, 2]);
-        assert_eq!((videos[&1].frames, videos[&1].used), (2, 1));
-        assert_eq!(videos[&1].refusal(), None);
-        assert_eq!(videos[&2].error.as_deref(), Some("cut"));
-        let detail = "nothing to use in 3 frames: 1 no_face, 2 too_dark".to_owned();
-        assert_eq!(videos[&2].refusal(), Some((Reason::TooDark, detail)));
-    }
-
-    #[test]
-    fn of_several_faces_the_one_that_is_clearly_the_persons_is_taken() {
-        assert_eq!(standing_out(&[0.1, 0.8, -0.2]), Some(1));
-        // Brothers, nobody, and a person without another photo.
-        assert_eq!(standing_out(&[0.8, 0.7]), None);
-        assert_eq!(standing_out(&[0.4, 0.0]), None);
-        assert_eq!(standing_out(&[-1.0, -1.0]), None);
-        assert_eq!(standing_out(&[]), None);
-        assert_eq!(mean_similarity(arr1(&[1.0, 0.0]).view(), &[]), -1.0);
     }
 }
