@@ -81,6 +81,10 @@ struct BuildArgs {
     /// Share of strangers that may be taken for somebody; sets the thresholds
     #[arg(long, value_name = "SHARE", default_value_t = DEFAULT_TARGET_FPIR, value_parser = fpir)]
     target_fpir: f64,
+    /// Look at every photo again, also at those that an interrupted run with the same options had
+    /// done and kept in FILE.npz.partial
+    #[arg(long)]
+    fresh: bool,
     /// Write a page with all faces, what is wrong with them, and how well they are told apart
     #[arg(long, value_name = "FILE.html")]
     report: Option<PathBuf>,
@@ -234,7 +238,8 @@ struct VisionArgs {
     /// cpu, cuda or cuda:N
     #[arg(long, default_value_t = Device::Cpu, value_parser = device)]
     device: Device,
-    /// Threads of the embedding network; 0 for as many as jobs
+    /// Threads of an embedding network; with 0 every job has a network on a thread of its own, else
+    /// there are as many networks as fit into the jobs
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = up_to_1024)]
     threads: usize,
     /// Photos worked on at once; 0 for as many as there are cores
@@ -351,6 +356,7 @@ fn build(args: BuildArgs) -> Result<options::Build> {
             seed: 0,
         },
         target_fpir: args.target_fpir,
+        fresh: args.fresh,
         report: args.report,
         strict: args.strict,
         json: args.json,

@@ -1,5 +1,6 @@
 //! The faces of a photo.
 
+use gstmfr::attribute::{Mask, MaskNet};
 use gstmfr::detect::{Detector, Face, MIN_FACE_SIZES, Params};
 use gstmfr::geometry::{Landmarks, Point, Rect};
 use gstmfr::image::ImageView;
@@ -24,6 +25,7 @@ const SMALLER: f32 = 0.6;
 #[derive(Debug)]
 pub struct Finder {
     detector: Detector,
+    masks: MaskNet,
     min_face: MinFace,
     params: Params,
     resizer: Resizer,
@@ -34,6 +36,7 @@ impl Finder {
     pub fn new(vision: &Vision) -> Result<Self, RuntimeError> {
         Ok(Self {
             detector: vision.detector()?,
+            masks: MaskNet::default(),
             min_face: vision.min_face,
             params: vision.params.clone(),
             resizer: Resizer::default(),
@@ -50,6 +53,11 @@ impl Finder {
             return self.find_padded(view);
         }
         Ok(faces)
+    }
+
+    /// Whether the face in a crop, as `embed::crop_rgb8` gives it, wears a mask.
+    pub fn mask(&mut self, crop: &[u8]) -> Mask {
+        self.masks.see_rgb8(crop)
     }
 
     /// The faces of a picture that are about as large as this one or larger.

@@ -13,6 +13,7 @@ mod findings;
 mod npz;
 mod options;
 mod output;
+mod partial;
 mod people;
 mod photo;
 mod portrait;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use gstmfr::detect::{Detector, Params};
 use gstmfr::embed::Embedder;
 use gstmfr::mask::MaskType;
-use gstmfr::runtime::{RuntimeError, SessionOptions};
+use gstmfr::runtime::{Device, RuntimeError, SessionOptions};
 
 /// One run of the program.
 #[derive(Debug)]
@@ -29,6 +29,8 @@ pub struct Build {
     pub masks: Masks,
     /// Share of strangers that may be named.
     pub target_fpir: f64,
+    /// Whatever an interrupted run had done is done again.
+    pub fresh: bool,
     pub report: Option<PathBuf>,
     pub strict: bool,
     pub json: bool,
@@ -190,13 +192,21 @@ impl Vision {
         }
     }
 
-    /// The one embedder of a run, on as many threads as there are workers unless told otherwise.
+    /// An embedder, on one thread unless told otherwise.
     pub fn embedder(&self) -> Result<Embedder, RuntimeError> {
-        let mut options = self.session.clone();
-        if options.threads == 0 {
-            options.threads = self.jobs;
-        }
+        let options = SessionOptions {
+            threads: self.session.threads.max(1),
+            ..self.session.clone()
+        };
         Embedder::from_file(&self.model_file()?, &options, 0)
+    }
+
+    /// Embedders that keep all jobs busy: their threads are as many as the jobs. A GPU is shared.
+    pub fn networks(&self) -> usize {
+        match self.session.device {
+            Device::Cpu => (self.jobs / self.session.threads.max(1)).max(1),
+            _ => 1,
+        }
     }
 
     fn model_file(&self) -> Result<PathBuf, RuntimeError> {

@@ -45,6 +45,11 @@ pub fn warning(message: &str) {
     let _ = writeln!(io::stderr(), "mfr-enroll: warning: {message}");
 }
 
+/// Says what the user may want to know.
+pub fn note(message: &str) {
+    let _ = writeln!(io::stderr(), "mfr-enroll: {message}");
+}
+
 /// A bar on standard error while somebody watches, and nothing otherwise.
 pub fn progress(what: &'static str, count: usize) -> ProgressBar {
     let target = if io::stderr().is_terminal() {

@@ -4,10 +4,11 @@ use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use gstmfr::detect;
-use gstmfr::embed::{Embedded, Embedder, PREPROCESSING};
+use gstmfr::embed::{Embedded, PREPROCESSING};
 use gstmfr::gallery::{Contract, FORMAT, Gallery, GalleryError, Identification};
 use serde::Serialize;
 
+use crate::batch::Embedders;
 use crate::dataset::UNKNOWN;
 use crate::output;
 
@@ -59,10 +60,10 @@ impl Answer {
 }
 
 /// Reads a gallery that is to be used with this network.
-pub fn open(path: &Path, embedder: &Embedder) -> Result<Gallery, GalleryError> {
+pub fn open(path: &Path, embedders: &Embedders) -> Result<Gallery, GalleryError> {
     let gallery = Gallery::load(path)?;
     gallery
-        .check_model(embedder.model_sha256(), embedder.dim())
+        .check_model(embedders.model_sha256(), embedders.dim())
         .map_err(|error| error.at(path))?;
     if gallery.contract().is_none() {
         output::warning(&format!(
@@ -94,7 +95,8 @@ pub fn each_by_itself(gallery: &Gallery, seen: &Embedded) -> Vec<Answer> {
         .collect()
 }
 
-const TOOL: &str = concat!("mfr-enroll ", env!("CARGO_PKG_VERSION"));
+/// Program and version.
+pub const TOOL: &str = concat!("mfr-enroll ", env!("CARGO_PKG_VERSION"));
 
 /// When and by what a report is made.
 pub fn made_now() -> String {
@@ -103,11 +105,11 @@ pub fn made_now() -> String {
 }
 
 /// What the embeddings of this run are made with.
-pub fn contract(embedder: &Embedder) -> Contract {
+pub fn contract(embedders: &Embedders) -> Contract {
     Contract {
         format: FORMAT.to_owned(),
-        model_sha256: embedder.model_sha256().to_owned(),
-        embedding_dim: embedder.dim(),
+        model_sha256: embedders.model_sha256().to_owned(),
+        embedding_dim: embedders.dim(),
         preprocessing: PREPROCESSING.to_owned(),
         detector: detect::NAME.to_owned(),
         created: rfc3339(now()),

@@ -5,7 +5,9 @@ use gstmfr::image::ImageView;
 use gstmfr::resize::{Border, Filter, Resize, Resizer};
 use image::ExtendedColorType;
 use image::codecs::jpeg::JpegEncoder;
+use serde::{Deserialize, Serialize};
 
+use crate::partial::encoding;
 use crate::quality::Measures;
 
 /// Width and height of a thumbnail in pixels: sharp where a page shows it 96 wide on most screens,
@@ -17,11 +19,12 @@ const JPEG_QUALITY: u8 = 78;
 const MARGIN: f32 = 1.45;
 
 /// A photo for the report.
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Portrait {
     /// None where no face was found, or several.
     pub measures: Option<Measures>,
     /// A JPEG, if it was asked for and the photo could be read.
+    #[serde(with = "encoding::bytes")]
     pub thumbnail: Option<Vec<u8>>,
 }
 

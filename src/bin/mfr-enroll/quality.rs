@@ -2,13 +2,13 @@
 
 use gstmfr::detect::Face;
 use gstmfr::embed::INPUT_SIZE;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::portrait::Portrait;
 use crate::pose::Pose;
 
 /// Why a file is not used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Reason {
     NoFace,
@@ -110,7 +110,7 @@ const BLOCK: usize = 3;
 const BLOCKS: usize = FACE_SIDE / BLOCK;
 
 /// What can be measured on a face.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Measures {
     /// Shorter side of the face in pixels of the photo.
     pub size: f32,

@@ -4,19 +4,17 @@ use std::collections::BTreeMap;
 
 use anyhow::Result;
 use gstmfr::attribute::{WITH_MASK, WITHOUT_MASK};
-use gstmfr::embed::{Embedder, crop_rgb8};
+use gstmfr::embed::crop_rgb8;
 use gstmfr::gallery::Gallery;
 use serde::Serialize;
 
-use crate::batch::Batch;
+use crate::batch::{Embedders, embed_in_order};
 use crate::dataset::{Collection, Failed, Source};
 use crate::finder::Finder;
-use crate::options::Vision;
 use crate::output;
 use crate::people::{self, Answer};
 use crate::photo::Photo;
 use crate::quality::most_prominent;
-use crate::workers;
 
 /// Shares of strangers that may be named, at which the share of the known that is named right is
 /// reported.
@@ -38,49 +36,38 @@ pub struct Tried {
 pub fn recognise(
     sources: &[&Source],
     gallery: &Gallery,
-    embedder: &mut Embedder,
-    vision: &Vision,
+    embedders: &Embedders,
     keep_crops: bool,
 ) -> Result<Vec<Tried>> {
     let bar = output::progress("recognising", sources.len());
-    let mut batch = Batch::new(embedder);
     let mut tried = Vec::new();
-    let mut embedded = Vec::new();
-    workers::in_order(
+    embed_in_order(
         sources,
-        vision.jobs,
-        || Ok(Finder::new(vision)?),
-        |finder, source| prominent_face(finder, source),
-        |index, crop| {
+        embedders,
+        1,
+        |finder, source| {
+            let crop = prominent_face(finder, source)?;
+            let kept = crop.clone().map(|crop| crop.filter(|_| keep_crops));
+            let embedded = crop.ok().flatten().into_iter().collect();
+            Ok((kept, embedded))
+        },
+        |index, crop, seen| {
             bar.inc(1);
-            let crop = match crop {
-                Ok(crop) => crop,
+            match crop {
+                Ok(crop) => tried.push(Tried {
+                    source: index,
+                    answer: people::each_by_itself(gallery, &seen).pop(),
+                    crop,
+                }),
                 Err(detail) => {
                     let path = sources[index].path().display();
                     bar.suspend(|| output::warning(&format!("{path}: {detail}; left out")));
-                    return Ok(());
                 }
-            };
-            tried.push(Tried {
-                source: index,
-                answer: None,
-                crop: crop.clone().filter(|_| keep_crops),
-            });
-            if let Some(crop) = crop {
-                embedded.push(tried.len() - 1);
-                batch.push(crop)?;
             }
             Ok(())
         },
     )?;
     bar.finish_and_clear();
-    let seen = batch.finish()?;
-    for (index, answer) in embedded
-        .into_iter()
-        .zip(people::each_by_itself(gallery, &seen))
-    {
-        tried[index].answer = Some(answer);
-    }
     Ok(tried)
 }
 
@@ -239,16 +226,15 @@ pub fn figures(
     probes: &Collection,
     strangers: Option<&[Source]>,
     gallery: &Gallery,
-    embedder: &mut Embedder,
-    vision: &Vision,
+    embedders: &Embedders,
 ) -> Result<Figures> {
     let sources: Vec<&Source> = probes.items.iter().map(|item| &item.source).collect();
-    let tried = recognise(&sources, gallery, embedder, vision, false)?;
+    let tried = recognise(&sources, gallery, embedders, false)?;
     let known = with_names(probes, &tried);
     let strangers = match strangers {
         Some(sources) => {
             let sources: Vec<&Source> = sources.iter().collect();
-            Some(recognise(&sources, gallery, embedder, vision, false)?)
+            Some(recognise(&sources, gallery, embedders, false)?)
         }
         None => None,
     };

@@ -4,13 +4,14 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
-use gstmfr::embed::{Embedder, INPUT_SIZE};
+use gstmfr::embed::INPUT_SIZE;
 use gstmfr::gallery::{Entry, Gallery, GalleryError, Kind, NpzWriter};
 use ndarray::Array1;
 use serde::Serialize;
 
 use super::REJECTED;
 use super::evaluate::{say as say_figures, warn_of_unenrolled};
+use crate::batch::Embedders;
 use crate::calibration::CalibrationTable;
 use crate::dataset::{Collection, Dataset};
 use crate::enrol::{Enrolled, Keep, enrol};
@@ -18,6 +19,7 @@ use crate::findings::Findings;
 use crate::npz;
 use crate::options::{Build, shown};
 use crate::output::{self, Output, counted, plain};
+use crate::partial::{self, Partial};
 use crate::people;
 use crate::quality::Rejected;
 use crate::report::{self, scores::Measured};
@@ -45,22 +47,24 @@ pub fn run(options: &Build) -> Result<ExitCode> {
         Some(folder) => Some(Collection::open(folder, folder).context("val")?),
         None => val,
     };
-    let mut embedder = options.vision.embedder()?;
+    let embedders = Embedders::load(&options.vision)?;
     let keep = Keep {
         crops: options.faces_output.is_some(),
         thumbnails: options.report.is_some(),
     };
-    let enrolled = enrol(&train, &mut embedder, &options.vision, &options.masks, keep)?;
+    let settings = partial::settings(options, keep, &embedders);
+    let mut partial = Partial::open(&options.output, settings, options.fresh)?;
+    let enrolled = enrol(&train, &embedders, &options.masks, keep, Some(&mut partial))?;
     if enrolled.learned.is_empty() {
         bail!("{}", nothing_usable(options, &enrolled));
     }
-    let mut gallery = learn(&train, &enrolled, &embedder)?;
+    let mut gallery = learn(&train, &enrolled, &embedders)?;
     let calibration = gallery.calibrate(options.target_fpir)?;
     gallery.save(&options.output)?;
 
     let (figures, tried) = match &val {
         Some(val) => {
-            let (figures, tried) = try_out(options, val, &gallery, &mut embedder)?;
+            let (figures, tried) = try_out(options, val, &gallery, &embedders)?;
             (Some(figures), tried)
         }
         None => (None, Vec::new()),
@@ -87,6 +91,9 @@ pub fn run(options: &Build) -> Result<ExitCode> {
         report::Report::of_dataset(shown(&options.dataset), &train, &enrolled, measured)
             .write(path)?;
     }
+
+    // All that it was kept for is written.
+    partial.remove();
 
     let report = Report {
         output: shown(&options.output),
@@ -135,7 +142,7 @@ fn nothing_usable(options: &Build, enrolled: &Enrolled) -> String {
 pub fn learn(
     collection: &Collection,
     enrolled: &Enrolled,
-    embedder: &Embedder,
+    embedders: &Embedders,
 ) -> Result<Gallery, GalleryError> {
     let entries = enrolled.learned.iter().flat_map(|learned| {
         let name = person_of(collection, learned.shot.item);
@@ -154,19 +161,19 @@ pub fn learn(
         std::iter::once(photo).chain(copies)
     });
     let entries = entries.collect();
-    Gallery::train(entries, people::contract(embedder))
+    Gallery::train(entries, people::contract(embedders))
 }
 
 fn try_out(
     options: &Build,
     val: &Collection,
     gallery: &Gallery,
-    embedder: &mut Embedder,
+    embedders: &Embedders,
 ) -> Result<(Figures, Vec<Tried>)> {
     warn_of_unenrolled(val, gallery);
     let sources: Vec<_> = val.items.iter().map(|item| &item.source).collect();
     let keep_crops = options.faces_output.is_some();
-    let tried = trial::recognise(&sources, gallery, embedder, &options.vision, keep_crops)?;
+    let tried = trial::recognise(&sources, gallery, embedders, keep_crops)?;
     let known = trial::with_names(val, &tried);
     let figures = Figures::of(&known, None, gallery.thresholds());
     Ok((figures, tried))

@@ -11,6 +11,7 @@ use serde::Serialize;
 use super::REJECTED;
 use super::build::learn;
 use crate::agreement::{self, Agreement, Likeness, Pair, Sample, Verdict};
+use crate::batch::Embedders;
 use crate::dataset::{Collection, Dataset};
 use crate::enrol::{Enrolled, Keep, enrol};
 use crate::findings::{
@@ -86,23 +87,17 @@ struct Other<'a> {
 /// Whether there is nothing to complain of.
 fn check_dataset(options: &Check, dataset: &Path) -> Result<bool> {
     let Dataset { train, .. } = Dataset::open(dataset)?;
-    let mut embedder = options.vision.embedder()?;
+    let embedders = Embedders::load(&options.vision)?;
     let keep = Keep {
         crops: false,
         thumbnails: options.report.is_some(),
     };
-    let enrolled = enrol(
-        &train,
-        &mut embedder,
-        &options.vision,
-        &Masks::default(),
-        keep,
-    )?;
+    let enrolled = enrol(&train, &embedders, &Masks::default(), keep, None)?;
     if let Some(path) = &options.report {
         // Nobody to recognise, nothing to measure.
         let measured = match enrolled.learned.is_empty() {
             true => None,
-            false => Some(measure(&learn(&train, &enrolled, &embedder)?)?),
+            false => Some(measure(&learn(&train, &enrolled, &embedders)?)?),
         };
         Report::of_dataset(shown(dataset), &train, &enrolled, measured).write(path)?;
     }

@@ -5,23 +5,22 @@ use std::process::ExitCode;
 use anyhow::{Result, ensure};
 use gstmfr::detect::Face;
 use gstmfr::embed::crop_rgb8;
-use ndarray::{Array1, Array2};
+use ndarray::{Array1, Array2, Axis};
 
-use crate::batch::Batch;
+use crate::batch::{Embedders, embed_in_order};
 use crate::dataset::{self, Listed, Source};
 use crate::finder::Finder;
 use crate::npz;
 use crate::options::{Embed, shown};
 use crate::output;
 use crate::photo::Photo;
-use crate::workers;
 
 /// What became of a photo: the face and its crop, nothing, or an error.
 type Outcome = Result<Option<(Face, Vec<u8>)>, String>;
 
 pub fn run(options: &Embed) -> Result<ExitCode> {
     npz::check_writable(&options.output)?;
-    let mut embedder = options.vision.embedder()?;
+    let embedders = Embedders::load(&options.vision)?;
     let listed = dataset::photos(&options.inputs)?;
     listed.warn_of_videos();
     let Listed {
@@ -32,30 +31,31 @@ pub fn run(options: &Embed) -> Result<ExitCode> {
         output::error(&format!("{}: {detail}", path.display()));
     }
     let bar = output::progress("embedding", sources.len());
-    let mut batch = Batch::new(&mut embedder);
     let mut faces: Vec<Option<Face>> = Vec::new();
-    workers::in_order(
+    let mut embeddings = Array2::zeros((0, embedders.dim()));
+    embed_in_order(
         &sources,
-        options.vision.jobs,
-        || Ok(Finder::new(&options.vision)?),
-        largest_face,
-        |index, outcome: Outcome| {
+        &embedders,
+        1,
+        |finder, source| {
+            Ok(match largest_face(finder, source)? {
+                Ok(Some((face, crop))) => (Ok(Some(face)), vec![crop]),
+                Ok(None) => (Ok(None), Vec::new()),
+                Err(detail) => (Err(detail), Vec::new()),
+            })
+        },
+        |index, face, seen| {
             bar.inc(1);
-            let found = outcome.unwrap_or_else(|detail| {
+            faces.push(face.unwrap_or_else(|detail| {
                 failures += 1;
                 let path = sources[index].path().display();
                 bar.suspend(|| output::error(&format!("{path}: {detail}")));
                 None
-            });
-            faces.push(found.as_ref().map(|(face, _)| *face));
-            match found {
-                Some((_, crop)) => Ok(batch.push(crop)?),
-                None => Ok(()),
-            }
+            }));
+            Ok(embeddings.append(Axis(0), seen.embeddings.view())?)
         },
     )?;
     bar.finish_and_clear();
-    let embeddings = batch.finish()?.embeddings;
     write(options, &sources, &faces, &embeddings)?;
     ensure!(
         failures == 0,

@@ -6,6 +6,7 @@ use anyhow::{Context, Result, ensure};
 use gstmfr::attribute::{WITH_MASK, WITHOUT_MASK};
 use gstmfr::gallery::Gallery;
 
+use crate::batch::Embedders;
 use crate::dataset::{self, Collection};
 use crate::options::Evaluate;
 use crate::output::{self, Output, counted, plain};
@@ -16,8 +17,8 @@ use crate::trial::{self, Figures, Part};
 const CONFUSIONS: usize = 10;
 
 pub fn run(options: &Evaluate) -> Result<ExitCode> {
-    let mut embedder = options.vision.embedder()?;
-    let gallery = people::open(&options.database, &embedder)?;
+    let embedders = Embedders::load(&options.vision)?;
+    let gallery = people::open(&options.database, &embedders)?;
     let probes = Collection::open(&options.probes, &options.probes).context("probes")?;
     ensure!(
         !probes.items.is_empty(),
@@ -38,13 +39,7 @@ pub fn run(options: &Evaluate) -> Result<ExitCode> {
         None => None,
     };
     warn_of_unenrolled(&probes, &gallery);
-    let figures = trial::figures(
-        &probes,
-        strangers.as_deref(),
-        &gallery,
-        &mut embedder,
-        &options.vision,
-    )?;
+    let figures = trial::figures(&probes, strangers.as_deref(), &gallery, &embedders)?;
     let mut out = Output::stdout();
     if options.json {
         out.line(serde_json::to_string(&figures)?)?;

@@ -5,10 +5,10 @@ use std::process::ExitCode;
 use anyhow::{Result, ensure};
 use gstmfr::attribute::{self, MaskNet};
 use gstmfr::detect::Face;
-use gstmfr::embed::{Embedder, crop_rgb8};
-use gstmfr::gallery::Gallery;
+use gstmfr::embed::crop_rgb8;
 use serde::Serialize;
 
+use crate::batch::Embedders;
 use crate::dataset::{self, Listed, Source};
 use crate::finder::Finder;
 use crate::options::{Identify, shown};
@@ -61,10 +61,10 @@ struct Identity {
 }
 
 pub fn run(options: &Identify) -> Result<ExitCode> {
-    let mut known = match &options.database {
+    let known = match &options.database {
         Some(database) => {
-            let embedder = options.vision.embedder()?;
-            Some((people::open(database, &embedder)?, embedder))
+            let embedders = Embedders::load(&options.vision)?;
+            Some((people::open(database, &embedders)?, embedders))
         }
         None => None,
     };
@@ -77,16 +77,26 @@ pub fn run(options: &Identify) -> Result<ExitCode> {
     for (path, detail) in &failed {
         output::error(&format!("{}: {detail}", path.display()));
     }
-    let mut masks = MaskNet::default();
+    let mut net = MaskNet::default();
     let mut out = Output::stdout();
     workers::in_order(
         &sources,
         options.vision.jobs,
         || Ok(Finder::new(&options.vision)?),
-        look,
+        |finder, source| {
+            let seen = look(finder, source)?;
+            Ok(match (seen, &known) {
+                (Ok(seen), Some((_, embedders))) => {
+                    let crops: Vec<_> = seen.faces.iter().map(|(_, crop)| crop).collect();
+                    let embedded = embedders.embed(&crops)?;
+                    Ok((seen, Some(embedded)))
+                }
+                (seen, _) => seen.map(|seen| (seen, None)),
+            })
+        },
         |index, seen| {
             let path = shown(sources[index].path());
-            let seen = match seen {
+            let (seen, embedded) = match seen {
                 Ok(seen) => seen,
                 Err(detail) => {
                     failures += 1;
@@ -94,11 +104,22 @@ pub fn run(options: &Identify) -> Result<ExitCode> {
                     return Ok(());
                 }
             };
+            let (masks, answers) = match (embedded, &known) {
+                (Some(embedded), Some((gallery, _))) => {
+                    let answers = people::in_one_photo(gallery, &embedded);
+                    (embedded.masks, answers)
+                }
+                _ => {
+                    let crops = seen.faces.iter();
+                    let see = crops.map(|(_, crop)| net.see_rgb8(crop));
+                    (see.collect(), Vec::new())
+                }
+            };
             let line = Line {
                 path: &path,
                 width: seen.width,
                 height: seen.height,
-                faces: face_lines(&seen.faces, known.as_mut(), &mut masks)?,
+                faces: face_lines(&seen.faces, &masks, answers),
             };
             if options.json {
                 out.line(serde_json::to_string(&line)?)?;
@@ -138,21 +159,11 @@ fn look(finder: &mut Finder, source: &Source) -> Result<Result<Seen, String>> {
 
 fn face_lines(
     faces: &[(Face, Vec<u8>)],
-    known: Option<&mut (Gallery, Embedder)>,
-    net: &mut MaskNet,
-) -> Result<Vec<FaceLine>> {
-    let crops = faces.iter().map(|(_, crop)| crop.as_slice());
-    let (masks, answers) = match known {
-        Some((gallery, embedder)) => {
-            let crops: Vec<_> = crops.collect();
-            let seen = embedder.embed_crops(&crops)?;
-            let answers = people::in_one_photo(gallery, &seen);
-            (seen.masks, answers)
-        }
-        None => (crops.map(|crop| net.see_rgb8(crop)).collect(), Vec::new()),
-    };
+    masks: &[attribute::Mask],
+    answers: Vec<Answer>,
+) -> Vec<FaceLine> {
     let mut answers = answers.into_iter();
-    Ok(faces
+    faces
         .iter()
         .zip(masks)
         .map(|((face, _), mask)| FaceLine {
@@ -168,7 +179,7 @@ fn face_lines(
             },
             identity: answers.next().map(identity),
         })
-        .collect())
+        .collect()
 }
 
 fn identity(answer: Answer) -> Identity {

@@ -9,25 +9,25 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Result;
-use gstmfr::attribute::Mask;
-use gstmfr::embed::{Embedded, Embedder, crop_rgb8};
+use gstmfr::embed::{INPUT_SIZE, crop_rgb8};
 use gstmfr::gallery::Kind;
 use gstmfr::geometry::Rect;
 use gstmfr::image::ImageView;
 use gstmfr::mask::MaskType;
 use ndarray::Array1;
+use serde::{Deserialize, Serialize};
 
 use crate::agreement::{Likeness, Pair};
-use crate::batch::Batch;
+use crate::batch::{Embedders, embed_in_order};
 use crate::dataset::{Collection, Item, Source};
 use crate::disguise::{Disguise, disguises};
 use crate::finder::Finder;
-use crate::options::{Masks, Vision};
+use crate::options::Masks;
 use crate::output;
+use crate::partial::{Partial, Stamp, encoding};
 use crate::photo::Photo;
 use crate::portrait::{Portrait, thumbnail};
 use crate::quality::{Measures, Reason, Refusal, Rejected, prominent};
-use crate::workers;
 use settle::{drop_copies, drop_outliers, drop_shared, resolve, same_file, too_many};
 pub use videos::Video;
 use videos::videos;
@@ -76,11 +76,14 @@ pub struct Learned {
 }
 
 /// A masked copy of a face.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Copy {
+    #[serde(with = "encoding::mask")]
     pub mask: MaskType,
+    #[serde(with = "encoding::floats")]
     pub embedding: Array1<f32>,
     /// A JPEG, if it was asked for.
+    #[serde(with = "encoding::bytes")]
     pub thumbnail: Option<Vec<u8>>,
 }
 
@@ -115,7 +118,7 @@ pub struct Keep {
 }
 
 /// A photo that is not used.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Refused {
     refusal: Refusal,
     portrait: Portrait,
@@ -129,15 +132,15 @@ impl From<Refusal> for Refused {
 }
 
 /// What there is in a file: a photo has one shot, a video as many as were looked at.
-#[derive(Debug)]
-struct Seen {
-    shots: Vec<(Option<Duration>, Result<Usable, Refused>)>,
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Seen<F> {
+    shots: Vec<(Option<Duration>, Result<Usable<F>, Refused>)>,
     /// Why there are not more of a video.
     error: Option<String>,
 }
 
-impl From<Result<Usable, Refused>> for Seen {
-    fn from(outcome: Result<Usable, Refused>) -> Self {
+impl<F> From<Result<Usable<F>, Refused>> for Seen<F> {
+    fn from(outcome: Result<Usable<F>, Refused>) -> Self {
         Self {
             shots: vec![(None, outcome)],
             error: None,
@@ -145,37 +148,138 @@ impl From<Result<Usable, Refused>> for Seen {
     }
 }
 
+impl<F> Seen<F> {
+    fn is_unreadable(&self) -> bool {
+        let refused = |(_, shot): &(_, Result<_, Refused>)| {
+            shot.as_ref()
+                .is_err_and(|refused| refused.refusal.0 == Reason::Unreadable)
+        };
+        self.shots.iter().any(refused)
+    }
+
+    fn faces(&self) -> impl Iterator<Item = &F> {
+        let usable = self.shots.iter().filter_map(|(_, shot)| shot.as_ref().ok());
+        usable.flat_map(|usable| &usable.faces)
+    }
+
+    /// With other faces; those for which there is none are left out.
+    fn map<G>(self, mut face: impl FnMut(F) -> Option<G>) -> Seen<G> {
+        let shots = self.shots.into_iter().map(|(time, outcome)| {
+            let outcome = outcome.map(|usable| Usable {
+                faces: usable.faces.into_iter().filter_map(&mut face).collect(),
+                sha256: usable.sha256,
+            });
+            (time, outcome)
+        });
+        Seen {
+            shots: shots.collect(),
+            error: self.error,
+        }
+    }
+}
+
 /// The faces of a photo that it may be about, each good enough to learn from.
-#[derive(Debug)]
-struct Usable {
-    faces: Vec<Candidate>,
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Usable<F> {
+    faces: Vec<F>,
     sha256: [u8; 32],
 }
 
 /// A face that may be learned.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 struct Candidate {
     crop: Vec<u8>,
     portrait: Portrait,
+    is_masked: bool,
     disguises: Vec<Disguise>,
 }
 
+/// What is kept of a candidate besides what is to be embedded.
+#[derive(Debug)]
+struct Kept {
+    /// If it was asked for.
+    crop: Option<Vec<u8>>,
+    portrait: Portrait,
+    is_masked: bool,
+    /// Of the masked copies, the kinds and thumbnails.
+    copies: Vec<(MaskType, Option<Vec<u8>>)>,
+}
+
 impl Candidate {
-    /// What is kept of it, and what is to be embedded: the face and its masked copies.
-    fn take(self, shot: Shot, keep: Keep) -> (Used, Vec<Vec<u8>>) {
-        let used = Used {
-            shot,
-            crop: keep.crops.then(|| self.crop.clone()),
-            portrait: self.portrait,
-            copies: Vec::new(),
-        };
-        let mut crops = vec![self.crop];
-        let mut copies = Vec::new();
-        for disguise in self.disguises {
+    /// What is kept of it; the crops of the face and of its masked copies go to `crops`.
+    fn take(self, keep: Keep, crops: &mut Vec<Vec<u8>>) -> Kept {
+        let crop = keep.crops.then(|| self.crop.clone());
+        crops.push(self.crop);
+        let copies = self.disguises.into_iter().map(|disguise| {
             crops.push(disguise.crop);
-            copies.push((disguise.mask, disguise.thumbnail));
+            (disguise.mask, disguise.thumbnail)
+        });
+        Kept {
+            crop,
+            portrait: self.portrait,
+            is_masked: self.is_masked,
+            copies: copies.collect(),
         }
-        (Used { copies, ..used }, crops)
+    }
+}
+
+impl Kept {
+    /// With the embedding of the face and then of each copy.
+    fn embedded(self, mut embeddings: impl Iterator<Item = Array1<f32>>) -> Option<Face> {
+        let embedding = embeddings.next()?;
+        let copies = self.copies.into_iter().zip(embeddings);
+        let copies = copies.map(|((mask, thumbnail), embedding)| Copy {
+            mask,
+            embedding,
+            thumbnail,
+        });
+        Some(Face {
+            is_masked: self.is_masked,
+            embedding,
+            copies: copies.collect(),
+            crop: self.crop,
+            portrait: self.portrait,
+        })
+    }
+}
+
+/// A face that can be learned.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Face {
+    /// With a real mask.
+    is_masked: bool,
+    #[serde(with = "encoding::floats")]
+    embedding: Array1<f32>,
+    copies: Vec<Copy>,
+    #[serde(with = "encoding::bytes")]
+    crop: Option<Vec<u8>>,
+    portrait: Portrait,
+}
+
+impl Face {
+    fn learned(self, shot: Shot) -> Learned {
+        Learned {
+            shot,
+            kind: if self.is_masked {
+                Kind::MaskedPhoto
+            } else {
+                Kind::Photo
+            },
+            embedding: self.embedding,
+            copies: self.copies,
+            crop: self.crop,
+            portrait: self.portrait,
+            likeness: Likeness::default(),
+        }
+    }
+
+    /// Whether it is what this run would have made: read from a file it could be anything.
+    fn fits(&self, dim: usize, keep: Keep) -> bool {
+        let copies = self.copies.iter().map(|copy| &copy.embedding);
+        let mut embeddings = std::iter::once(&self.embedding).chain(copies);
+        let crop = keep.crops.then_some(INPUT_SIZE * INPUT_SIZE * 3);
+        self.crop.as_ref().map(Vec::len) == crop
+            && embeddings.all(|e| e.len() == dim && e.iter().all(|v| v.is_finite()))
     }
 }
 
@@ -183,72 +287,39 @@ impl Candidate {
 #[derive(Debug)]
 struct Several {
     shot: Shot,
-    faces: Vec<Candidate>,
-}
-
-/// A photo of one person, all but its embedding.
-#[derive(Debug)]
-struct Used {
-    shot: Shot,
-    /// If it is to be kept.
-    crop: Option<Vec<u8>>,
-    portrait: Portrait,
-    /// Of the masked copies, the kinds and thumbnails.
-    copies: Vec<(MaskType, Option<Vec<u8>>)>,
-}
-
-impl Used {
-    /// With what was seen of the photo and then of each copy. A face that wears a mask needs no
-    /// painted ones.
-    fn learned(self, mut seen: impl Iterator<Item = (Array1<f32>, Mask)>) -> Option<Learned> {
-        let (embedding, mask) = seen.next()?;
-        let is_masked = mask.is_worn() && mask.confidence() >= SURELY_MASKED;
-        let copy = |((mask, thumbnail), (embedding, _))| Copy {
-            mask,
-            embedding,
-            thumbnail,
-        };
-        // What was seen of this photo's copies is taken in any case.
-        let copies: Vec<Copy> = self.copies.into_iter().zip(seen).map(copy).collect();
-        Some(Learned {
-            shot: self.shot,
-            kind: if is_masked {
-                Kind::MaskedPhoto
-            } else {
-                Kind::Photo
-            },
-            embedding,
-            copies: if is_masked { Vec::new() } else { copies },
-            crop: self.crop,
-            portrait: self.portrait,
-            likeness: Likeness::default(),
-        })
-    }
+    faces: Vec<Face>,
 }
 
 /// Photos sorted by what is to become of them.
 #[derive(Debug, Default)]
 struct Sorted {
-    used: Vec<Used>,
+    learned: Vec<Learned>,
     several: Vec<Several>,
     refused: Vec<(Shot, Refused)>,
     /// Files with the same content, each person's first.
-    seen: HashMap<[u8; 32], Vec<Shot>>,
+    same: HashMap<[u8; 32], Vec<Shot>>,
+    /// Why there is not more of a video.
+    errors: BTreeMap<usize, String>,
 }
 
 impl Sorted {
-    /// Files a photo, and returns the crops of the one face of one that is used: the face, then its
-    /// masked copies.
-    fn add(
+    /// Files what there is in a file of the collection.
+    fn add(&mut self, collection: &Collection, item: usize, seen: Seen<Face>) {
+        for (time, outcome) in seen.shots {
+            self.add_shot(collection, Shot { item, time }, outcome);
+        }
+        self.errors.extend(seen.error.map(|error| (item, error)));
+    }
+
+    fn add_shot(
         &mut self,
         collection: &Collection,
         shot: Shot,
-        outcome: Result<Usable, Refused>,
-        keep: Keep,
-    ) -> Vec<Vec<u8>> {
+        outcome: Result<Usable<Face>, Refused>,
+    ) {
         let items = &collection.items;
         let fresh = outcome.and_then(|usable| {
-            let same = self.seen.entry(usable.sha256).or_default();
+            let same = self.same.entry(usable.sha256).or_default();
             let person = |shot: &Shot| items[shot.item].person;
             match same.iter().find(|first| person(first) == person(&shot)) {
                 Some(&first) => Err(Refused {
@@ -262,72 +333,97 @@ impl Sorted {
             }
         });
         match fresh {
-            Ok(mut faces) if faces.len() == 1 => {
-                if let Some(face) = faces.pop() {
-                    let (used, crops) = face.take(shot, keep);
-                    self.used.push(used);
-                    return crops;
-                }
+            Ok(faces) if faces.len() == 1 => {
+                let faces = faces.into_iter().map(|face| face.learned(shot));
+                self.learned.extend(faces);
             }
             Ok(faces) => self.several.push(Several { shot, faces }),
             Err(refused) => self.refused.push((shot, refused)),
         }
-        Vec::new()
     }
 }
 
-/// Embeds every usable photo. The result does not depend on the number of workers.
+/// Embeds every usable photo, save those that are known from an earlier run. The result does not
+/// depend on the number of workers, nor on which photos are known.
 pub fn enrol(
     collection: &Collection,
-    embedder: &mut Embedder,
-    vision: &Vision,
+    embedders: &Embedders,
     masks: &Masks,
     keep: Keep,
+    mut partial: Option<&mut Partial>,
 ) -> Result<Enrolled> {
     let items = &collection.items;
+    let mut known: BTreeMap<usize, Seen<Face>> = BTreeMap::new();
+    if let Some(partial) = &mut partial {
+        known = partial.take_known(items, |seen: &Seen<Face>| {
+            seen.faces().all(|face| face.fits(embedders.dim(), keep))
+        });
+    }
+    let missing: Vec<usize> = (0..items.len())
+        .filter(|i| !known.contains_key(i))
+        .collect();
     let bar = output::progress("enrolling", items.len());
-    let mut batch = Batch::new(embedder);
     let mut sorted = Sorted::default();
-    let mut errors = BTreeMap::new();
-    workers::in_order(
-        items,
-        vision.jobs,
-        || Ok(Finder::new(vision)?),
-        |finder, item| look_at(finder, item, masks, keep),
-        |item, seen| {
-            bar.inc(1);
-            for (time, outcome) in seen.shots {
-                let shot = Shot { item, time };
-                for crop in sorted.add(collection, shot, outcome, keep) {
-                    batch.push(crop)?;
-                }
+    let copies = masks.copies(&[0; 32]).count();
+    embed_in_order(
+        &missing,
+        embedders,
+        1 + copies,
+        |finder, &item| {
+            let item = &items[item];
+            let stamp = Stamp::of(item.source.path());
+            let mut crops = Vec::new();
+            let seen = look_at(finder, item, masks, keep)?;
+            let seen = seen.map(|face| Some(face.take(keep, &mut crops)));
+            Ok(((stamp, seen), crops))
+        },
+        |i, (stamp, seen), embedded| {
+            let item = missing[i];
+            while let Some(earlier) = known.first_entry().filter(|e| *e.key() < item) {
+                let (item, seen) = earlier.remove_entry();
+                sorted.add(collection, item, seen);
+                bar.inc(1);
             }
-            errors.extend(seen.error.map(|error| (item, error)));
+            let mut rows = embedded.embeddings.rows().into_iter();
+            let mut rows = rows.by_ref().map(|row| row.to_owned());
+            let seen = seen.map(|face: Kept| {
+                let own = 1 + face.copies.len();
+                face.embedded(rows.by_ref().take(own))
+            });
+            // What cannot be read today may be readable tomorrow.
+            if let (Some(partial), Some(stamp)) = (&mut partial, stamp)
+                && !seen.is_unreadable()
+            {
+                partial.add(&items[item].name, stamp, &seen);
+            }
+            sorted.add(collection, item, seen);
+            bar.inc(1);
             Ok(())
         },
     )?;
-    bar.finish_and_clear();
-    let seen = batch.finish()?;
-    let mut rows = rows(&seen);
-    let mut learned = Vec::with_capacity(sorted.used.len());
-    for used in sorted.used {
-        let own = 1 + used.copies.len();
-        learned.extend(used.learned(rows.by_ref().take(own)));
+    for (item, seen) in known {
+        sorted.add(collection, item, seen);
     }
-    let mut refused = sorted.refused;
-    resolve(
-        items,
-        sorted.several,
-        embedder,
-        keep,
-        &mut learned,
-        &mut refused,
-    )?;
+    bar.finish_and_clear();
+    Ok(settled(collection, sorted))
+}
+
+/// Settles which photos stay.
+fn settled(collection: &Collection, sorted: Sorted) -> Enrolled {
+    let items = &collection.items;
+    let Sorted {
+        mut learned,
+        several,
+        mut refused,
+        same,
+        errors,
+    } = sorted;
+    resolve(items, several, &mut learned, &mut refused);
     learned.sort_by_key(|l| l.shot);
     drop_copies(items, &mut learned, &mut refused);
     let pairs = loop {
         let pairs = drop_outliers(collection, &mut learned, &mut refused);
-        let shared = sorted.seen.values().filter(|shots| shots.len() > 1);
+        let shared = same.values().filter(|shots| shots.len() > 1);
         if !drop_shared(collection, shared, &mut learned, &mut refused) {
             break pairs;
         }
@@ -350,23 +446,16 @@ pub fn enrol(
             portrait: refused.portrait,
         }
     });
-    Ok(Enrolled {
+    Enrolled {
         learned,
         rejected: collection.rejected.iter().cloned().chain(refused).collect(),
         pairs,
         videos: videos.into_values().collect(),
-    })
-}
-
-/// Each embedding with whether a mask was seen.
-fn rows(seen: &Embedded) -> impl Iterator<Item = (Array1<f32>, Mask)> {
-    let rows = seen.embeddings.rows().into_iter();
-    rows.map(|row| row.to_owned())
-        .zip(seen.masks.iter().copied())
+    }
 }
 
 /// What there is to learn from in a file.
-fn look_at(finder: &mut Finder, item: &Item, masks: &Masks, keep: Keep) -> Result<Seen> {
+fn look_at(finder: &mut Finder, item: &Item, masks: &Masks, keep: Keep) -> Result<Seen<Candidate>> {
     match &item.source {
         Source::Photo(path) => Ok(match Photo::load(path) {
             Ok(photo) => usable_faces(finder, &photo, masks, keep)?.into(),
@@ -376,12 +465,12 @@ fn look_at(finder: &mut Finder, item: &Item, masks: &Masks, keep: Keep) -> Resul
     }
 }
 
-fn unreadable(error: &dyn Display) -> Result<Usable, Refused> {
+fn unreadable(error: &dyn Display) -> Result<Usable<Candidate>, Refused> {
     Err((Reason::Unreadable, error.to_string()).into())
 }
 
 #[cfg(feature = "plugin")]
-fn watch(finder: &mut Finder, path: &Path, masks: &Masks, keep: Keep) -> Result<Seen> {
+fn watch(finder: &mut Finder, path: &Path, masks: &Masks, keep: Keep) -> Result<Seen<Candidate>> {
     let watched = crate::video::watch(path, |photo| usable_faces(finder, photo, masks, keep))?;
     let error = watched.error.map(|error| error.to_string());
     Ok(match error {
@@ -398,7 +487,7 @@ fn watch(finder: &mut Finder, path: &Path, masks: &Masks, keep: Keep) -> Result<
 }
 
 #[cfg(not(feature = "plugin"))]
-fn watch(_: &mut Finder, path: &Path, _: &Masks, _: Keep) -> Result<Seen> {
+fn watch(_: &mut Finder, path: &Path, _: &Masks, _: Keep) -> Result<Seen<Candidate>> {
     let error = match std::fs::metadata(path) {
         Ok(_) => crate::photo::PhotoError::NoGStreamer,
         Err(error) => error.into(),
@@ -412,7 +501,7 @@ fn usable_faces(
     photo: &Photo,
     masks: &Masks,
     keep: Keep,
-) -> Result<Result<Usable, Refused>> {
+) -> Result<Result<Usable<Candidate>, Refused>> {
     let view = photo.view()?;
     let faces = prominent(&finder.find(&view)?, photo.width, photo.height);
     let refused = |refusal, measures| {
@@ -432,11 +521,21 @@ fn usable_faces(
         let crop = crop_rgb8(&view, face.rect);
         let measures = Measures::of(face, &crop);
         match measures.check() {
-            Ok(()) => usable.push(Candidate {
-                crop,
-                portrait: portrait(&view, &[face.rect], Some(measures), keep),
-                disguises: disguises(finder, photo, face, masks, keep.thumbnails)?,
-            }),
+            Ok(()) => {
+                let mask = finder.mask(&crop);
+                let is_masked = mask.is_worn() && mask.confidence() >= SURELY_MASKED;
+                // A face that wears a mask needs no painted ones.
+                let disguises = match is_masked {
+                    true => Vec::new(),
+                    false => disguises(finder, photo, face, masks, keep.thumbnails)?,
+                };
+                usable.push(Candidate {
+                    crop,
+                    portrait: portrait(&view, &[face.rect], Some(measures), keep),
+                    is_masked,
+                    disguises,
+                });
+            }
             Err(refusal) if faces.len() == 1 => return Ok(refused(refusal, Some(measures))),
             // One of several who cannot be learned may be the one.
             Err(_) => return Ok(refused(too_many(faces.len()), None)),
@@ -457,7 +556,7 @@ fn portrait(view: &ImageView, faces: &[Rect], measures: Option<Measures>, keep: 
 }
 
 /// The one that stands for all faces of a photo.
-fn most_prominent(faces: Vec<Candidate>) -> Portrait {
+fn most_prominent(faces: Vec<Face>) -> Portrait {
     let first = faces.into_iter().next();
     first.map(|face| face.portrait).unwrap_or_default()
 }

@@ -2,11 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::Result;
-use gstmfr::embed::Embedder;
 use ndarray::ArrayView1;
 
-use super::{Keep, Learned, Refused, Several, Shot, most_prominent, rows};
+use super::{Learned, Refused, Several, Shot, most_prominent};
 use crate::agreement::{self, Agreement, Pair, Sample, Verdict};
 use crate::dataset::{Collection, Item};
 use crate::portrait::Portrait;
@@ -45,34 +43,24 @@ pub fn same_file(collection: &Collection, first: Shot, second: Shot) -> Refusal 
 pub fn resolve(
     items: &[Item],
     several: Vec<Several>,
-    embedder: &mut Embedder,
-    keep: Keep,
     learned: &mut Vec<Learned>,
     refused: &mut Vec<(Shot, Refused)>,
-) -> Result<()> {
+) {
     // Photos with one face alone are evidence; what is resolved here is not.
     let clear = learned.len();
     for Several { shot, mut faces } in several {
-        let views: Vec<&[u8]> = faces.iter().map(|face| face.crop.as_slice()).collect();
-        let embeddings = embedder.embed_crops(&views)?.embeddings;
         let person = items[shot.item].person;
         let own: Vec<_> = learned[..clear]
             .iter()
             .filter(|l| items[l.shot.item].person == person)
             .map(|l| l.embedding.view())
             .collect();
-        let similarities: Vec<f32> = embeddings
-            .rows()
-            .into_iter()
-            .map(|face| mean_similarity(face, &own))
+        let similarities: Vec<f32> = faces
+            .iter()
+            .map(|face| mean_similarity(face.embedding.view(), &own))
             .collect();
         match standing_out(&similarities) {
-            Some(face) => {
-                let (used, crops) = faces.swap_remove(face).take(shot, keep);
-                let views: Vec<&[u8]> = crops.iter().map(Vec::as_slice).collect();
-                let seen = embedder.embed_crops(&views)?;
-                learned.extend(used.learned(rows(&seen)));
-            }
+            Some(face) => learned.push(faces.swap_remove(face).learned(shot)),
             None => {
                 let refusal = too_many(faces.len());
                 let portrait = Portrait {
@@ -83,7 +71,6 @@ pub fn resolve(
             }
         }
     }
-    Ok(())
 }
 
 /// Mean cosine to the photos of a person; −1 where there is none.

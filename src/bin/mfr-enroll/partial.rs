@@ -1,0 +1,364 @@
+//! The work of an enrolment that is under way, in a file beside its output, so that one that was
+//! interrupted goes on where it was.
+//!
+//! A line each: first the settings, then what was found in a file of the dataset, as it is ready.
+//! Before each line stands the beginning of its SHA-256. What is behind the first line that does not
+//! agree with its hash was cut off or never reached the disk, and is done again. The file holds
+//! biometric data, like the gallery, and goes when the gallery is written.
+
+use std::collections::{BTreeMap, HashMap};
+use std::ffi::OsString;
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail, ensure};
+use gstmfr::embed::PREPROCESSING;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::batch::Embedders;
+use crate::dataset::Item;
+use crate::enrol::Keep;
+use crate::options::Build;
+use crate::output;
+use crate::people::TOOL;
+
+/// After the name of the output.
+const ENDING: &str = ".partial";
+
+/// Hexadecimal digits of a line's hash, and the space behind them.
+const HASH_DIGITS: usize = 16;
+const PREFIX: usize = HASH_DIGITS + 1;
+
+/// Longer than any line: twenty frames of a video with eight faces each, every one with its crop,
+/// copies and thumbnails, take 40 MB.
+const MAX_LINE: u64 = 256 << 20;
+
+/// What decides on results besides the photos, by what a person would call it.
+pub type Settings = BTreeMap<String, String>;
+
+/// By which a file is known to be as it was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stamp {
+    size: u64,
+    /// Since 1970.
+    seconds: i64,
+    nanoseconds: i64,
+}
+
+impl Stamp {
+    /// None where there is no such file.
+    pub fn of(path: &Path) -> Option<Self> {
+        let metadata = fs::metadata(path).ok()?;
+        Some(Self {
+            size: metadata.len(),
+            seconds: metadata.mtime(),
+            nanoseconds: metadata.mtime_nsec(),
+        })
+    }
+}
+
+/// What was found in a file.
+#[derive(Debug, Serialize, Deserialize)]
+struct Record<N, S> {
+    name: N,
+    stamp: Stamp,
+    seen: S,
+}
+
+/// The file beside the output, and what an earlier run left in it.
+#[derive(Debug)]
+pub struct Partial {
+    path: PathBuf,
+    /// Locked while this run is at work on it; none where it cannot be written any more.
+    file: Option<File>,
+    /// JSON by the names of files.
+    known: HashMap<String, Vec<u8>>,
+}
+
+/// What the embeddings of a build depend on.
+pub fn settings(options: &Build, keep: Keep, embedders: &Embedders) -> Settings {
+    let vision = &options.vision;
+    // Builds of one version may differ in networks and masks.
+    let program = std::env::current_exe().ok();
+    let program = program.and_then(|path| Stamp::of(&path));
+    let masks = &options.masks;
+    let kinds: Vec<_> = masks.types.iter().map(|mask| mask.name()).collect();
+    let networks = vision.model_path.as_ref().map(|folder| {
+        let files = ["pnet.onnx", "rnet.onnx", "onet.onnx"].map(|name| folder.join(name));
+        files.map(|path| fs::read(path).map(|bytes| hash(&bytes)).ok())
+    });
+    let settings = [
+        ("program", format!("{TOOL} {program:?}")),
+        ("model", embedders.model_sha256().to_owned()),
+        ("preprocessing", PREPROCESSING.to_owned()),
+        ("detector", format!("{networks:?}")),
+        ("device", vision.session.device.to_string()),
+        ("min-face-size", format!("{:?}", vision.min_face)),
+        ("detection", format!("{:?}", vision.params)),
+        ("masks", format!("{kinds:?} {}", masks.seed)),
+        ("mask-copies", masks.copies.to_string()),
+        ("faces-output", keep.crops.to_string()),
+        ("report", keep.thumbnails.to_string()),
+    ];
+    let settings = settings.into_iter();
+    settings
+        .map(|(name, value)| (name.to_owned(), value))
+        .collect()
+}
+
+impl Partial {
+    /// Opens the file beside an output, or makes it. What an earlier run left in it is known, unless
+    /// that had other settings or is not wanted (`fresh`).
+    pub fn open(output: &Path, settings: Settings, fresh: bool) -> Result<Self> {
+        let mut path = OsString::from(output);
+        path.push(ENDING);
+        let path = PathBuf::from(path);
+        let mut partial = Self {
+            file: None,
+            known: HashMap::new(),
+            path,
+        };
+        let shown = partial.path.display().to_string();
+        let mut file = partial
+            .locked()
+            .with_context(|| format!("cannot write {shown}"))?;
+        let mut end = 0;
+        if file.metadata()?.len() > 0 {
+            let mut lines = Lines::new(&file);
+            let Some(found) = lines.next().and_then(|line| parsed::<Settings>(&line)) else {
+                bail!(
+                    "{shown} is no file of mfr-enroll; it is in the way, move it or name another output"
+                );
+            };
+            let differing: Vec<_> = settings
+                .iter()
+                .filter(|(name, value)| found.get(*name) != Some(value))
+                .map(|(name, _)| name.as_str())
+                .collect();
+            if !fresh && differing.is_empty() {
+                for line in lines.by_ref() {
+                    if let Some(record) = parsed::<Record<String, serde::de::IgnoredAny>>(&line) {
+                        partial.known.insert(record.name, line);
+                    }
+                }
+                end = lines.good;
+            } else if !fresh && lines.next().is_some() {
+                output::warning(&format!(
+                    "{shown}: the interrupted run had other settings ({}); beginning anew",
+                    differing.join(", ")
+                ));
+            }
+        }
+        file.set_len(end)?;
+        file.seek(SeekFrom::Start(end))?;
+        if end == 0 {
+            write_line(&mut file, &settings)
+                .and_then(|()| file.sync_all())
+                .with_context(|| format!("cannot write {shown}"))?;
+        }
+        partial.file = Some(file);
+        Ok(partial)
+    }
+
+    /// The file, for this run alone.
+    fn locked(&self) -> Result<File> {
+        loop {
+            let file = OpenOptions::new()
+                .read(true)
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .mode(0o600)
+                .custom_flags(libc::O_NOFOLLOW)
+                .open(&self.path)?;
+            let metadata = file.metadata()?;
+            ensure!(metadata.is_file(), "it is not a regular file");
+            ensure!(
+                metadata.mode() & 0o077 == 0,
+                "others than its owner may read it; remove it"
+            );
+            match file.try_lock() {
+                Err(TryLockError::WouldBlock) => {
+                    bail!(
+                        "another mfr-enroll is at work on this output; wait for it or name another"
+                    )
+                }
+                // Not every file system has locks.
+                Ok(()) | Err(TryLockError::Error(_)) => {}
+            }
+            // Another run may have removed it in between.
+            let is_there = fs::metadata(&self.path).is_ok_and(|m| m.ino() == metadata.ino());
+            if is_there {
+                return Ok(file);
+            }
+        }
+    }
+
+    /// What is known of the files of a dataset that are as they were; `is_sound` says whether it can
+    /// be what was written.
+    pub fn take_known<S: DeserializeOwned>(
+        &mut self,
+        items: &[Item],
+        is_sound: impl Fn(&S) -> bool,
+    ) -> BTreeMap<usize, S> {
+        let mut lines = std::mem::take(&mut self.known);
+        let mut known = BTreeMap::new();
+        for (i, item) in items.iter().enumerate() {
+            let record = lines
+                .remove(&item.name)
+                .and_then(|line| parsed::<Record<String, S>>(&line));
+            if let Some(record) = record
+                && Some(record.stamp) == Stamp::of(item.source.path())
+                && is_sound(&record.seen)
+            {
+                known.insert(i, record.seen);
+            }
+        }
+        if !known.is_empty() {
+            output::note(&format!(
+                "{} of {} are known from an interrupted run ({}; --fresh begins anew)",
+                known.len(),
+                output::counted(items.len(), "file"),
+                self.path.display()
+            ));
+        }
+        known
+    }
+
+    /// Notes what was found in a file. Where that fails the work goes on without.
+    pub fn add(&mut self, name: &str, stamp: Stamp, seen: &impl Serialize) {
+        let Some(file) = &mut self.file else { return };
+        if let Err(error) = write_line(file, &Record { name, stamp, seen }) {
+            output::warning(&format!(
+                "cannot write {}: {error}; if this run is interrupted, the next one begins anew",
+                self.path.display()
+            ));
+            self.file = None;
+        }
+    }
+
+    /// The work is done.
+    pub fn remove(self) {
+        if let Err(error) = fs::remove_file(&self.path) {
+            output::warning(&format!("cannot remove {}: {error}", self.path.display()));
+        }
+    }
+}
+
+/// The lines of a file up to the first that is damaged.
+struct Lines<'f> {
+    reader: BufReader<&'f File>,
+    /// Bytes of those read so far.
+    good: u64,
+}
+
+impl<'f> Lines<'f> {
+    fn new(file: &'f File) -> Self {
+        Self {
+            reader: BufReader::new(file),
+            good: 0,
+        }
+    }
+}
+
+impl Iterator for Lines<'_> {
+    type Item = Vec<u8>;
+
+    fn next(&mut self) -> Option<Vec<u8>> {
+        let mut line = Vec::new();
+        let length = self
+            .reader
+            .by_ref()
+            .take(MAX_LINE)
+            .read_until(b'\n', &mut line);
+        let length = length.ok()?;
+        let json = line.strip_suffix(b"\n")?.get(PREFIX..)?;
+        if line[..HASH_DIGITS] != *hash(json).as_bytes() {
+            return None;
+        }
+        self.good += length as u64;
+        Some(json.to_vec())
+    }
+}
+
+fn parsed<T: DeserializeOwned>(line: &[u8]) -> Option<T> {
+    serde_json::from_slice(line).ok()
+}
+
+/// In one piece, so that a run that is killed leaves whole lines.
+fn write_line(file: &mut File, content: &impl Serialize) -> io::Result<()> {
+    let mut line = vec![b' '; PREFIX];
+    serde_json::to_writer(&mut line, content)?;
+    let hash = hash(&line[PREFIX..]);
+    line[..HASH_DIGITS].copy_from_slice(hash.as_bytes());
+    line.push(b'\n');
+    file.write_all(&line)
+}
+
+fn hash(bytes: &[u8]) -> String {
+    let hash = Sha256::digest(bytes);
+    let bytes = hash.iter().take(HASH_DIGITS / 2);
+    bytes.map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// How values stand in a line, without loss.
+pub mod encoding {
+    use base64::Engine;
+    use base64::engine::general_purpose::STANDARD;
+    use serde::de::Error;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    /// Base64 of the numbers, little-endian.
+    pub mod floats {
+        use super::*;
+        use ndarray::Array1;
+
+        pub fn serialize<S: Serializer>(values: &Array1<f32>, to: S) -> Result<S::Ok, S::Error> {
+            let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+            to.serialize_str(&STANDARD.encode(bytes))
+        }
+
+        pub fn deserialize<'d, D: Deserializer<'d>>(from: D) -> Result<Array1<f32>, D::Error> {
+            let bytes = STANDARD.decode(String::deserialize(from)?);
+            let bytes = bytes.map_err(D::Error::custom)?;
+            let (values, rest) = bytes.as_chunks::<4>();
+            if !rest.is_empty() {
+                return Err(D::Error::custom("half a number"));
+            }
+            Ok(values.iter().map(|&v| f32::from_le_bytes(v)).collect())
+        }
+    }
+
+    /// Base64.
+    pub mod bytes {
+        use super::*;
+
+        pub fn serialize<S: Serializer>(bytes: &Option<Vec<u8>>, to: S) -> Result<S::Ok, S::Error> {
+            bytes.as_ref().map(|b| STANDARD.encode(b)).serialize(to)
+        }
+
+        pub fn deserialize<'d, D: Deserializer<'d>>(from: D) -> Result<Option<Vec<u8>>, D::Error> {
+            let text = Option::<String>::deserialize(from)?;
+            let bytes = text.map(|text| STANDARD.decode(text)).transpose();
+            bytes.map_err(D::Error::custom)
+        }
+    }
+
+    /// The name.
+    pub mod mask {
+        use super::*;
+        use gstmfr::mask::MaskType;
+
+        pub fn serialize<S: Serializer>(mask: &MaskType, to: S) -> Result<S::Ok, S::Error> {
+            to.serialize_str(mask.name())
+        }
+
+        pub fn deserialize<'d, D: Deserializer<'d>>(from: D) -> Result<MaskType, D::Error> {
+            String::deserialize(from)?.parse().map_err(D::Error::custom)
+        }
+    }
+}
