@@ -12,9 +12,8 @@
 //!
 //! linfa's sequential minimal optimisation holds a dense N×N kernel matrix per class; beyond
 //! [`DENSE_LIMIT`] samples a coordinate descent in the dual of the same problem takes over, which
-//! needs memory for the samples only.
-
-use std::sync::atomic::{AtomicUsize, Ordering};
+//! needs memory for the samples only. Of all the others few are near to a person: the descent goes
+//! over those alone, and one matrix product for many classes at once finds out whom it missed.
 
 use linfa::ParamGuard;
 use linfa::dataset::DatasetBase;
@@ -22,6 +21,8 @@ use linfa::traits::Fit;
 use linfa_svm::Svm;
 use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis};
 use thiserror::Error;
+
+use crate::cores::on_all_cores;
 
 /// Penalty of a sample on the wrong side of the margin. Measured on LFW (150 people, 5 photos each,
 /// 500 strangers) with FaceNet for C = 0.1, 1, 10, 100: found rate at 1 % false positives of the
@@ -49,6 +50,18 @@ const DESCENT_EPS: f64 = 1e-3;
 
 /// Passes over all samples after which coordinate descent is content with what it has.
 const DESCENT_PASSES: usize = 300;
+
+/// Classes whose decision values are computed in one matrix product.
+const BLOCK: usize = 32;
+/// Samples in one of these: what is computed stays in the cache.
+const TILE: usize = 1024;
+
+/// Samples of the rest that a class is separated from at first, those most like it. With more of them
+/// every pass takes longer, with fewer more are missed at first.
+const NEAREST: usize = 128;
+
+/// Rounds of looking for samples that were missed. Two to four are needed; at last all take part.
+const ROUNDS: usize = 12;
 
 /// Why no machine could be trained.
 #[derive(Debug, Error, PartialEq, Eq)]
@@ -113,13 +126,7 @@ pub fn train(
             fit_dense(records.view(), is_class, weights)
         })
     } else {
-        let norms: Vec<f64> = embeddings
-            .outer_iter()
-            .map(|x| x.iter().map(|&v| f64::from(v) * f64::from(v)).sum::<f64>())
-            .collect();
-        one_vs_rest(dim, classes, labels, |is_class, weights| {
-            Ok(descend(embeddings, &norms, is_class, weights))
-        })
+        descend_together(embeddings, labels, classes)
     }
 }
 
@@ -169,19 +176,15 @@ fn about_the_mean(embeddings: ArrayView2<f32>) -> LinearSvm {
     }
 }
 
-/// C of the samples of the class and of the rest. The two sides together weigh N·[`C`], each half
-/// of it (scikit-learn's "balanced").
-fn balanced(is_class: &[bool]) -> (f64, f64) {
-    let all = is_class.len() as f64;
-    let positive = is_class.iter().filter(|&&p| p).count() as f64;
-    (
-        C * all / (2.0 * positive),
-        C * all / (2.0 * (all - positive)),
-    )
+/// C of the samples of the class and of the rest, given how many there are of the class and in all.
+/// The two sides together weigh N·[`C`], each half of it (scikit-learn's "balanced").
+fn balanced(class: usize, all: usize) -> (f64, f64) {
+    let (class, all) = (class as f64, all as f64);
+    (C * all / (2.0 * class), C * all / (2.0 * (all - class)))
 }
 
-/// A machine for every class, as many at a time as there are cores. `fit` gives the hyperplane (w, b)
-/// that separates the samples marked true, given C for them and for the others.
+/// A machine for every class. `fit` gives the hyperplane (w, b) that separates the samples marked
+/// true, given C for them and for the others.
 fn one_vs_rest(
     dim: usize,
     classes: usize,
@@ -191,35 +194,33 @@ fn one_vs_rest(
     let train = |class: usize| {
         let is_class: Vec<bool> = labels.iter().map(|&label| label == class).collect();
         let failed = |reason: String| SvmError::Solver { class, reason };
-        let (w, b) = fit(&is_class, balanced(&is_class)).map_err(failed)?;
-        if !b.is_finite() || !w.iter().all(|v| v.is_finite()) {
-            return Err(failed("the hyperplane is not finite".into()));
-        }
-        Ok((class, w, b))
+        let members = is_class.iter().filter(|&&p| p).count();
+        let c = balanced(members, labels.len());
+        let (w, b) = fit(&is_class, c).map_err(failed)?;
+        Ok((w.mapv(|v| v as f32), b as f32))
     };
-    let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
-    let next = AtomicUsize::new(0);
-    let work = || {
-        std::iter::from_fn(|| Some(next.fetch_add(1, Ordering::Relaxed)).filter(|&k| k < classes))
-            .map(train)
-            .collect::<Result<Vec<_>, SvmError>>()
-    };
-    let parts = std::thread::scope(|scope| {
-        let others: Vec<_> = (1..cores.min(classes)).map(|_| scope.spawn(work)).collect();
-        let own = work();
-        let others = others.into_iter().map(|thread| match thread.join() {
-            Ok(part) => part,
-            Err(panic) => std::panic::resume_unwind(panic),
-        });
-        std::iter::once(own).chain(others).collect::<Vec<_>>()
-    });
+    let parts = on_all_cores(classes, train);
+    assembled(dim, parts.into_iter().enumerate())
+}
+
+/// The machines of all classes in one.
+fn assembled(
+    dim: usize,
+    machines: impl ExactSizeIterator<Item = (usize, Result<(Array1<f32>, f32), SvmError>)>,
+) -> Result<LinearSvm, SvmError> {
+    let classes = machines.len();
     let mut weights = Array2::zeros((classes, dim));
     let mut bias = Array1::zeros(classes);
-    for part in parts {
-        for (class, w, b) in part? {
-            weights.row_mut(class).assign(&w.mapv(|v| v as f32));
-            bias[class] = b as f32;
+    for (class, machine) in machines {
+        let (w, b) = machine?;
+        if !b.is_finite() || !w.iter().all(|v| v.is_finite()) {
+            return Err(SvmError::Solver {
+                class,
+                reason: "the hyperplane is not finite".into(),
+            });
         }
+        weights.row_mut(class).assign(&w);
+        bias[class] = b;
     }
     Ok(LinearSvm { weights, bias })
 }
@@ -249,72 +250,239 @@ fn fit_dense(
     Ok((alpha.dot(&x), -machine.rho))
 }
 
-/// Dual coordinate descent (Hsieh et al. 2008, algorithm 3) with Σ αᵢyᵢ = 0, the condition that an
-/// unregularised bias brings, held by the method of multipliers: the multiplier is the bias.
-/// `norms` are the squared lengths of the rows of `x`. Samples and w are f32: half the memory to go
-/// through, which is what takes the time, and three digits more than [`DESCENT_EPS`] asks for.
-fn descend(
+/// Coordinate descent for all classes, block by block.
+fn descend_together(
     x: ArrayView2<f32>,
-    norms: &[f64],
-    is_class: &[bool],
-    (c_class, c_rest): (f64, f64),
-) -> (Array1<f64>, f64) {
-    let mut w = Array1::<f32>::zeros(x.ncols());
-    let mut bias = 0.0;
-    let mut balance = 0.0; // Σ αᵢyᵢ
-    let mut alpha = vec![0.0; x.nrows()];
-    let mut active: Vec<usize> = (0..x.nrows()).collect();
-    let mut random = Xorshift(0x9E37_79B9_7F4A_7C15);
-    // How far the last pass was from the optimum; what lies further inside its bound than that rests.
-    let mut worst_before = f64::INFINITY;
-    for _ in 0..DESCENT_PASSES {
-        // A fresh order each pass converges much faster than a fixed one.
-        random.shuffle(&mut active);
-        let mut worst = 0.0_f64;
-        active.retain(|&i| {
-            let (y, c) = if is_class[i] {
-                (1.0, c_class)
-            } else {
-                (-1.0, c_rest)
-            };
-            let row = x.row(i);
-            let gradient = y * (f64::from(row.dot(&w)) + bias + PENALTY * balance) - 1.0;
-            let projected = if alpha[i] <= 0.0 {
-                if gradient > worst_before {
-                    return false;
-                }
-                gradient.min(0.0)
-            } else if alpha[i] >= c {
-                if gradient < -worst_before {
-                    return false;
-                }
-                gradient.max(0.0)
-            } else {
-                gradient
-            };
-            worst = worst.max(projected.abs());
-            let before = alpha[i];
-            alpha[i] = (before - gradient / (norms[i] + PENALTY)).clamp(0.0, c);
-            let step = (alpha[i] - before) * y;
-            if step != 0.0 {
-                w.scaled_add(step as f32, &row);
-                balance += step;
+    labels: &[usize],
+    classes: usize,
+) -> Result<LinearSvm, SvmError> {
+    let mut members = vec![Vec::new(); classes];
+    for (sample, &label) in labels.iter().enumerate() {
+        members[label].push(sample);
+    }
+    let blocks: Vec<&[Vec<usize>]> = members.chunks(BLOCK).collect();
+    let machines = on_all_cores(blocks.len(), |block| descend_block(x, blocks[block]));
+    let machines: Vec<_> = machines.into_iter().flatten().map(Ok).collect();
+    assembled(x.ncols(), machines.into_iter().enumerate())
+}
+
+/// The machines of some classes, given the samples of each.
+fn descend_block(x: ArrayView2<f32>, classes: &[Vec<usize>]) -> Vec<(Array1<f32>, f32)> {
+    let mut descents: Vec<Descent> = classes
+        .iter()
+        .map(|members| Descent::new(x, members))
+        .collect();
+    // Every class against those of the rest that are most like it.
+    let mut nearest: Vec<Vec<(f32, usize)>> = vec![Vec::new(); classes.len()];
+    let means = classes.iter().map(|members| mean(x, members));
+    for_all_values(x, &stacked(means, x.ncols()), |k, sample, value| {
+        if !descents[k].takes_part[sample] {
+            let list = &mut nearest[k];
+            list.push((value, sample));
+            // Now and then, so that the list stays short.
+            if list.len() >= 4 * NEAREST {
+                keep_nearest(list);
             }
-            true
+        }
+    });
+    for (descent, mut list) in descents.iter_mut().zip(nearest) {
+        keep_nearest(&mut list);
+        list.sort_unstable_by_key(|(_, sample)| *sample);
+        list.into_iter()
+            .for_each(|(_, sample)| descent.take(x, sample, -1.0));
+    }
+    let mut left: Vec<usize> = (0..classes.len()).collect();
+    for _ in 0..ROUNDS {
+        left.iter().for_each(|&k| descents[k].run());
+        let weights = left.iter().map(|&k| descents[k].w.clone());
+        let weights = stacked(weights, x.ncols());
+        let mut missed = vec![Vec::new(); left.len()];
+        for_all_values(x, &weights, |i, sample, value| {
+            let descent = &descents[left[i]];
+            // The gradient of a sample of the rest that has no weight yet.
+            let gradient = -(f64::from(value) + descent.bias()) - 1.0;
+            if gradient < -DESCENT_EPS && !descent.takes_part[sample] {
+                missed[i].push(sample);
+            }
         });
-        bias += PENALTY * balance;
-        worst = worst.max(balance.abs());
-        if worst >= DESCENT_EPS {
-            worst_before = worst;
-        } else if active.len() == x.nrows() {
+        for (&k, missed) in left.iter().zip(&missed) {
+            missed
+                .iter()
+                .for_each(|&sample| descents[k].take(x, sample, -1.0));
+        }
+        let mut missed = missed.iter();
+        left.retain(|_| missed.next().is_some_and(|missed| !missed.is_empty()));
+        if left.is_empty() {
             break;
-        } else {
-            // Those that rested have the last word.
-            active = (0..x.nrows()).collect();
-            worst_before = f64::INFINITY;
         }
     }
-    (w.mapv(f64::from), bias)
+    for k in left {
+        for sample in 0..x.nrows() {
+            if !descents[k].takes_part[sample] {
+                descents[k].take(x, sample, -1.0);
+            }
+        }
+        descents[k].run();
+    }
+    let machine = |descent: Descent| (descent.w, descent.bias as f32);
+    descents.into_iter().map(machine).collect()
+}
+
+/// The largest [`NEAREST`], in any order.
+fn keep_nearest(list: &mut Vec<(f32, usize)>) {
+    if list.len() > NEAREST {
+        // Of equals the first, whatever the order they come in.
+        list.select_nth_unstable_by(NEAREST, |a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+        list.truncate(NEAREST);
+    }
+}
+
+fn mean(x: ArrayView2<f32>, members: &[usize]) -> Array1<f32> {
+    let mut mean = Array1::zeros(x.ncols());
+    members.iter().for_each(|&sample| mean += &x.row(sample));
+    mean / members.len().max(1) as f32
+}
+
+fn stacked(rows: impl ExactSizeIterator<Item = Array1<f32>>, dim: usize) -> Array2<f32> {
+    let mut all = Array2::zeros((rows.len(), dim));
+    for (mut to, row) in all.rows_mut().into_iter().zip(rows) {
+        to.assign(&row);
+    }
+    all
+}
+
+/// Calls `see` with the index of every row of `weights`, that of every sample, and their product.
+fn for_all_values(
+    x: ArrayView2<f32>,
+    weights: &Array2<f32>,
+    mut see: impl FnMut(usize, usize, f32),
+) {
+    for (tile, samples) in x.axis_chunks_iter(Axis(0), TILE).enumerate() {
+        let values = samples.dot(&weights.t());
+        for (sample, row) in (tile * TILE..).zip(values.rows()) {
+            for (k, &value) in row.iter().enumerate() {
+                see(k, sample, value);
+            }
+        }
+    }
+}
+
+/// Dual coordinate descent (Hsieh et al. 2008, algorithm 3) with Σ αᵢyᵢ = 0, the condition that an
+/// unregularised bias brings, held by the method of multipliers: the multiplier is the bias. Samples
+/// and w are f32: half the memory to go through, which is what takes the time, and three digits more
+/// than [`DESCENT_EPS`] asks for.
+struct Descent {
+    /// Of each of all samples, whether it is one of `samples`.
+    takes_part: Vec<bool>,
+    c_class: f64,
+    c_rest: f64,
+    /// One after the other, row by row.
+    rows: Vec<f32>,
+    samples: Vec<Sample>,
+    w: Array1<f32>,
+    bias: f64,
+    /// Σ αᵢyᵢ
+    balance: f64,
+    random: Xorshift,
+}
+
+/// A sample that takes part.
+struct Sample {
+    /// 1 or −1
+    y: f64,
+    alpha: f64,
+    /// Squared length.
+    norm: f64,
+}
+
+impl Descent {
+    /// Of the class with these members, nobody else taking part yet.
+    fn new(x: ArrayView2<f32>, members: &[usize]) -> Self {
+        let (c_class, c_rest) = balanced(members.len(), x.nrows());
+        let mut descent = Self {
+            takes_part: vec![false; x.nrows()],
+            c_class,
+            c_rest,
+            rows: Vec::new(),
+            samples: Vec::new(),
+            w: Array1::zeros(x.ncols()),
+            bias: 0.0,
+            balance: 0.0,
+            random: Xorshift(0x9E37_79B9_7F4A_7C15),
+        };
+        members.iter().for_each(|&i| descent.take(x, i, 1.0));
+        descent
+    }
+
+    fn take(&mut self, x: ArrayView2<f32>, sample: usize, y: f64) {
+        let row = x.row(sample);
+        self.takes_part[sample] = true;
+        self.rows.extend(&row);
+        self.samples.push(Sample {
+            y,
+            alpha: 0.0,
+            norm: row.iter().map(|&v| f64::from(v) * f64::from(v)).sum(),
+        });
+    }
+
+    /// As far as it is known.
+    fn bias(&self) -> f64 {
+        self.bias + PENALTY * self.balance
+    }
+
+    /// Goes on until the samples that take part are where they belong.
+    fn run(&mut self) {
+        let dim = self.w.len();
+        let mut active: Vec<usize> = (0..self.samples.len()).collect();
+        // How far the last pass was from the optimum; what lies further inside its bound than that
+        // rests.
+        let mut worst_before = f64::INFINITY;
+        for _ in 0..DESCENT_PASSES {
+            // A fresh order each pass converges much faster than a fixed one.
+            self.random.shuffle(&mut active);
+            let mut worst = 0.0_f64;
+            active.retain(|&i| {
+                let row = ArrayView1::from(&self.rows[i * dim..][..dim]);
+                let sample = &mut self.samples[i];
+                let (y, before) = (sample.y, sample.alpha);
+                let c = if y > 0.0 { self.c_class } else { self.c_rest };
+                let value = f64::from(row.dot(&self.w)) + self.bias + PENALTY * self.balance;
+                let gradient = y * value - 1.0;
+                let projected = if before <= 0.0 {
+                    if gradient > worst_before {
+                        return false;
+                    }
+                    gradient.min(0.0)
+                } else if before >= c {
+                    if gradient < -worst_before {
+                        return false;
+                    }
+                    gradient.max(0.0)
+                } else {
+                    gradient
+                };
+                worst = worst.max(projected.abs());
+                sample.alpha = (before - gradient / (sample.norm + PENALTY)).clamp(0.0, c);
+                let step = (sample.alpha - before) * y;
+                if step != 0.0 {
+                    self.w.scaled_add(step as f32, &row);
+                    self.balance += step;
+                }
+                true
+            });
+            self.bias += PENALTY * self.balance;
+            worst = worst.max(self.balance.abs());
+            if worst >= DESCENT_EPS {
+                worst_before = worst;
+            } else if active.len() == self.samples.len() {
+                break;
+            } else {
+                // Those that rested have the last word.
+                active = (0..self.samples.len()).collect();
+                worst_before = f64::INFINITY;
+            }
+        }
+    }
 }
 
 /// Marsaglia's xorshift64: an order of samples that is the same in every run.
@@ -399,22 +567,39 @@ mod tests {
     #[test]
     fn coordinate_descent_agrees_with_linfa() {
         let (x, labels) = clusters(6, 10, 24, 1.6);
-        let norms = vec![1.0; x.nrows()];
         let records = x.mapv(f64::from);
         let dense = one_vs_rest(x.ncols(), 6, &labels, |is_class, c| {
             fit_dense(records.view(), is_class, c)
         })
         .unwrap();
-        let direct = one_vs_rest(x.ncols(), 6, &labels, |is_class, c| {
-            Ok(descend(x.view(), &norms, is_class, c))
-        })
-        .unwrap();
+        let direct = descend_together(x.view(), &labels, 6).unwrap();
         for row in x.outer_iter() {
             let (a, b) = (dense.decide(row).unwrap(), direct.decide(row).unwrap());
             assert_eq!(argmax(a.view()), argmax(b.view()));
             for (a, b) in a.iter().zip(&b) {
                 // The bias is lightly regularised in the one, not at all in the other.
                 assert!((a - b).abs() < 0.03, "{a} {b}");
+            }
+        }
+    }
+
+    #[test]
+    fn samples_that_were_missed_at_first_are_found() {
+        // Ten times as many samples of the rest as a class begins with, all near to it.
+        let (x, labels) = clusters(5, 10 * NEAREST / 4, 16, 3.0);
+        let together = descend_together(x.view(), &labels, 5).unwrap();
+        for class in 0..5 {
+            let members: Vec<usize> = (0..x.nrows()).filter(|&i| labels[i] == class).collect();
+            let mut all = Descent::new(x.view(), &members);
+            for sample in (0..x.nrows()).filter(|&i| labels[i] != class) {
+                all.take(x.view(), sample, -1.0);
+            }
+            all.run();
+            for row in x.outer_iter() {
+                let found = together.weights.row(class).dot(&row) + together.bias[class];
+                let expected = all.w.dot(&row) + all.bias as f32;
+                // Both stop a little before the optimum.
+                assert!((found - expected).abs() < 0.02, "{found} {expected}");
             }
         }
     }

@@ -209,24 +209,25 @@ impl Gallery {
             people: people.len(),
         };
         let scorer = Scorer::new(samples, train_svm(samples)?, self.scorer.statistics());
-        for row in 0..self.labels.len() {
-            let person = self.labels[row];
-            if !is_stranger(person) && !is_probe(row) {
-                continue;
-            }
-            let masked = self.kinds[row].is_masked();
-            let scores = scorer.scores(self.embeddings.row(row), masked);
-            let best = (0..scores.len()).max_by(|&a, &b| scores[a].total_cmp(&scores[b]));
-            let Some(best) = best else { continue };
+        for masked in [false, true] {
+            let tried: Vec<usize> = (0..self.labels.len())
+                .filter(|&row| is_stranger(self.labels[row]) || is_probe(row))
+                .filter(|&row| self.kinds[row].is_masked() == masked)
+                .collect();
+            let best = scorer.best(self.embeddings.select(Axis(0), &tried).view(), masked);
             let side = calibration.side(masked);
-            let list = if is_stranger(person) {
-                &mut side.strangers
-            } else if people[best] == person {
-                &mut side.right
-            } else {
-                &mut side.wrong
-            };
-            list.push(scores[best]);
+            for (row, best) in tried.into_iter().zip(best) {
+                let person = self.labels[row];
+                let Some((first, score)) = best else { continue };
+                let list = if is_stranger(person) {
+                    &mut side.strangers
+                } else if people[first] == person {
+                    &mut side.right
+                } else {
+                    &mut side.wrong
+                };
+                list.push(score);
+            }
         }
         Ok(())
     }
@@ -262,13 +263,9 @@ fn expected_threshold(
     target_fpir: f64,
 ) -> Option<f32> {
     let strangers = strangers::draw(statistics, masked)?;
-    let best: Vec<f64> = strangers
-        .rows()
-        .into_iter()
-        .map(|row| {
-            let scores = scorer.scores(row, masked);
-            logit(scores.into_iter().fold(0.0, f32::max))
-        })
+    let best = scorer.best(strangers.view(), masked).into_iter();
+    let best: Vec<f64> = best
+        .map(|best| logit(best.map_or(0.0, |(_, score)| score)))
         .collect();
     let count = best.len() as f64;
     let mean = best.iter().sum::<f64>() / count;

@@ -13,7 +13,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use gstmfr::gallery::Kind;
-use ndarray::{Array2, ArrayView1, Axis, s};
+use ndarray::{Array2, ArrayView1, Axis};
 
 /// Photos of a person as similar as this belong together. Of photos of two people .2 % are, of
 /// photos of one person 90 % (LFW).
@@ -34,6 +34,9 @@ const LIKE_ANOTHER_LEAD: f32 = 0.2;
 /// photo each and none with more. People whom the network tells apart less well come near: of the
 /// 1,770 pairs of RMFRD 7 are at .6, none here.
 const SAME_PERSON: f32 = 0.63;
+
+/// Photos, or people, that are compared with all people in one matrix product.
+const TILE: usize = 64;
 
 /// Pairs of people that are kept, most similar first.
 const MAX_PAIRS: usize = 100;
@@ -138,9 +141,10 @@ pub fn compare(samples: &[Sample]) -> Agreement {
         mean /= person.main().len().max(1) as f32;
     }
     let mut likeness = vec![Likeness::default(); samples.len()];
-    for (k, person) in people.iter().enumerate() {
+    let others = nearest(samples, &people, &means);
+    for person in &people {
         for &i in &person.samples {
-            likeness[i] = person.likeness(samples, i, nearest(samples, &people, &means, k, i));
+            likeness[i] = person.likeness(samples, i, others[i]);
         }
     }
     Agreement {
@@ -253,41 +257,57 @@ fn groups(samples: &[Sample], own: &[usize]) -> Vec<Vec<usize>> {
     groups
 }
 
-/// The person other than the `k`th whom a photo is most like on average, and the similarity to the
-/// most similar of their photos.
+/// Of each photo the other person whom it is most like on average, and the similarity to the most
+/// similar of their photos.
 fn nearest(
     samples: &[Sample],
     people: &[Person],
     means: &Array2<f32>,
-    k: usize,
-    i: usize,
-) -> Option<(usize, f32)> {
-    let embedding = &samples[i].embedding;
-    let (other, _) = means
-        .dot(embedding)
-        .into_iter()
-        .enumerate()
-        .filter(|&(other, _)| other != k)
-        .max_by(|(_, a), (_, b)| a.total_cmp(b))?;
-    let other = &people[other];
-    let similarity = other
-        .main()
-        .iter()
-        .map(|&j| samples[j].embedding.dot(embedding))
-        .max_by(f32::total_cmp)?;
-    Some((other.number, similarity))
+) -> Vec<Option<(usize, f32)>> {
+    let mut nearest = vec![None; samples.len()];
+    let own = people.iter().enumerate();
+    let own: Vec<(usize, usize)> = own
+        .flat_map(|(k, person)| person.samples.iter().map(move |&i| (k, i)))
+        .collect();
+    for tile in own.chunks(TILE) {
+        let mut embeddings = Array2::zeros((tile.len(), means.ncols()));
+        for (mut to, &(_, i)) in embeddings.rows_mut().into_iter().zip(tile) {
+            to.assign(&samples[i].embedding);
+        }
+        let similarities = embeddings.dot(&means.t());
+        for (&(k, i), row) in tile.iter().zip(similarities.rows()) {
+            let others = row.iter().enumerate().filter(|&(other, _)| other != k);
+            let other = others.max_by(|(_, a), (_, b)| a.total_cmp(b));
+            let Some((other, _)) = other else { continue };
+            let other = &people[other];
+            let similarities = other.main().iter();
+            let similarities =
+                similarities.map(|&j| samples[j].embedding.dot(&samples[i].embedding));
+            let similarity = similarities.max_by(f32::total_cmp);
+            nearest[i] = similarity.map(|similarity| (other.number, similarity));
+        }
+    }
+    nearest
 }
 
 fn pairs(samples: &[Sample], people: &[Person], means: &Array2<f32>) -> Vec<Pair> {
     let mut best: Vec<(usize, usize, f32)> = Vec::new();
-    for (a, mean) in means.axis_iter(Axis(0)).enumerate() {
-        let similarities = means.slice(s![a + 1.., ..]).dot(&mean);
-        let found = similarities.into_iter().enumerate();
-        best.extend(found.map(|(b, similarity)| (a, a + 1 + b, similarity)));
-        // Never more than a row beyond what is kept.
-        best.sort_by(|(_, _, x), (_, _, y)| y.total_cmp(x));
-        best.truncate(MAX_PAIRS);
+    let mut least = f32::NEG_INFINITY;
+    for (tile, some) in means.axis_chunks_iter(Axis(0), TILE).enumerate() {
+        let similarities = some.dot(&means.t());
+        for (a, row) in (tile * TILE..).zip(similarities.rows()) {
+            let found = row.iter().enumerate().skip(a + 1);
+            let found = found.filter(|&(_, &similarity)| similarity > least);
+            best.extend(found.map(|(b, &similarity)| (a, b, similarity)));
+            // Never more than a row beyond what is kept.
+            if best.len() > MAX_PAIRS {
+                best.sort_by(|(_, _, x), (_, _, y)| y.total_cmp(x));
+                best.truncate(MAX_PAIRS);
+                least = best.last().map_or(least, |&(_, _, similarity)| similarity);
+            }
+        }
     }
+    best.sort_by(|(_, _, x), (_, _, y)| y.total_cmp(x));
     best.into_iter()
         .filter_map(|(a, b, similarity)| {
             let most_like = |of: usize, other: usize| {
