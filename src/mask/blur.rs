@@ -5,28 +5,31 @@
 pub fn blur<const N: usize>(plane: &mut [[f32; N]], columns: usize, rows: usize, sigma: f32) {
     let kernel = kernel(sigma);
     let reach = kernel.len() / 2;
-    let mut line: Vec<[f32; N]> = Vec::new();
-    let mut along = |start: usize, step: usize, count: usize| {
-        line.clear();
-        line.extend(plane.iter().skip(start).step_by(step).take(count));
-        let outs = plane.iter_mut().skip(start).step_by(step).take(count);
-        for (i, out) in outs.enumerate() {
-            let first = i.saturating_sub(reach);
-            let weights = kernel.iter().skip(reach - (i - first));
-            *out = [0.0; N];
-            for (cell, weight) in line.iter().skip(first).zip(weights) {
-                for (sum, value) in out.iter_mut().zip(cell) {
-                    *sum += value * weight;
-                }
+    let mut source = Vec::new();
+    // Along lines whose neighbours are `step` numbers apart. One weight after the other over a whole
+    // line, which vectors do, gives the same sums as one cell after the other.
+    let mut along = |line: &mut [f32], step: usize| {
+        source.clear();
+        source.extend_from_slice(line);
+        line.fill(0.0);
+        for (i, weight) in kernel.iter().enumerate() {
+            let shift = (i.abs_diff(reach) * step).min(line.len());
+            let inside = line.len() - shift;
+            let (out, from) = if i < reach {
+                (&mut line[shift..], &source[..inside])
+            } else {
+                (&mut line[..inside], &source[shift..])
+            };
+            for (sum, value) in out.iter_mut().zip(from) {
+                *sum += value * weight;
             }
         }
     };
-    for y in 0..rows {
-        along(y * columns, 1, columns);
+    let plane = plane.as_flattened_mut();
+    for row in plane.chunks_exact_mut((columns * N).max(1)).take(rows) {
+        along(row, N);
     }
-    for x in 0..columns {
-        along(x, columns, rows);
-    }
+    along(plane, columns * N);
 }
 
 /// Weights of a blur: (1 − t²)² over ±r, which has a variance of r²/7 and is as good as a bell.

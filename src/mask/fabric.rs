@@ -273,22 +273,22 @@ impl Fabric {
         }
     }
 
-    /// Height of the cloth's surface at a place, and how deep in a fold it is, 0…1.
-    pub fn lift(&self, s: f32, t: f32) -> (f32, f32) {
-        let mut height = 0.0;
-        let mut fold = 0.0f32;
-        let mut add = |lift: (f32, f32)| {
-            height += lift.0;
-            fold = fold.max(lift.1);
-        };
+    /// Height of the cloth's surface at places, and how deep in a fold each is, 0…1.
+    pub fn lifts(&self, places: &[(f32, f32)]) -> Vec<(f32, f32)> {
+        let mut lifts = vec![(0.0, 0.0); places.len()];
         for (i, feature) in self.features.iter().enumerate() {
             let seed = self.seed.wrapping_add(i as u64);
-            add(feature.lift(s, t, &self.extent, seed));
+            add_lift(&mut lifts, places, |s, t| {
+                feature.lift(s, t, &self.extent, seed)
+            });
         }
         if let Some(valve) = &self.valve {
-            add(valve.lift(s, t));
+            add_lift(&mut lifts, places, |s, t| valve.lift(s, t));
         }
-        (height, fold.min(1.0))
+        for (_, fold) in &mut lifts {
+            *fold = fold.min(1.0);
+        }
+        lifts
     }
 
     /// What the cloth reflects at a place; a pixel is `pixel` wide there.
@@ -317,5 +317,18 @@ impl Fabric {
         let length = self.mottle_length;
         let mottle = self.mottle * seen * noise(s / length, t / length, self.seed ^ 1);
         scale(albedo, 1.0 + mottle)
+    }
+}
+
+/// Adds the relief of one thing at every place.
+fn add_lift(
+    lifts: &mut [(f32, f32)],
+    places: &[(f32, f32)],
+    lift: impl Fn(f32, f32) -> (f32, f32),
+) {
+    for ((height, deepest), &(s, t)) in lifts.iter_mut().zip(places) {
+        let (more, fold) = lift(s, t);
+        *height += more;
+        *deepest = deepest.max(fold);
     }
 }

@@ -200,9 +200,9 @@ pub struct Relief {
 }
 
 impl Relief {
-    /// About three points for four cells, `unit` cells being in a distance between the eyes. `lift`
-    /// tells the relief at (s, t).
-    pub fn new(extent: &Extent, unit: f32, lift: impl Fn(f32, f32) -> Lift) -> Self {
+    /// About three points for four cells, `unit` cells being in a distance between the eyes. `lifts`
+    /// tells the relief at places (s, t).
+    pub fn new(extent: &Extent, unit: f32, lifts: impl Fn(&[(f32, f32)]) -> Vec<Lift>) -> Self {
         let Extent { half_width, height } = *extent;
         let count = |length: f32| ((length * unit * 0.75) as usize).clamp(24, 300);
         let (columns, rows) = (count(half_width * 2.0), count(height));
@@ -210,20 +210,17 @@ impl Relief {
             2.0 * half_width / (columns - 1) as f32,
             height / (rows - 1) as f32,
         );
-        let mut grid = Vec::with_capacity(columns * rows);
+        let mut places = Vec::with_capacity(columns * rows);
         for row in 0..rows {
             for column in 0..columns {
-                grid.push(lift(
-                    column as f32 * step.0 - half_width,
-                    row as f32 * step.1,
-                ));
+                places.push((column as f32 * step.0 - half_width, row as f32 * step.1));
             }
         }
         Self {
             columns,
             rows,
             step,
-            grid,
+            grid: lifts(&places),
         }
     }
 

@@ -31,7 +31,7 @@ impl<'a> Shader<'a> {
             sheets,
             fabric,
             light,
-            relief: Relief::new(&fabric.extent, unit, |s, t| fabric.lift(s, t)),
+            relief: Relief::new(&fabric.extent, unit, |places| fabric.lifts(places)),
             patches: Patches::new(light, area),
             cell: 1.0 / unit,
         }
