@@ -362,3 +362,113 @@ pub mod encoding {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dataset::Source;
+
+    fn settings(masks: &str) -> Settings {
+        Settings::from([("masks".to_owned(), masks.to_owned())])
+    }
+
+    /// Photos in a folder, and the output beside them.
+    fn dataset() -> (tempfile::TempDir, Vec<Item>, PathBuf) {
+        let folder = tempfile::tempdir().unwrap();
+        let items = ["a", "b", "c"].map(|name| {
+            let path = folder.path().join(name);
+            fs::write(&path, name).unwrap();
+            Item {
+                person: 0,
+                name: name.to_owned(),
+                source: Source::Photo(path),
+            }
+        });
+        let output = folder.path().join("gallery.npz");
+        (folder, items.to_vec(), output)
+    }
+
+    /// What is known of the items by their numbers, the file being left behind.
+    fn known(output: &Path, items: &[Item]) -> Vec<(usize, String)> {
+        let mut partial = Partial::open(output, settings("all"), false).unwrap();
+        let known = partial.take_known(items, |seen: &String| seen != "odd");
+        known.into_iter().collect()
+    }
+
+    fn add(partial: &mut Partial, item: &Item, seen: &str) {
+        let stamp = Stamp::of(item.source.path()).unwrap();
+        partial.add(&item.name, stamp, &seen);
+    }
+
+    #[test]
+    fn what_was_noted_is_known_unless_the_file_is_another_or_it_cannot_be() {
+        let (_folder, items, output) = dataset();
+        assert_eq!(known(&output, &items), []);
+        let mut partial = Partial::open(&output, settings("all"), false).unwrap();
+        let noted = ["first", "odd", "third"];
+        for (item, seen) in items.iter().zip(noted) {
+            add(&mut partial, item, seen);
+        }
+        drop(partial);
+        let first = (0, "first".to_owned());
+        assert_eq!(
+            known(&output, &items),
+            [first.clone(), (2, "third".to_owned())]
+        );
+        fs::write(items[2].source.path(), "longer").unwrap();
+        assert_eq!(known(&output, &items), [first]);
+        // Of two notes on a file the later one is right.
+        let mut partial = Partial::open(&output, settings("all"), false).unwrap();
+        add(&mut partial, &items[0], "again");
+        drop(partial);
+        assert_eq!(known(&output, &items), [(0, "again".to_owned())]);
+        Partial::open(&output, settings("none"), false).unwrap();
+        assert_eq!(known(&output, &items), []);
+    }
+
+    #[test]
+    fn a_damaged_end_is_cut_off_and_written_anew() {
+        let (_folder, items, output) = dataset();
+        let mut partial = Partial::open(&output, settings("all"), false).unwrap();
+        add(&mut partial, &items[0], "first");
+        let path = partial.path.clone();
+        let whole = fs::read(&path).unwrap();
+        add(&mut partial, &items[1], "second");
+        drop(partial);
+        let both = fs::read(&path).unwrap();
+        let mut flipped = both.clone();
+        *flipped.last_mut().unwrap() ^= 1;
+        flipped[whole.len() + PREFIX + 3] ^= 1;
+        let zeros = [whole.as_slice(), &[0; 500]].concat();
+        for damaged in [&both[..both.len() - 1], &flipped, &zeros] {
+            fs::write(&path, damaged).unwrap();
+            assert_eq!(known(&output, &items), [(0, "first".to_owned())]);
+            assert_eq!(fs::read(&path).unwrap(), whole);
+        }
+    }
+
+    #[test]
+    fn numbers_and_bytes_come_back_as_they_were() {
+        use crate::portrait::Portrait;
+        let odd = [f32::MIN_POSITIVE, -0.0, 0.1, f32::MAX];
+        #[derive(Debug, PartialEq, Serialize, Deserialize)]
+        struct Values {
+            #[serde(with = "encoding::floats")]
+            floats: ndarray::Array1<f32>,
+            portrait: Portrait,
+        }
+        let values = Values {
+            floats: odd.into_iter().collect(),
+            portrait: Portrait {
+                measures: None,
+                thumbnail: Some((0..=255).collect()),
+            },
+        };
+        let json = serde_json::to_vec(&values).unwrap();
+        assert_eq!(parsed(&json), Some(values));
+        assert_eq!(
+            parsed::<Values>(br#"{"floats":"AAA=","portrait":{}}"#),
+            None
+        );
+    }
+}

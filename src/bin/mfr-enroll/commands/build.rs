@@ -56,6 +56,7 @@ pub fn run(options: &Build) -> Result<ExitCode> {
     let mut partial = Partial::open(&options.output, settings, options.fresh)?;
     let enrolled = enrol(&train, &embedders, &options.masks, keep, Some(&mut partial))?;
     if enrolled.learned.is_empty() {
+        partial.remove();
         bail!("{}", nothing_usable(options, &enrolled));
     }
     let mut gallery = learn(&train, &enrolled, &embedders)?;
