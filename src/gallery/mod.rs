@@ -162,12 +162,14 @@ impl Gallery {
             }
             labels.push(names.len() - 1);
         }
+        // The embeddings are not needed twice.
+        let (sources, kinds) = entries.into_iter().map(|e| (e.source, e.kind)).unzip();
         Self::assemble(Parts {
             names,
             embeddings,
             labels,
-            sources: entries.iter().map(|e| e.source.clone()).collect(),
-            kinds: entries.iter().map(|e| e.kind).collect(),
+            sources,
+            kinds,
             svm: None,
             statistics: Statistics::built_in(&contract.model_sha256)?
                 .filter(|statistics| statistics.dim() == dim)
