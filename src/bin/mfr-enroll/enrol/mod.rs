@@ -131,10 +131,13 @@ impl From<Refusal> for Refused {
     }
 }
 
+/// What became of a shot.
+type Outcome<F> = Result<Usable<F>, Refused>;
+
 /// What there is in a file: a photo has one shot, a video as many as were looked at.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Seen<F> {
-    shots: Vec<(Option<Duration>, Result<Usable<F>, Refused>)>,
+    shots: Vec<(Option<Duration>, Outcome<F>)>,
     /// Why there are not more of a video.
     error: Option<String>,
 }
