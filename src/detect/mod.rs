@@ -16,7 +16,6 @@ use std::time::Duration;
 
 use crate::geometry::{Landmarks, Rect};
 use crate::image::ImageView;
-use crate::mipmap::Mipmap;
 use crate::runtime::{RuntimeError, SessionOptions, Signature};
 use boxes::{Candidate, Overlap, suppress};
 use propose::Proposer;
@@ -119,7 +118,6 @@ impl Params {
 
 /// The three networks and their scratch memory. One per thread.
 pub struct Detector {
-    mipmap: Mipmap,
     proposer: Proposer,
     rnet: Stage,
     onet: Stage,
@@ -166,7 +164,6 @@ impl Detector {
         options: &SessionOptions,
     ) -> Result<Self, RuntimeError> {
         Ok(Self {
-            mipmap: Mipmap::default(),
             proposer: Proposer::new(pnet, options)?,
             rnet: Stage::new(rnet, &RNET, options)?,
             onet: Stage::new(onet, &ONET, options)?,
@@ -181,12 +178,12 @@ impl Detector {
 
     /// The faces of an image, surest first.
     pub fn detect(&mut self, view: &ImageView, params: &Params) -> Result<Vec<Face>, RuntimeError> {
-        self.mipmap.reset();
+        self.proposer.begin();
         let whole = Rect::new(0.0, 0.0, view.width() as f32, view.height() as f32);
         let mut candidates = Vec::new();
-        let (proposer, mipmap) = (&mut self.proposer, &mut self.mipmap);
+        let proposer = &mut self.proposer;
         if params.regions.is_empty() {
-            proposer.propose(view, mipmap, whole, params, &mut candidates)?;
+            proposer.propose(view, whole, params, &mut candidates)?;
         }
         for region in &params.regions {
             let region = region.intersection(&whole);
@@ -196,7 +193,7 @@ impl Detector {
                 region.right().ceil(),
                 region.bottom().ceil(),
             );
-            proposer.propose(view, mipmap, region, params, &mut candidates)?;
+            proposer.propose(view, region, params, &mut candidates)?;
         }
         let candidates = suppress(candidates, NMS, Overlap::Union, |c| c)
             .into_iter()
@@ -237,7 +234,6 @@ impl Detector {
         view: &ImageView,
         places: &[Rect],
     ) -> Result<Vec<Option<Face>>, RuntimeError> {
-        self.mipmap.reset();
         let squares: Vec<_> = places
             .iter()
             .map(|p| Candidate::around(p).square())
@@ -257,7 +253,7 @@ impl Detector {
         params: &Params,
         candidates: Vec<Candidate>,
     ) -> Result<Vec<Candidate>, RuntimeError> {
-        let outputs = self.rnet.run(view, &self.mipmap, &candidates)?;
+        let outputs = self.rnet.run(view, &candidates)?;
         let [offsets, scores] = outputs else {
             return Ok(Vec::new());
         };
@@ -292,7 +288,7 @@ impl Detector {
         squares: &[Candidate],
         threshold: impl Fn(&Candidate) -> f32 + Copy,
     ) -> Result<Vec<(usize, Decided)>, RuntimeError> {
-        let outputs = self.onet.run(view, &self.mipmap, squares)?;
+        let outputs = self.onet.run(view, squares)?;
         let [offsets, points, scores] = outputs else {
             return Ok(Vec::new());
         };

@@ -39,6 +39,7 @@ const STRIP: usize = 32;
 pub struct Proposer {
     net: Net,
     threads: usize,
+    mipmap: Mipmap,
     strips: Vec<Strip>,
     /// What each strip gave.
     found: Vec<Mutex<Vec<Cell>>>,
@@ -49,7 +50,7 @@ pub struct Proposer {
 
 enum Net {
     Own(ProposalNet),
-    Runtime(Session, Desk),
+    Runtime(Session, Box<Desk>),
 }
 
 /// What one thread works with.
@@ -75,11 +76,12 @@ impl Proposer {
             .and_then(|bytes| ProposalNet::from_onnx(&bytes));
         let net = match own {
             Some(net) => Net::Own(net),
-            None => Net::Runtime(source.session(&SIGNATURE, options)?, Desk::default()),
+            None => Net::Runtime(source.session(&SIGNATURE, options)?, Box::default()),
         };
         Ok(Self {
             net,
             threads: options.thread_count(),
+            mipmap: Mipmap::default(),
             strips: Vec::new(),
             found: Vec::new(),
             desks: Mutex::default(),
@@ -87,16 +89,20 @@ impl Proposer {
         })
     }
 
+    /// A new picture.
+    pub fn begin(&mut self) {
+        self.mipmap.reset();
+    }
+
     /// Time for the pyramid and for P-Net.
     pub fn clock(&mut self) -> &mut Clock {
         &mut self.clock
     }
 
-    /// Adds where in a region of the picture faces may be. Halves of the picture are made as they are needed.
+    /// Adds where in a region of the picture faces may be.
     pub fn propose(
         &mut self,
         view: &ImageView,
-        mipmap: &mut Mipmap,
         region: Rect,
         params: &Params,
         candidates: &mut Vec<Candidate>,
@@ -111,7 +117,7 @@ impl Proposer {
         };
         match &mut self.net {
             Net::Own(_) => {
-                self.sweep(view, mipmap, region, levels, threshold, add);
+                self.sweep(view, region, levels, threshold, add);
                 Ok(())
             }
             Net::Runtime(session, desk) => {
@@ -130,7 +136,6 @@ impl Proposer {
     fn sweep(
         &mut self,
         view: &ImageView,
-        mipmap: &mut Mipmap,
         region: Rect,
         levels: impl Iterator<Item = Level> + Clone,
         threshold: f32,
@@ -141,9 +146,8 @@ impl Proposer {
         };
         let begin = Clock::now();
         let coarsest = levels.clone().last().map_or(0.0, |level| level.cell());
-        mipmap.make(view, coarsest);
+        self.mipmap.make(view, coarsest);
         self.clock.pixels(begin);
-        let mipmap = &*mipmap;
         self.strips.clear();
         for level in levels.clone() {
             let rows = output_size(level.width, level.height).1;
@@ -162,7 +166,7 @@ impl Proposer {
             let mut desk = lock(&self.desks).pop().unwrap_or_default();
             let begin = Clock::now();
             let cell = strip.level.cell();
-            let (source, size) = mipmap.smallest(view, cell);
+            let (source, size) = self.mipmap.smallest(view, cell);
             let resize = strip.level.resize(region, size);
             let rows = rows_seen(strip.start..strip.end, strip.level.height);
             let pixels = desk.resizer.planes(&source, &resize, rows);

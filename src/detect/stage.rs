@@ -10,7 +10,6 @@ use super::boxes::Candidate;
 use super::clock::Clock;
 use super::net::{Buffers, Network};
 use crate::image::ImageView;
-use crate::mipmap::Mipmap;
 use crate::resize::{Border, Filter, Layout, Resize, Resizer};
 use crate::runtime::{Device, RuntimeError, Session, SessionOptions, Signature};
 use crate::workers::{lock, share};
@@ -67,7 +66,7 @@ pub struct Stage {
 
 enum Net {
     Own(Network),
-    Runtime(Session, Desk),
+    Runtime(Session, Box<Desk>),
 }
 
 /// What one thread works with.
@@ -94,7 +93,7 @@ impl Stage {
             .and_then(|bytes| Network::from_onnx(&bytes, side));
         let net = match own.filter(fits) {
             Some(net) => Net::Own(net),
-            None => Net::Runtime(source.session(signature, options)?, Desk::default()),
+            None => Net::Runtime(source.session(signature, options)?, Box::default()),
         };
         Ok(Self {
             net,
@@ -116,16 +115,15 @@ impl Stage {
     pub fn run(
         &mut self,
         view: &ImageView,
-        mipmap: &Mipmap,
         squares: &[Candidate],
     ) -> Result<&[Vec<f32>], RuntimeError> {
         self.outputs.iter_mut().for_each(Vec::clear);
         match &mut self.net {
-            Net::Own(_) => self.run_own(view, mipmap, squares),
+            Net::Own(_) => self.run_own(view, squares),
             Net::Runtime(session, desk) => {
                 for batch in squares.chunks(BATCH) {
                     let begin = Clock::now();
-                    desk.cut(view, mipmap, batch, self.side, Layout::Columns);
+                    desk.cut(view, batch, self.side, Layout::Columns);
                     let begin = self.clock.pixels(begin);
                     let given =
                         session.run([batch.len(), self.side, self.side, 3], &desk.tensor)?;
@@ -139,7 +137,7 @@ impl Stage {
         Ok(&self.outputs)
     }
 
-    fn run_own(&mut self, view: &ImageView, mipmap: &Mipmap, squares: &[Candidate]) {
+    fn run_own(&mut self, view: &ImageView, squares: &[Candidate]) {
         let Net::Own(net) = &self.net else {
             return;
         };
@@ -152,7 +150,7 @@ impl Stage {
             let squares = &squares[..SHARE.min(squares.len())];
             let mut desk = lock(&self.desks).pop().unwrap_or_default();
             let begin = Clock::now();
-            desk.cut(view, mipmap, squares, self.side, Layout::Rows);
+            desk.cut(view, squares, self.side, Layout::Rows);
             let begin = self.clock.pixels(begin);
             let mut given = lock(&self.shares[number]);
             given.resize_with(self.outputs.len(), Vec::new);
@@ -175,28 +173,19 @@ impl Stage {
 }
 
 impl Desk {
-    /// The squares as one tensor `[n, side, side, 3]`.
-    fn cut(
-        &mut self,
-        view: &ImageView,
-        mipmap: &Mipmap,
-        squares: &[Candidate],
-        side: usize,
-        layout: Layout,
-    ) {
+    /// The squares as one tensor `[n, side, side, 3]`. Not from halves of the picture: boxes would move.
+    fn cut(&mut self, view: &ImageView, squares: &[Candidate], side: usize, layout: Layout) {
         let length = side * side * 3;
         self.tensor.resize(squares.len() * length, 0.0);
         for (square, out) in squares.iter().zip(self.tensor.chunks_exact_mut(length)) {
-            let source = square.crop();
-            let (view, size) = mipmap.smallest(view, source.width / side as f32);
             let resize = Resize {
-                source: source.resized(size),
+                source: square.crop(),
                 width: side,
                 height: side,
                 filter: Filter::Area,
                 border: Border::Black,
             };
-            self.resizer.tensor(&view, &resize, layout, out);
+            self.resizer.tensor(view, &resize, layout, out);
         }
     }
 }

@@ -15,6 +15,7 @@ struct Reader {
     flat: Option<(usize, Shape, usize)>,
 }
 
+/// Takes square windows of `side` pixels, for vectors of so many `lanes`.
 pub fn network(bytes: &[u8], side: usize, lanes: usize) -> Option<Network> {
     let Graph { nodes, outputs } = Graph::read(bytes)?;
     let input = Shape {
@@ -264,7 +265,7 @@ impl Reader {
         let size = usize::try_from(size).ok()?;
         let side = |pixels: usize| match node.texts.get("auto_pad").map(String::as_str) {
             // With squares of three, the pixel that is missing is one at the end only where sides are even.
-            Some("SAME_UPPER") if size == 2 || pixels % 2 == 0 => Some(pixels.div_ceil(2)),
+            Some("SAME_UPPER") if size == 2 || pixels.is_multiple_of(2) => Some(pixels.div_ceil(2)),
             Some("SAME_UPPER") => None,
             None | Some("" | "NOTSET" | "VALID") => Some(pixels.checked_sub(size)? / 2 + 1),
             _ => None,
@@ -274,7 +275,7 @@ impl Reader {
             height: side(from.height)?,
             channels: from.channels,
         };
-        let whole = self.flat.is_none() && from.channels % BLOCK == 0;
+        let whole = self.flat.is_none() && from.channels.is_multiple_of(BLOCK);
         let pool = Pool { size, from, to };
         whole.then(|| self.push(Operation::Pool(pool), buffer, to, channels))
     }
@@ -287,7 +288,9 @@ impl Reader {
             4 => 4,
             _ => 16,
         };
-        let vectors = (1..=most).rev().find(|v| channels % (v * self.lanes) == 0);
+        let vectors = (1..=most)
+            .rev()
+            .find(|v| channels.is_multiple_of(v * self.lanes));
         Sum {
             taps: Vec::new(),
             bias: vec![0.0; channels],
@@ -298,8 +301,6 @@ impl Reader {
             run: 0,
             channels,
             block: vectors.unwrap_or(1) * self.lanes,
-            #[cfg(target_arch = "x86_64")]
-            bf16: None,
         }
     }
 
@@ -398,10 +399,6 @@ impl Sum {
             let (number, lane) = (channel / block, channel % block);
             taps[((number * rows + row) * run + tap) * block + lane] = weight;
         });
-        #[cfg(target_arch = "x86_64")]
-        {
-            self.bf16 = super::bf16::Taps::new(self);
-        }
     }
 }
 

@@ -137,13 +137,13 @@ fn sums<S: Simd, const V: usize>(simd: S, sum: &Sum, from: &[f32], to: &mut [f32
                 (slopes(above), slopes(below))
             });
             // Unrolled, or the tile would live in memory.
-            for i in 0..TILE {
+            for (i, sums) in tile.iter().enumerate() {
                 let at = (first + i) * sum.channels;
                 let Some(to) = to.get_mut(at + channels.start..at + channels.end) else {
                     break;
                 };
                 for (v, to) in S::as_mut_simd_f32s(to).0.iter_mut().enumerate().take(V) {
-                    *to = tile[i][v];
+                    *to = sums[v];
                     if let Some((above, below)) = bend {
                         let zero = simd.splat_f32s(0.0);
                         let low = simd.mul_f32s(below[v], simd.min_f32s(*to, zero));
