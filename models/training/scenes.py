@@ -16,7 +16,7 @@ import numpy as np
 import onnxruntime
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from mask_attribute import paint, unmasked
+from mask_attribute import Head, area, blend, blob, curve, line, paint, unmasked
 from measure_detector import overlaps
 
 SIDE = 448  # of a scene, in pixels
@@ -76,6 +76,50 @@ def photos_of(found, copies, labelled=None):
     return out
 
 
+HAIR = np.array([(22, 20, 20), (35, 27, 22), (60, 42, 30), (95, 70, 48), (150, 125, 90), (165, 165, 165)], float)
+
+
+def topped(rgb, rect, points, random):
+    """A face with its upper part hidden too: hair down to the brows, a cap, a hood, spectacles, dark glasses."""
+    head, shape = Head(rect, points), rgb.shape
+    kind, out = random.choice(5, p=[0.3, 0.2, 0.15, 0.25, 0.1]), rgb.astype(np.float32)
+    shade = np.clip(0.4 + 0.6 * cv2.GaussianBlur(out, (0, 0), max(1, head.length * 0.3)).mean(-1) / 110, 0.4, 1.5)
+    tint = random.uniform(0, 255, 3) if random.random() < 0.5 else np.full(3, random.uniform(10, 240))
+    if kind >= 3:
+        ring = np.zeros(shape[:2], np.float32)
+        size, width = head.between * random.uniform(0.3, 0.45), max(0.5, head.length * random.uniform(0.02, 0.08))
+        for eye in head.eyes:
+            outside = blob(eye, size, random)
+            lens = area(shape, outside)
+            if kind == 3:
+                lens = np.clip(lens - area(shape, eye + (outside - eye) * max(1 - width / size * 2, 0.3)), 0, 1)
+            ring = np.maximum(ring, lens)
+        for side in (1, -1):
+            ends = head.at(side * 0.75, 0), head.at(side * random.uniform(1.0, 1.2), random.uniform(-0.1, 0.1))
+            ring = np.maximum(ring, line(shape, *ends, width))
+        dark = random.uniform(5, 70, 3) if random.random() < 0.8 else tint
+        return np.clip(blend(out, ring * random.uniform(0.6, 1), dark), 0, 255).astype(np.uint8)
+    low, side = -random.uniform(0.12, 0.6), random.uniform(0.95, 1.25)
+    down = random.uniform(-0.2, 1.6) if kind != 1 else low
+    edge = [head.at(side * a, b) for a, b in ((-0.85, low + 0.05), (-0.3, low), (0.3, low), (0.85, low + 0.05))]
+    edge += [head.at(side, down), head.at(side * 1.25, down), head.at(side * 1.25, -1.4), head.at(0.7 * side, -2.1)]
+    edge += [head.at(-0.7 * side, -2.1), head.at(-side * 1.25, -1.4), head.at(-side * 1.25, down), head.at(-side, down)]
+    edge = np.array(edge) + random.normal(0, (0.06 if kind == 0 else 0.02) * head.length, (12, 2))
+    alpha = area(shape, curve(edge), head.length * random.uniform(0.01, 0.05))
+    if kind == 0:
+        tint = HAIR[random.integers(len(HAIR))] * random.uniform(0.6, 1.4)
+        strands = cv2.resize(random.normal(0, 1, (4, 40)).astype(np.float32), shape[1::-1])
+        alpha = np.clip(alpha * (1 + 0.35 * strands), 0, 1)
+        layer = tint * shade[..., None] + 12 * strands[..., None] + random.normal(0, 6, shape)
+    else:
+        layer = tint * shade[..., None] + random.normal(0, random.uniform(1, 8), shape)
+        if kind == 1:  # the brim and its shadow
+            y = head.length * random.uniform(0.05, 0.25)
+            shadow = area(shape, curve(edge + head.down * y), head.length * 0.08)
+            out *= (1 - random.uniform(0.1, 0.5) * shadow)[..., None]
+    return np.clip(blend(out, alpha, layer), 0, 255).astype(np.uint8)
+
+
 def covered(photo, bare, number, random):
     """The bare photo with something before one of its faces, in the photo's own size."""
     box, points = photo.boxes[number], photo.points[number]
@@ -93,6 +137,8 @@ def covered(photo, bare, number, random):
         out[here] = paint(out[here].copy(), rect, points - low, random)
     elif not known or max(out[here].shape) >= 260:
         return out
+    if random.random() < 0.3 and max(out[here].shape) < 260:
+        out[here] = topped(out[here].copy(), rect, points - low, random)
     if kind >= 0.85 or random.random() < 0.15:
         if max(out[here].shape) < 260:
             out[here] = unmasked(out[here].copy(), rect, points - low, random)
