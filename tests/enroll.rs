@@ -189,6 +189,38 @@ fn photos_tell_whether_a_mask_is_worn_also_without_a_gallery() {
 }
 
 #[test]
+fn a_photo_that_is_nothing_but_a_masked_face_shows_one() {
+    let folder = Folder::new();
+    let output = folder.path("masked");
+    let kinds = ["surgical", "kn95"];
+    run(&[
+        "mask",
+        &text(&demo_photos().join("astronaut.png")),
+        "--output",
+        &text(&output),
+        "--masks",
+        &kinds.join(","),
+        "--mask-copies",
+        "2",
+    ])
+    .succeeds();
+    for kind in kinds {
+        let copy = image::open(output.join(format!("astronaut-{kind}.png"))).unwrap();
+        // The face is at 178, 59 and has 90×114 pixels: ears, hair and chin are cut off.
+        let (width, height) = (54, 62);
+        let crop = encoded(copy.crop_imm(195, 93, width, height), ImageFormat::Png);
+        let path = folder.write(&format!("{kind}.png"), &crop);
+        let found = identify(&["--min-face-size", "20", &text(&path)]);
+        let faces = found[0]["faces"].as_array().unwrap();
+        assert_eq!(faces.len(), 1, "{kind}");
+        let side = |name: &str| faces[0][name].as_f64().unwrap();
+        assert!(side("w") > 0.8 * f64::from(width), "{kind}: {}", faces[0]);
+        assert!(side("h") > 0.8 * f64::from(height), "{kind}: {}", faces[0]);
+        assert_eq!(faces[0]["mask"]["label"], "with_mask", "{kind}");
+    }
+}
+
+#[test]
 fn flags_alone_build_and_the_result_does_not_depend_on_the_number_of_jobs() {
     let folder = Folder::new();
     let dataset = text(&folder.dataset());

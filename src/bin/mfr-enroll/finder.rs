@@ -17,6 +17,10 @@ const PADDING: f32 = 1.8;
 const PADDED_SIDE: f32 = 480.0;
 /// Smallest face of the second look, in shorter sides of the photo.
 const PADDED_MIN_FACE: f32 = 0.3;
+/// Least confidence of a face of the second look that fills the photo, in parts of the usual one: where
+/// a photo is nothing but a face, less evidence is enough. Of 26 tight, masked crops of RMFRD in which
+/// no face is found otherwise, one is in 15; in 258 pictures without a face it adds one.
+const PADDED_CONFIDENCE: f32 = 0.7;
 
 /// Smallest face that counts as one of the size of another.
 const SMALLER: f32 = 0.6;
@@ -95,8 +99,15 @@ impl Finder {
         };
         let params = Params {
             min_face_size: (min_face * scale) as u32,
+            known: vec![Rect::new(
+                -source.x * scale,
+                -source.y * scale,
+                photo.width * scale,
+                photo.height * scale,
+            )],
             ..self.params.clone()
         };
+        let least = params.thresholds[2] * PADDED_CONFIDENCE;
         // Rounding makes the two scales differ by a hair.
         let (scale_x, scale_y) = (source.width / width as f32, source.height / height as f32);
         let back = |p: Point| Point {
@@ -106,6 +117,7 @@ impl Finder {
         let faces = self.detector.detect(&padded, &params)?;
         Ok(faces
             .into_iter()
+            .filter(|face| face.confidence >= least)
             .map(|face| {
                 let corner = back(Point {
                     x: face.rect.x,
