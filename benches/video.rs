@@ -4,12 +4,17 @@
 //! ```sh
 //! cargo bench --bench video -- [--ids] [--min-face-size N] [CLIP…]    # or the demo's clip
 //! MFR_BENCH_DATABASE=g.npz cargo bench --bench video -- clip.mp4
+//! cargo bench --bench video -- --live SECONDS [--min-face-size N] PICTURE…
 //! ```
 //!
 //! Every clip goes through `mfrdetect ! mfrrecognize` with several settings. The first, every frame in
 //! full, is what the others are compared with: it is no truth, only all that the networks see. `--ids`
-//! lists the ids of every setting, for people to compare with who is in the clip. Times are those
-//! between the sink and the source pad of an element, of each frame the median over runs.
+//! lists the ids of every setting, for people to compare with who is in the clip, and which of the first
+//! setting's faces the others miss. Times are those between the sink and the source pad of an element, of
+//! each frame the median over runs.
+//!
+//! With `--live` the picture comes from a live source, 1920×1080 at 30 frames a second: how many frames reach
+//! the sink, how long both elements keep them, and how much memory the process has meanwhile.
 
 mod shared;
 
@@ -17,7 +22,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use gst::prelude::*;
 use gstmfr::detect::MIN_FACE_SIZES;
@@ -30,6 +35,9 @@ const RUNS: usize = 3;
 const SAME_FACE: f32 = 0.5;
 /// The elements, as they are called in the pipeline.
 const ELEMENTS: [&str; 2] = ["mfrdetect", "mfrrecognize"];
+/// Frames a second of the live source, and how often memory is looked at.
+const LIVE_RATE: u32 = 30;
+const MEMORY_EVERY: Duration = Duration::from_secs(10);
 
 /// Names and values of properties. A version that lacks one is measured as it is.
 const SETTINGS: [(&str, &[(&str, &str)]); 3] = [
@@ -48,6 +56,7 @@ struct Sight {
     id: i32,
     /// Pixels.
     rect: Rect,
+    confidence: f64,
     /// None where nobody has tried yet.
     name: Option<String>,
 }
@@ -66,6 +75,8 @@ struct Options {
     database: PathBuf,
     min_face_size: Option<u32>,
     lists_ids: bool,
+    /// How long pictures are shown by a live source; None for clips.
+    live: Option<Duration>,
 }
 
 fn main() -> ExitCode {
@@ -84,6 +95,7 @@ fn parse() -> Result<Options, Error> {
         database: path("MFR_BENCH_DATABASE", "target/demo/gallery.npz"),
         min_face_size: None,
         lists_ids: false,
+        live: None,
     };
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
@@ -91,6 +103,11 @@ fn parse() -> Result<Options, Error> {
             // cargo's own.
             "--bench" => {}
             "--ids" => options.lists_ids = true,
+            "--live" => {
+                let seconds = arguments.next().and_then(|n| n.parse().ok());
+                let seconds = seconds.filter(|n| *n > 0).ok_or("--live needs seconds")?;
+                options.live = Some(Duration::from_secs(seconds));
+            }
             "--min-face-size" => {
                 let size = arguments.next().and_then(|n| n.parse().ok());
                 let size = size.filter(|n| MIN_FACE_SIZES.contains(n));
@@ -121,6 +138,12 @@ fn run(options: &Options) -> Result<(), Error> {
     gst::init()?;
     gstmfr::plugin_register_static()?;
     println!("{}", cpu());
+    if let Some(time) = options.live {
+        return options
+            .clips
+            .iter()
+            .try_for_each(|picture| live(picture, options, time));
+    }
     for clip in &options.clips {
         let films: Vec<_> = SETTINGS
             .iter()
@@ -142,6 +165,7 @@ fn run(options: &Options) -> Result<(), Error> {
             for ((name, _), film) in SETTINGS.iter().zip(&films) {
                 println!("\n{name}");
                 list_ids(film);
+                list_missing(film, &films[0]);
             }
         }
     }
@@ -176,18 +200,20 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(|e| e.into_inner())
 }
 
-/// Runs a clip once.
-fn film(clip: &Path, options: &Options, properties: &[(&str, &str)]) -> Result<Vec<Frame>, Error> {
-    let [detect, recognize] = ELEMENTS;
-    let pipeline = gst::parse::launch(&format!(
-        "filesrc name=source ! decodebin ! {detect} name={detect} \
-         ! {recognize} name={recognize} ! fakesink sync=false"
-    ))?
-    .downcast::<gst::Pipeline>()
-    .map_err(|_| "the launch line is no pipeline")?;
+/// A pipeline with both elements and these properties that reads a file.
+fn pipeline(
+    file: &Path,
+    options: &Options,
+    properties: &[(&str, &str)],
+    line: &str,
+) -> Result<gst::Pipeline, Error> {
+    let pipeline = gst::parse::launch(line)?
+        .downcast::<gst::Pipeline>()
+        .map_err(|_| "the launch line is no pipeline")?;
     let by_name = |name| pipeline.by_name(name).ok_or("element is missing");
     // As properties, and not in the launch line, paths need no quoting.
-    by_name("source")?.set_property("location", clip.to_str().ok_or("path is not UTF-8")?);
+    by_name("source")?.set_property("location", file.to_str().ok_or("path is not UTF-8")?);
+    let [detect, recognize] = ELEMENTS;
     let database = options.database.to_str().ok_or("path is not UTF-8")?;
     by_name(recognize)?.set_property("database", database);
     if let Some(size) = options.min_face_size {
@@ -201,12 +227,27 @@ fn film(clip: &Path, options: &Options, properties: &[(&str, &str)]) -> Result<V
             }
         }
     }
+    Ok(pipeline)
+}
 
+fn pad(pipeline: &gst::Pipeline, element: &str, name: &str) -> Result<gst::Pad, Error> {
+    let element = pipeline.by_name(element).ok_or("element is missing")?;
+    Ok(element.static_pad(name).ok_or("pad is missing")?)
+}
+
+/// Runs a clip once.
+fn film(clip: &Path, options: &Options, properties: &[(&str, &str)]) -> Result<Vec<Frame>, Error> {
+    let [detect, recognize] = ELEMENTS;
+    let line = format!(
+        "filesrc name=source ! decodebin ! {detect} name={detect} \
+         ! {recognize} name={recognize} ! fakesink sync=false"
+    );
+    let pipeline = pipeline(clip, options, properties, &line)?;
     let frames = Arc::new(Mutex::new(Vec::<Frame>::new()));
     for (i, element) in ELEMENTS.into_iter().enumerate() {
         // No queue between: a frame leaves an element in the thread in which it came.
         let came = Arc::new(Mutex::new(Instant::now()));
-        let pad = |name| by_name(element)?.static_pad(name).ok_or("pad is missing");
+        let pad = |name| pad(&pipeline, element, name);
         let (entry, exit) = (pad("sink")?, pad("src")?);
         let clock = Arc::clone(&came);
         entry.add_probe(gst::PadProbeType::BUFFER, move |_, _| {
@@ -230,20 +271,127 @@ fn film(clip: &Path, options: &Options, properties: &[(&str, &str)]) -> Result<V
         });
     }
 
-    // Why it cannot start is on the bus.
-    let _ = pipeline.set_state(gst::State::Playing);
-    let bus = pipeline.bus().ok_or("the pipeline has no bus")?;
-    let end = [gst::MessageType::Eos, gst::MessageType::Error];
-    let message = bus.timed_pop_filtered(gst::ClockTime::NONE, &end);
-    pipeline.set_state(gst::State::Null)?;
-    if let Some(gst::MessageView::Error(e)) = message.as_ref().map(|m| m.view()) {
-        return Err(format!("{}: {}", clip.display(), e.error()).into());
-    }
+    play(&pipeline, clip, None)?;
     let frames = std::mem::take(&mut *lock(&frames));
     if frames.is_empty() {
         return Err(format!("{}: there is no frame in it", clip.display()).into());
     }
     Ok(frames)
+}
+
+/// To the end, or for so long.
+fn play(pipeline: &gst::Pipeline, file: &Path, time: Option<Duration>) -> Result<(), Error> {
+    // Why it cannot start is on the bus.
+    let _ = pipeline.set_state(gst::State::Playing);
+    let bus = pipeline.bus().ok_or("the pipeline has no bus")?;
+    let wanted = [
+        gst::MessageType::Eos,
+        gst::MessageType::Error,
+        gst::MessageType::Latency,
+    ];
+    let end = time.map(|time| Instant::now() + time);
+    let mut reported = Instant::now();
+    let outcome = loop {
+        let now = Instant::now();
+        if end.is_some_and(|end| now >= end) {
+            break Ok(());
+        }
+        if end.is_some() && now >= reported {
+            println!("  {} MB of memory", memory());
+            reported += MEMORY_EVERY;
+        }
+        let wait = end.map(|end| end.min(reported).saturating_duration_since(now));
+        let wait = wait.and_then(|wait| gst::ClockTime::try_from(wait).ok());
+        match bus
+            .timed_pop_filtered(wait, &wanted)
+            .as_ref()
+            .map(|m| m.view())
+        {
+            Some(gst::MessageView::Eos(_)) => break Ok(()),
+            Some(gst::MessageView::Error(e)) => {
+                break Err(format!("{}: {}", file.display(), e.error()).into());
+            }
+            // As applications do it: elements that need longer are waited for by the sink.
+            Some(gst::MessageView::Latency(_)) => {
+                let _ = pipeline.recalculate_latency();
+            }
+            _ => {}
+        }
+    };
+    pipeline.set_state(gst::State::Null)?;
+    outcome
+}
+
+/// Resident memory of this process in MB; 0 where the system does not tell.
+fn memory() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:"));
+    let kilobytes = line.and_then(|l| l.split_whitespace().next()?.parse::<u64>().ok());
+    kilobytes.unwrap_or_default() / 1024
+}
+
+/// Shows a picture by a live source for so long.
+fn live(picture: &Path, options: &Options, time: Duration) -> Result<(), Error> {
+    println!("\n{}, live", picture.display());
+    let [detect, recognize] = ELEMENTS;
+    let line = format!(
+        "filesrc name=source ! decodebin ! videoconvert ! videoscale \
+         ! video/x-raw,format=I420,width=1920,height=1080,pixel-aspect-ratio=1/1 \
+         ! imagefreeze is-live=true ! video/x-raw,framerate={LIVE_RATE}/1 \
+         ! {detect} name={detect} ! {recognize} name={recognize} \
+         ! queue max-size-bytes=0 ! fakesink name=sink sync=true"
+    );
+    let pipeline = pipeline(picture, options, &[], &line)?;
+    let came = Arc::new(Mutex::new(Instant::now()));
+    let clock = Arc::clone(&came);
+    pad(&pipeline, detect, "sink")?.add_probe(gst::PadProbeType::BUFFER, move |_, _| {
+        *lock(&clock) = Instant::now();
+        gst::PadProbeReturn::Ok
+    });
+    let spent = Arc::new(Mutex::new(Vec::<f64>::new()));
+    let faces = Arc::new(Mutex::new(0));
+    let (times, most) = (Arc::clone(&spent), Arc::clone(&faces));
+    let exit = pad(&pipeline, recognize, "src")?;
+    exit.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
+        lock(&times).push(lock(&came).elapsed().as_secs_f64() * 1e3);
+        if let Some(buffer) = info.buffer() {
+            let mut most = lock(&most);
+            *most = meta::Face::iter(buffer).count().max(*most);
+        }
+        gst::PadProbeReturn::Ok
+    });
+    // When frames leave the sink.
+    let left = Arc::new(Mutex::new(Vec::<Instant>::new()));
+    let times = Arc::clone(&left);
+    let sink = pipeline.by_name("sink").ok_or("element is missing")?;
+    sink.set_property("signal-handoffs", true);
+    sink.connect("handoff", false, move |_| {
+        lock(&times).push(Instant::now());
+        None
+    });
+    play(&pipeline, picture, Some(time))?;
+
+    let left = std::mem::take(&mut *lock(&left));
+    let (Some(first), Some(last)) = (left.first(), left.last()) else {
+        return Err(format!("{}: no frame came out", picture.display()).into());
+    };
+    let between = last.duration_since(*first).as_secs_f64();
+    println!(
+        "  {} frames in {between:.1} s: {:.2} a second",
+        left.len(),
+        (left.len() - 1) as f64 / between
+    );
+    let mut spent = std::mem::take(&mut *lock(&spent));
+    spent.sort_by(f64::total_cmp);
+    let part = |percent: usize| spent[(spent.len() * percent).div_ceil(100).max(1) - 1];
+    println!(
+        "  {} faces; both elements, ms: median {:.1}, p99 {:.1}, most {:.1}",
+        lock(&faces),
+        part(50),
+        part(99),
+        part(100)
+    );
+    Ok(())
 }
 
 /// Stream time in seconds, and the faces.
@@ -261,6 +409,7 @@ fn read(pad: &gst::Pad, buffer: &gst::BufferRef) -> (f64, Vec<Sight>) {
     let sights = faces.into_iter().map(|face| Sight {
         id: face.id,
         rect: face.rect,
+        confidence: face.confidence.unwrap_or_default(),
         name: face.identity.map(|identity| identity.label),
     });
     let time = time.unwrap_or_default();
@@ -400,6 +549,25 @@ fn about_times(films: &[Vec<Frame>]) -> Vec<Row> {
     rows
 }
 
+/// Which face of a frame is which of another setting's frame: the best pairs first, each face once.
+fn pairs(first: &Frame, frame: &Frame) -> Vec<(usize, usize)> {
+    let mut pairs: Vec<_> = (first.faces.iter().enumerate())
+        .flat_map(|(i, a)| {
+            let faces = frame.faces.iter().enumerate();
+            faces.map(move |(j, b)| (a.rect.iou(&b.rect), i, j))
+        })
+        .filter(|(iou, ..)| *iou >= SAME_FACE)
+        .collect();
+    pairs.sort_by(|a, b| b.0.total_cmp(&a.0));
+    let mut best: Vec<(usize, usize)> = Vec::new();
+    for (_, i, j) in pairs {
+        if best.iter().all(|&(a, b)| a != i && b != j) {
+            best.push((i, j));
+        }
+    }
+    best
+}
+
 /// How a setting compares with the first one, in faces.
 #[derive(Default)]
 struct Agreement {
@@ -413,28 +581,66 @@ impl Agreement {
     fn of(film: &[Frame], first: &[Frame]) -> Self {
         let mut agreement = Self::default();
         for (frame, first) in film.iter().zip(first) {
-            let mut pairs: Vec<_> = (first.faces.iter().enumerate())
-                .flat_map(|(i, a)| {
-                    let faces = frame.faces.iter().enumerate();
-                    faces.map(move |(j, b)| (a.rect.iou(&b.rect), i, j))
-                })
-                .filter(|(iou, ..)| *iou >= SAME_FACE)
-                .collect();
-            // The best pair first; each face once.
-            pairs.sort_by(|a, b| b.0.total_cmp(&a.0));
-            let (mut taken, mut given) = (Vec::new(), Vec::new());
-            for (_, i, j) in pairs {
-                if taken.contains(&i) || given.contains(&j) {
-                    continue;
-                }
-                taken.push(i);
-                given.push(j);
+            for (i, j) in pairs(first, frame) {
                 agreement.matched += 1;
                 let is_same = first.faces[i].name == frame.faces[j].name;
                 agreement.same_label += usize::from(is_same);
             }
         }
         agreement
+    }
+}
+
+/// The faces of one id that a setting misses.
+#[derive(Debug, Default)]
+struct Missing {
+    /// Stream time of each frame in which the first setting has the face, its confidence, and whether it is found.
+    sights: Vec<(f64, f64, bool)>,
+}
+
+impl Missing {
+    /// Of each id of the first setting.
+    fn of(film: &[Frame], first: &[Frame]) -> BTreeMap<i32, Self> {
+        let mut ids: BTreeMap<i32, Self> = BTreeMap::new();
+        for (frame, first) in film.iter().zip(first) {
+            let pairs = pairs(first, frame);
+            for (i, face) in first.faces.iter().enumerate() {
+                let is_found = pairs.iter().any(|pair| pair.0 == i);
+                let sights = &mut ids.entry(face.id).or_default().sights;
+                sights.push((first.time, face.confidence, is_found));
+            }
+        }
+        ids
+    }
+
+    /// Faces of ids that are never found; else those before the first that is found, between, and after the last.
+    fn counts(&self) -> [usize; 4] {
+        let all = self.sights.len();
+        let Some(before) = self.sights.iter().position(|s| s.2) else {
+            return [all, 0, 0, 0];
+        };
+        let after = self.sights.iter().rev().take_while(|s| !s.2).count();
+        let missed = self.sights.iter().filter(|s| !s.2).count();
+        [0, before, missed - before - after, after]
+    }
+}
+
+fn list_missing(film: &[Frame], first: &[Frame]) {
+    for (id, missing) in Missing::of(film, first) {
+        let [never, before, between, after] = missing.counts();
+        if never + before + between + after == 0 {
+            continue;
+        }
+        let missed = missing.sights.iter().filter(|s| !s.2);
+        println!(
+            "  misses of id {id}: never {never}, before {before}, between {between}, after {after} \
+             of {}; confidence {:.2}, of all its faces {:.2}",
+            missing.sights.len(),
+            mean(&missed.clone().map(|s| s.1).collect::<Vec<_>>()),
+            mean(&missing.sights.iter().map(|s| s.1).collect::<Vec<_>>()),
+        );
+        let times: Vec<_> = missed.map(|s| format!("{:.2}", s.0)).collect();
+        println!("    {}", times.join(" "));
     }
 }
 
@@ -450,6 +656,15 @@ fn about_agreement(films: &[Vec<Frame>]) -> Vec<Row> {
         }),
         row("… and labelled the same", films, |film| {
             share(Agreement::of(film, first).same_label, faces(first))
+        }),
+        row("missed: never, before, between, after", films, |film| {
+            let mut sums = [0; 4];
+            for missing in Missing::of(film, first).values() {
+                for (sum, count) in sums.iter_mut().zip(missing.counts()) {
+                    *sum += count;
+                }
+            }
+            sums.map(|sum| sum.to_string()).join(", ")
         }),
         row("labelled the same among those found", films, |film| {
             let agreement = Agreement::of(film, first);
