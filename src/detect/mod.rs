@@ -87,6 +87,8 @@ pub struct Params {
     /// Where faces were a moment ago: there less evidence is enough. The confidence of faces found by it
     /// may be below the last threshold.
     pub known: Vec<Rect>,
+    /// Faces found already: nothing is looked for in their places, unless nearer to one of `known`.
+    pub except: Vec<Rect>,
 }
 
 impl Default for Params {
@@ -98,6 +100,7 @@ impl Default for Params {
             max_faces: 0,
             regions: Vec::new(),
             known: Vec::new(),
+            except: Vec::new(),
         }
     }
 }
@@ -198,6 +201,15 @@ impl Detector {
         let candidates = suppress(candidates, NMS, Overlap::Union, |c| c)
             .into_iter()
             .map(|c| c.refine(false).square())
+            .filter(|c| {
+                let place = c.rect();
+                let nearest = |faces: &[Rect]| {
+                    let overlaps = faces.iter().map(|face| face.iou(&place));
+                    overlaps.fold(0.0, f32::max)
+                };
+                let found = nearest(&params.except);
+                found < SAME_PLACE || found < nearest(&params.known)
+            })
             .collect();
         let candidates = self.sort_out(view, params, candidates)?;
         let mut faces = self.decide(view, params, &candidates)?;
