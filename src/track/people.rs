@@ -67,12 +67,12 @@ const CLOSE: f32 = 0.15;
 
 /// How long an answer is good: an uncertain one, that a face is nobody's, and a name.
 const GOOD_FOR: [Duration; 3] = [
-    Duration::from_millis(250),
-    Duration::from_millis(750),
+    Duration::from_millis(400),
+    Duration::from_secs(1),
     Duration::from_secs(1),
 ];
 
-/// How many embeddings that all say nobody make that answer good for twice as long; and the longest that it is good.
+/// How many embeddings make an answer other than a clear name good for twice as long; and the longest that nobody is.
 const SETTLED: u32 = 6;
 const GOOD_FOR_AT_MOST: Duration = Duration::from_secs(3);
 
@@ -362,13 +362,12 @@ impl Track {
             Pace::Once => return None,
             Pace::Frames(n) => (self.frames_ago >= n || evidence.count == 0).then_some(1)?,
             Pace::Adaptive => {
+                // The more has been seen, the less one more view can change.
+                let more = 1.0 + evidence.count as f32 / SETTLED as f32;
                 let good_for = match self.margin {
-                    m if m.abs() < CLOSE => GOOD_FOR[0],
+                    m if m.abs() < CLOSE => GOOD_FOR[0].mul_f32(more).min(GOOD_FOR[1]),
                     m if m > 0.0 => GOOD_FOR[2],
-                    _ => {
-                        let more = evidence.count as f32 / SETTLED as f32;
-                        GOOD_FOR[1].mul_f32(1.0 + more).min(GOOD_FOR_AT_MOST)
-                    }
+                    _ => GOOD_FOR[1].mul_f32(more).min(GOOD_FOR_AT_MOST),
                 };
                 let is_better = self.quality > BETTER * evidence.quality && age >= BETTER_AFTER;
                 if evidence.count < CONFIRMED || (self.slips > 0 && waited >= SLIP_AFTER) {
