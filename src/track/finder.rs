@@ -4,8 +4,9 @@
 //! A search (P-Net on a pyramid) costs ten times as much as looking once more at the places where faces are
 //! expected (O-Net on one crop each).
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use super::tracker::Limits;
 use super::{Cuts, Expected, Tracker};
 use crate::detect::{Detector, Face, Params};
 use crate::geometry::Rect;
@@ -13,13 +14,26 @@ use crate::image::ImageView;
 use crate::runtime::RuntimeError;
 
 /// How often the whole picture is searched at least, where it is left to us: a new face waits so long at most.
-const SEARCH_EVERY: Duration = Duration::from_millis(350);
+const SEARCH_EVERY: Duration = Duration::from_millis(160);
 
 /// How often it is searched however little time there is.
 const SEARCH_ANYWAY: Duration = Duration::from_secs(1);
 
-/// How soon after a search a face that got lost is searched for.
-const SEARCH_AGAIN: Duration = Duration::from_millis(200);
+/// How long a face that got lost is searched for in every frame where it should be, and how long in every so many
+/// frames; how far about that place, and how much smaller it may have become, in face sizes. So many at a time.
+const JUST_LOST: Duration = Duration::from_millis(100);
+const LOST: (Duration, u32) = (Duration::from_secs(2), 2);
+const ROUND: f32 = 1.8;
+const SMALLER: f32 = 0.6;
+const LOST_AT_ONCE: usize = 4;
+
+/// A face that is not clear is none of its own if more of it than this lies on a larger one.
+const PART: f32 = 0.3;
+
+/// Into how many parts at most a search is divided that takes too long for a frame; they overlap by this part of the
+/// picture, for faces on the borders.
+const PARTS: u32 = 6;
+const MARGIN: f32 = 0.06;
 
 /// Least overlap of a face that is followed with where it was expected, and most that its area may change by
 /// from frame to frame: anything else is another thing that looks like a face.
@@ -39,7 +53,7 @@ const UNSEEN: Duration = Duration::from_millis(250);
 /// How often the whole picture is searched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Interval {
-    /// About three times a second, when a scene begins, and when a face gets lost.
+    /// About six times a second, when a scene begins, and where a face gets lost.
     #[default]
     Automatic,
     /// In every n-th frame, and when a scene begins.
@@ -66,6 +80,9 @@ pub struct Finder {
     /// Of the last search, and the frames since.
     searched: Option<Duration>,
     frames: u32,
+    /// What a search of the whole picture takes, and the part that comes next.
+    search_takes: Duration,
+    part: u32,
     /// Faces as they were last found, for frames in which nobody looks.
     last: Vec<(i32, Face)>,
 }
@@ -97,27 +114,26 @@ impl Finder {
             self.last.clear();
         }
         self.frames = self.frames.saturating_add(1);
-        let effort = if self.is_older(SEARCH_ANYWAY, plan.now) {
+        let effort = if self.is_older(SEARCH_ANYWAY / self.parts(plan), plan.now) {
             Effort::Search
         } else {
             plan.effort
         };
-        let found = match effort {
-            Effort::Guess => self.guess(),
-            Effort::Search if self.is_due(plan) => self.search(detector, view, params, plan.now)?,
+        let mut found = match effort {
+            Effort::Guess => return Ok(self.guess()),
+            Effort::Search if self.is_due(plan) => self.search(detector, view, params, plan)?,
             effort => {
-                let (found, lost) = self.follow(detector, view, params)?;
-                let may = effort == Effort::Search && plan.interval == Interval::Automatic;
-                if lost && may && self.is_older(SEARCH_AGAIN, plan.now) {
-                    self.search(detector, view, params, plan.now)?
-                } else {
-                    found
+                let mut found = self.follow(detector, view, params)?;
+                if effort == Effort::Search {
+                    self.search_round(detector, view, params, &mut found)?;
                 }
+                found
             }
         };
-        if effort != Effort::Guess {
-            self.last.clone_from(&found);
-        }
+        self.tracker.end();
+        found.retain(|(id, _)| self.tracker.is_sure(*id));
+        let found = limited(found, params.max_faces);
+        self.last.clone_from(&found);
         Ok(found)
     }
 
@@ -145,6 +161,18 @@ impl Finder {
             .collect())
     }
 
+    /// Into how many parts a search is to be divided.
+    fn parts(&self, plan: Plan) -> u32 {
+        let is_whole = self.searched.is_none() || plan.interval != Interval::Automatic;
+        match plan.budget {
+            Some(budget) if !is_whole && !budget.is_zero() => {
+                let parts = self.search_takes.as_secs_f32() / budget.as_secs_f32();
+                (parts.ceil() as u32).clamp(1, PARTS)
+            }
+            _ => 1,
+        }
+    }
+
     fn note_search(&mut self, now: Duration) {
         self.searched = Some(now);
         self.frames = 0;
@@ -152,17 +180,13 @@ impl Finder {
 
     fn is_due(&self, plan: Plan) -> bool {
         match plan.interval {
-            Interval::Automatic => self.is_older(SEARCH_EVERY, plan.now),
+            Interval::Automatic => self.is_older(SEARCH_EVERY / self.parts(plan), plan.now),
             Interval::Frames(n) => self.searched.is_none() || self.frames >= n,
         }
     }
 
-    /// Whether the last search is so long ago, or of the future: the stream has been seeked.
     fn is_older(&self, age: Duration, now: Duration) -> bool {
-        // Half a millisecond for times that are rounded.
-        let slack = Duration::from_micros(500);
-        self.searched
-            .is_none_or(|then| then > now || now - then + slack >= age)
+        is_older(self.searched, age, now)
     }
 
     fn search(
@@ -170,45 +194,163 @@ impl Finder {
         detector: &mut Detector,
         view: &ImageView,
         params: &Params,
-        now: Duration,
+        plan: Plan,
     ) -> Result<Vec<(i32, Face)>, RuntimeError> {
-        self.note_search(now);
-        let clear = params.thresholds[2];
-        let expected = self.tracker.expected(clear);
-        let params = Params {
-            known: self.tracker.known(),
-            ..params.clone()
+        let parts = self.parts(plan);
+        self.note_search(plan.now);
+        let limits = limits(params);
+        if plan.interval == Interval::Frames(1) {
+            let around = Params {
+                known: self.tracker.known(&[]),
+                ..params.clone()
+            };
+            let faces = detector.detect(view, &around)?;
+            let mut found = Vec::new();
+            self.add(faces, limits, &mut found);
+            // What the search overlooks may be seen by who knows where to look.
+            let mut missed = self.tracker.expected(limits.confidence);
+            missed.retain(|e| found.iter().all(|(id, _)| *id != e.id));
+            let more = self.look(detector, view, &missed, limits, &found)?;
+            let ids: Vec<_> = missed.iter().map(|e| e.id).collect();
+            self.tracker.doubt(&ids);
+            found.extend(more);
+            return Ok(found);
+        }
+        // Faces that are followed are not searched for, but for some in turn.
+        let mut found = self.follow(detector, view, params)?;
+        let ids: Vec<_> = found.iter().map(|(id, _)| *id).collect();
+        let due = self.tracker.to_prove(&ids);
+        let (due, rest): (Vec<_>, Vec<_>) = found.iter().partition(|(id, _)| due.contains(id));
+        let mut part = params.clone();
+        let mut due = due;
+        if parts > 1 {
+            self.part = (self.part + 1) % parts;
+            let region = strip(view, self.part, parts);
+            part.regions = match params.regions.as_slice() {
+                [] => vec![region],
+                regions => regions
+                    .iter()
+                    .map(|other| other.intersection(&region))
+                    .filter(|r| r.area() > 0.0)
+                    .collect(),
+            };
+            let is_inside =
+                |face: &Face| region.intersection(&face.rect).area() >= face.rect.area();
+            due.retain(|(_, face)| is_inside(face));
+            if part.regions.is_empty() {
+                return Ok(found);
+            }
+        }
+        let begin = Instant::now();
+        let faces = self.search_except(detector, view, part, &rest)?;
+        self.search_takes = begin.elapsed() * parts;
+        let is_found = |(_, known): &(i32, Face)| {
+            faces
+                .iter()
+                .any(|face| face.rect.iou(&known.rect) >= SAME_FACE)
         };
-        let faces = detector.detect(view, &params)?;
-        let ids = self.tracker.find(&faces, clear);
-        let mut found: Vec<_> = ids.into_iter().zip(faces).collect();
-        // What the search overlooks may be seen by who knows where to look.
-        let missed: Vec<_> = expected
-            .into_iter()
-            .filter(|e| e.is_present && found.iter().all(|(id, _)| *id != e.id))
-            .collect();
-        let (more, _) = self.look(detector, view, &missed, clear, &found)?;
-        found.extend(more);
-        Ok(limited(found, params.max_faces))
+        let (proven, doubtful): (Vec<_>, Vec<_>) = due.into_iter().partition(is_found);
+        let ids = |faces: Vec<(i32, Face)>| faces.into_iter().map(|(id, _)| id).collect::<Vec<_>>();
+        self.tracker.prove(&ids(proven));
+        self.tracker.doubt(&ids(doubtful));
+        self.add(faces, limits, &mut found);
+        Ok(found)
     }
 
-    /// The faces that are known, and whether one of those of the frame before is lost.
+    /// What a search finds beside these faces.
+    fn search_except(
+        &mut self,
+        detector: &mut Detector,
+        view: &ImageView,
+        mut params: Params,
+        found: &[(i32, Face)],
+    ) -> Result<Vec<Face>, RuntimeError> {
+        let ids: Vec<_> = found.iter().map(|(id, _)| *id).collect();
+        params.known = self.tracker.known(&ids);
+        params.except = found.iter().map(|(_, face)| face.rect).collect();
+        detector.detect(view, &params)
+    }
+
+    /// Adds the faces of a search to those found before.
+    fn add(&mut self, mut faces: Vec<Face>, limits: Limits, found: &mut Vec<(i32, Face)>) {
+        faces.retain(|face| {
+            let area = face.rect.area();
+            let is_faint = face.confidence < limits.confidence;
+            found.iter().all(|(_, other)| {
+                let shared = face.rect.intersection(&other.rect).area();
+                let is_part = is_faint && area <= other.rect.area() && shared > PART * area;
+                other.rect.iou(&face.rect) < SAME_FACE && !is_part
+            })
+        });
+        let ids = self.tracker.find(&faces, limits);
+        let more = ids.into_iter().zip(faces);
+        found.extend(more.filter_map(|(id, face)| Some((id?, face))));
+    }
+
+    /// Searches where faces should be that have just got lost, and where O-Net alone is not sure of one: where it looks
+    /// a little beside a face, it sees less of it than the search does. Adds those that are there.
+    fn search_round(
+        &mut self,
+        detector: &mut Detector,
+        view: &ImageView,
+        params: &Params,
+        found: &mut Vec<(i32, Face)>,
+    ) -> Result<(), RuntimeError> {
+        let limits = limits(params);
+        let (clear, faint): (Vec<_>, Vec<_>) = found
+            .iter()
+            .partition(|(_, face)| face.confidence >= limits.confidence);
+        let (age, frames) = LOST;
+        let is_turn = self.frames.is_multiple_of(frames);
+        let mut places: Vec<_> = faint.iter().map(|(_, face)| face.rect).collect();
+        places.extend(self.tracker.lost(if is_turn { age } else { JUST_LOST }));
+        places.truncate(LOST_AT_ONCE);
+        let side = |rect: &Rect| rect.width.min(rect.height);
+        let least = places.iter().map(side).fold(f32::INFINITY, f32::min);
+        let whole = Rect::new(0.0, 0.0, view.width() as f32, view.height() as f32);
+        let area = |rect: &Rect| rect.scaled(ROUND).intersection(&whole);
+        let regions: Vec<_> = places.iter().map(area).filter(|r| r.area() > 0.0).collect();
+        if regions.is_empty() || !params.regions.is_empty() {
+            return Ok(());
+        }
+        let around = Params {
+            regions,
+            min_face_size: params.min_face_size.max((SMALLER * least) as u32),
+            max_faces: 0,
+            ..params.clone()
+        };
+        let mut faces = self.search_except(detector, view, around, &clear)?;
+        // Of what O-Net saw alone the search knows better.
+        for (id, face) in found.iter_mut().filter(|f| faint.contains(f)) {
+            let overlap = |other: &Face| other.rect.iou(&face.rect);
+            let best = (0..faces.len())
+                .max_by(|&a, &b| overlap(&faces[a]).total_cmp(&overlap(&faces[b])))
+                .filter(|&i| overlap(&faces[i]) >= SAME_PLACE);
+            if let Some(best) = best {
+                *face = faces.swap_remove(best);
+                self.tracker.follow(*id, face, limits);
+            }
+        }
+        self.add(faces, limits, found);
+        Ok(())
+    }
+
+    /// The faces that are known.
     fn follow(
         &mut self,
         detector: &mut Detector,
         view: &ImageView,
         params: &Params,
-    ) -> Result<(Vec<(i32, Face)>, bool), RuntimeError> {
-        let clear = params.thresholds[2];
-        let mut expected = self.tracker.expected(clear);
+    ) -> Result<Vec<(i32, Face)>, RuntimeError> {
+        let limits = limits(params);
+        let mut expected = self.tracker.expected(limits.confidence);
         if !params.regions.is_empty() {
             expected.retain(|e| {
                 let place = e.rect.center();
                 params.regions.iter().any(|region| region.contains(place))
             });
         }
-        let (found, lost) = self.look(detector, view, &expected, clear, &[])?;
-        Ok((limited(found, params.max_faces), lost))
+        self.look(detector, view, &expected, limits, &[])
     }
 
     /// Looks where faces are expected; `others` are faces already found.
@@ -217,9 +359,9 @@ impl Finder {
         detector: &mut Detector,
         view: &ImageView,
         expected: &[Expected],
-        clear: f32,
+        limits: Limits,
         others: &[(i32, Face)],
-    ) -> Result<(Vec<(i32, Face)>, bool), RuntimeError> {
+    ) -> Result<Vec<(i32, Face)>, RuntimeError> {
         let places: Vec<_> = expected.iter().map(|e| e.rect).collect();
         let mut seen = detector.follow(view, &places)?;
         let askew: Vec<usize> = (0..seen.len())
@@ -244,8 +386,10 @@ impl Finder {
             .filter_map(|(e, face)| Some((e, face?)))
             .filter(|(e, face)| face.confidence > e.threshold && is_same(&e.rect, &face.rect))
             .collect();
-        // Of two that were followed to one place the one that was there before stays, then the surer.
-        let rank = |(e, face): &(Expected, Face)| (e.is_present, face.confidence);
+        // Of two that were followed to one place the one that was there before stays, then the one that was expected
+        // there.
+        let rank =
+            |(e, face): &(Expected, Face)| (e.is_present && e.is_sure, e.rect.iou(&face.rect));
         kept.sort_by(|a, b| {
             let (a, b) = (rank(a), rank(b));
             b.0.cmp(&a.0).then(b.1.total_cmp(&a.1))
@@ -254,14 +398,11 @@ impl Finder {
         for (e, face) in kept {
             let is_free = |(_, other): &(i32, Face)| other.rect.iou(&face.rect) < SAME_FACE;
             if others.iter().chain(&found).all(is_free) {
-                self.tracker.follow(e.id, &face, clear);
+                self.tracker.follow(e.id, &face, limits);
                 found.push((e.id, face));
             }
         }
-        let lost = expected
-            .iter()
-            .any(|e| e.is_present && found.iter().all(|(id, _)| *id != e.id));
-        Ok((found, lost))
+        Ok(found)
     }
 
     /// Where the faces of the frames before should be.
@@ -290,6 +431,32 @@ pub struct Plan {
     /// Without, nothing is followed, and every face of every frame gets a new number.
     pub tracking: bool,
     pub effort: Effort,
+    /// What a search may take; where it takes longer, one frame after the other has a part of the picture searched.
+    pub budget: Option<Duration>,
+}
+
+/// An upright strip of the picture, from top to bottom.
+fn strip(view: &ImageView, number: u32, of: u32) -> Rect {
+    let (width, height) = (view.width() as f32, view.height() as f32);
+    let edge = |number: u32| width * number as f32 / of as f32;
+    let margin = MARGIN * width;
+    let left = (edge(number) - margin).max(0.0);
+    let right = (edge(number + 1) + margin).min(width);
+    Rect::new(left, 0.0, right - left, height)
+}
+
+/// Whether something is so long ago, or of the future: the stream has been seeked.
+fn is_older(then: Option<Duration>, age: Duration, now: Duration) -> bool {
+    // Half a millisecond for times that are rounded.
+    let slack = Duration::from_micros(500);
+    then.is_none_or(|then| then > now || now - then + slack >= age)
+}
+
+fn limits(params: &Params) -> Limits {
+    Limits {
+        confidence: params.thresholds[2],
+        min_face_size: params.min_face_size,
+    }
 }
 
 fn is_same(expected: &Rect, found: &Rect) -> bool {

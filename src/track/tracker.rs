@@ -11,8 +11,28 @@ const REMEMBERED: Duration = Duration::from_secs(1);
 /// How long a face must have been clear to be remembered: what is none is seldom taken for one so long.
 const STEADY: Duration = Duration::from_millis(300);
 
-/// How long a face may be followed that the full search does not find: a false one would stay for ever.
+/// How long a face is taken for proven that a search has found.
+const PROVEN: Duration = Duration::from_millis(700);
+
+/// How long a face may be followed that searches do not find: a false one would stay for ever.
 const UNPROVEN: Duration = Duration::from_millis(1500);
+
+/// How many faces are left to a search to prove: so many at least, or this part of all.
+const PROOFS: (usize, usize) = (8, 4);
+
+/// A new face is told of when it was seen clearly so often or for so long without a break: what is none seldom looks
+/// like one for so long.
+const SURE_AFTER: (u32, Duration) = (4, Duration::from_millis(120));
+
+/// Where frames are further apart, and where a scene begins, it is told of at once.
+const SLOW: Duration = Duration::from_millis(150);
+
+/// Part of the least face size that the shorter side of a new face must have: squares of that size hold faces that
+/// are so much narrower. Smaller ones are found now and then only, and are not told of.
+const LEAST_SIZE: f32 = 0.75;
+
+/// Part of a new face that may lie on one that is known: two boxes on one face share more.
+const COVERED: f32 = 0.35;
 
 /// How long a face that is hidden or turned away keeps its number: the time of a hand before the face.
 const LOST_FOR: Duration = Duration::from_secs(2);
@@ -45,8 +65,12 @@ struct Track {
     /// First and last time that it was as clear as a new face has to be.
     first_clear: Duration,
     clear: Duration,
-    /// Last time that the search of the whole picture found it.
+    /// Last time that a search found it, and whether it has been looked for in vain for too long since.
     proven: Duration,
+    is_denied: bool,
+    /// How often it was seen clearly, until that was enough.
+    sights: u32,
+    is_sure: bool,
 }
 
 /// Where a face is expected.
@@ -56,8 +80,25 @@ pub struct Expected {
     pub rect: Rect,
     /// Least confidence that it has to be found with.
     pub threshold: f32,
-    /// It was there in the frame before.
+    /// It was there when faces were last looked at.
     pub is_present: bool,
+    /// It is told of.
+    pub is_sure: bool,
+}
+
+/// What a face must have to be a new one.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Limits {
+    /// Least confidence, that of a clear face.
+    pub confidence: f32,
+    /// Of the search, in pixels.
+    pub min_face_size: u32,
+}
+
+impl Limits {
+    fn is_large(&self, rect: &Rect) -> bool {
+        rect.width.min(rect.height) >= LEAST_SIZE * self.min_face_size as f32
+    }
 }
 
 /// Gives faces numbers that stay with them. Times are those of the frames.
@@ -66,22 +107,33 @@ pub struct Tracker {
     tracks: Vec<Track>,
     last_id: i32,
     now: Duration,
-    /// Time of the frame before.
-    before: Duration,
+    /// When faces were last looked at in this scene.
+    looked: Option<Duration>,
 }
 
 impl Tracker {
     /// Begins a frame: faces that have been gone for too long are forgotten, all of them when time runs
     /// backwards.
     pub fn begin(&mut self, now: Duration) {
-        self.before = std::mem::replace(&mut self.now, now);
-        self.tracks
-            .retain(|track| track.seen <= now && now - track.seen <= LOST_FOR);
+        self.now = now;
+        self.tracks.retain(|track| {
+            let most = if track.is_sure { LOST_FOR } else { SLOW };
+            track.seen <= now && now - track.seen <= most
+        });
+        if self.looked.is_some_and(|looked| looked > now) {
+            self.looked = None;
+        }
+    }
+
+    /// Ends a frame in which faces were looked at.
+    pub fn end(&mut self) {
+        self.looked = Some(self.now);
     }
 
     /// Forgets all faces; their numbers are not given again.
     pub fn reset(&mut self) {
         self.tracks.clear();
+        self.looked = None;
     }
 
     /// Where the faces are expected to be now, in the order of their numbers; `threshold` is the confidence of a
@@ -89,23 +141,77 @@ impl Tracker {
     pub fn expected(&self, threshold: f32) -> Vec<Expected> {
         self.tracks
             .iter()
-            .filter(|track| self.now - track.proven <= UNPROVEN)
-            .map(|track| Expected {
-                id: track.id,
-                rect: track.predict(self.now),
-                threshold: if track.is_steady(self.now) {
+            .filter(|track| !track.is_denied)
+            .map(|track| {
+                let threshold = if self.is_known(track) {
                     threshold.min(KNOWN_THRESHOLD)
                 } else {
                     threshold
-                },
-                is_present: track.seen == self.before,
+                };
+                Expected {
+                    id: track.id,
+                    rect: track.predict(self.now),
+                    threshold,
+                    is_present: self.is_present(track),
+                    is_sure: track.is_sure,
+                }
             })
             .collect()
     }
 
-    /// Where less evidence is enough.
-    pub fn known(&self) -> Vec<Rect> {
-        let steady = self.tracks.iter().filter(|t| t.is_steady(self.now));
+    /// Where faces should be that are not seen in this frame and have been gone for this long at most, those first that
+    /// were seen last.
+    pub fn lost(&self, age: Duration) -> Vec<Rect> {
+        let is_lost = |t: &&Track| t.seen < self.now && self.now - t.seen <= age;
+        let mut lost: Vec<_> = self.tracks.iter().filter(is_lost).collect();
+        lost.sort_by_key(|track| std::cmp::Reverse(track.seen));
+        lost.iter().map(|track| track.predict(self.now)).collect()
+    }
+
+    /// Of these faces, the numbers of those that a search should find by itself: those longest not proven.
+    pub fn to_prove(&self, ids: &[i32]) -> Vec<i32> {
+        let is_due = |t: &&Track| ids.contains(&t.id) && self.now - t.proven >= PROVEN;
+        let mut due: Vec<_> = self.tracks.iter().filter(is_due).collect();
+        due.sort_by_key(|track| track.proven);
+        let (least, part) = PROOFS;
+        due.truncate(least.max(ids.len().div_ceil(part)));
+        due.into_iter().map(|track| track.id).collect()
+    }
+
+    /// A search has looked for these faces; those it found have been taken notice of before.
+    pub fn doubt(&mut self, ids: &[i32]) {
+        for track in self.tracks.iter_mut().filter(|t| ids.contains(&t.id)) {
+            track.is_denied = self.now - track.proven > UNPROVEN;
+        }
+    }
+
+    /// A search has found these faces again.
+    pub fn prove(&mut self, ids: &[i32]) {
+        for track in self.tracks.iter_mut().filter(|t| ids.contains(&t.id)) {
+            track.proven = self.now;
+            track.is_denied = false;
+        }
+    }
+
+    /// Whether a face is to be told of.
+    pub fn is_sure(&self, id: i32) -> bool {
+        self.tracks.iter().any(|t| t.id == id && t.is_sure)
+    }
+
+    /// It was there when faces were last looked at.
+    fn is_present(&self, track: &Track) -> bool {
+        self.looked == Some(track.seen)
+    }
+
+    /// Less evidence is enough for it to go on; to bring it back it is not.
+    fn is_known(&self, track: &Track) -> bool {
+        self.is_present(track) && track.is_steady(self.now)
+    }
+
+    /// Where less evidence is enough, but for these faces.
+    pub fn known(&self, but: &[i32]) -> Vec<Rect> {
+        let is_wanted = |t: &&Track| self.is_known(t) && !but.contains(&t.id);
+        let steady = self.tracks.iter().filter(is_wanted);
         steady.map(|track| track.predict(self.now)).collect()
     }
 
@@ -116,28 +222,57 @@ impl Tracker {
     }
 
     /// Takes notice of a face that was followed to where it is now.
-    pub fn follow(&mut self, id: i32, face: &Face, threshold: f32) {
+    pub fn follow(&mut self, id: i32, face: &Face, limits: Limits) {
         let now = self.now;
         if let Some(track) = self.tracks.iter_mut().find(|t| t.id == id) {
-            track.see(face, threshold, now);
+            track.see(face, limits, now);
         }
     }
 
-    /// Takes notice of the faces that the search of the whole picture has found; tells the number of each.
-    pub fn find(&mut self, faces: &[Face], threshold: f32) -> Vec<i32> {
+    /// Takes notice of the faces that a search has found; tells the number of each, None of what is too small or no
+    /// face of its own.
+    pub fn find(&mut self, faces: &[Face], limits: Limits) -> Vec<Option<i32>> {
         let now = self.now;
+        let is_slow = self.looked.is_none_or(|looked| now - looked > SLOW);
         let matched = self.assign(faces);
-        let mut ids = Vec::with_capacity(faces.len());
-        for (face, track) in faces.iter().zip(matched) {
-            let track = track.unwrap_or_else(|| {
-                let id = self.number();
-                self.tracks.push(Track::new(id, face, now));
-                self.tracks.len() - 1
+        let mut known: Vec<_> = faces
+            .iter()
+            .zip(&matched)
+            .filter(|(_, track)| track.is_some())
+            .map(|(face, _)| face.rect)
+            .collect();
+        // Those that this search overlooks are still there.
+        let present = (0..self.tracks.len()).filter(|t| !matched.contains(&Some(*t)));
+        let present = present.map(|t| &self.tracks[t]);
+        let present = present.filter(|t| t.seen == now || self.is_present(t));
+        known.extend(present.map(|track| track.predict(now)));
+        let is_new = |i: usize| {
+            let rect = faces[i].rect;
+            let is_copy = known.iter().any(|other| {
+                rect.intersection(other).area() > COVERED * rect.area().min(other.area())
             });
+            limits.is_large(&rect) && !is_copy
+        };
+        let is_new: Vec<_> = (0..faces.len()).map(is_new).collect();
+        let mut ids = Vec::with_capacity(faces.len());
+        for ((face, track), is_new) in faces.iter().zip(matched).zip(is_new) {
+            let track = match track {
+                Some(track) => track,
+                None if is_new => {
+                    let id = self.number();
+                    self.tracks.push(Track::new(id, face, now, is_slow));
+                    self.tracks.len() - 1
+                }
+                None => {
+                    ids.push(None);
+                    continue;
+                }
+            };
             let track = &mut self.tracks[track];
-            track.see(face, threshold, now);
+            track.see(face, limits, now);
             track.proven = now;
-            ids.push(track.id);
+            track.is_denied = false;
+            ids.push(Some(track.id));
         }
         ids
     }
@@ -154,7 +289,7 @@ impl Tracker {
     fn assign(&self, faces: &[Face]) -> Vec<Option<usize>> {
         let expected: Vec<_> = self.tracks.iter().map(|t| t.predict(self.now)).collect();
         let mut of_face = vec![None; faces.len()];
-        let mut taken = vec![false; expected.len()];
+        let mut taken: Vec<_> = self.tracks.iter().map(|t| t.seen == self.now).collect();
         let all = |likeness: &dyn Fn(usize, usize) -> Option<f32>| {
             let mut pairs: Vec<(f32, usize, usize)> = (0..faces.len())
                 .flat_map(|f| (0..expected.len()).map(move |t| (f, t)))
@@ -202,7 +337,7 @@ fn distance(a: &Rect, b: &Rect) -> Option<f32> {
 }
 
 impl Track {
-    fn new(id: i32, face: &Face, now: Duration) -> Self {
+    fn new(id: i32, face: &Face, now: Duration, is_sure: bool) -> Self {
         Self {
             id,
             rect: face.rect,
@@ -211,12 +346,15 @@ impl Track {
             first_clear: now,
             clear: now,
             proven: now,
+            is_denied: false,
+            sights: 0,
+            is_sure,
         }
     }
 
     /// Clear for long enough, and not long ago.
     fn is_steady(&self, now: Duration) -> bool {
-        now - self.clear <= REMEMBERED && self.clear - self.first_clear >= STEADY
+        now - self.clear <= REMEMBERED && self.clear.saturating_sub(self.first_clear) >= STEADY
     }
 
     /// How far from where it was expected the face may be, in face sizes.
@@ -232,7 +370,7 @@ impl Track {
         self.rect.translated(x, y)
     }
 
-    fn see(&mut self, face: &Face, threshold: f32, now: Duration) {
+    fn see(&mut self, face: &Face, limits: Limits, now: Duration) {
         let age = (now - self.seen).as_secs_f32();
         if age > 0.0 {
             let (from, to) = (self.rect.center(), face.rect.center());
@@ -243,11 +381,23 @@ impl Track {
         }
         self.rect = face.rect;
         self.seen = now;
-        if face.confidence >= threshold {
+        let is_clear = face.confidence >= limits.confidence;
+        if is_clear {
             if now - self.clear > REMEMBERED {
                 self.first_clear = now;
             }
             self.clear = now;
+        }
+        if self.is_sure {
+            return;
+        }
+        if is_clear && limits.is_large(&face.rect) {
+            let (often, long) = SURE_AFTER;
+            self.sights += 1;
+            self.is_sure = self.sights >= often || now - self.first_clear >= long;
+        } else {
+            self.sights = 0;
+            self.first_clear = now;
         }
     }
 }
@@ -258,6 +408,10 @@ mod tests {
     use crate::geometry::Landmarks;
 
     const THRESHOLD: f32 = 0.7;
+    const LIMITS: Limits = Limits {
+        confidence: THRESHOLD,
+        min_face_size: 40,
+    };
 
     fn face(x: f32, confidence: f32) -> Face {
         Face {
@@ -271,7 +425,9 @@ mod tests {
     fn find(tracker: &mut Tracker, at: u64, places: &[f32]) -> Vec<i32> {
         tracker.begin(Duration::from_millis(at));
         let faces: Vec<_> = places.iter().map(|&x| face(x, 0.9)).collect();
-        tracker.find(&faces, THRESHOLD)
+        let found = tracker.find(&faces, LIMITS);
+        tracker.end();
+        found.into_iter().flatten().collect()
     }
 
     #[test]
@@ -339,28 +495,91 @@ mod tests {
         let mut tracker = seen_for(300);
         for ms in [340, 800, 1260] {
             tracker.begin(Duration::from_millis(ms));
-            assert_eq!(tracker.known().len(), 1, "{ms}");
-            tracker.find(&[face(100.0, 0.4)], THRESHOLD);
+            assert_eq!(tracker.known(&[]).len(), 1, "{ms}");
+            tracker.find(&[face(100.0, 0.4)], LIMITS);
+            tracker.end();
         }
         // Faint evidence alone does not keep it.
         tracker.begin(Duration::from_millis(1340));
-        assert_eq!(tracker.known(), []);
+        assert_eq!(tracker.known(&[]), []);
         assert_eq!(tracker.expected(THRESHOLD)[0].threshold, THRESHOLD);
         let mut tracker = seen_for(250);
         tracker.begin(Duration::from_millis(300));
-        assert_eq!(tracker.known(), []);
+        assert_eq!(tracker.known(&[]), []);
     }
 
     #[test]
     fn what_no_search_confirms_is_not_followed_for_long() {
         let mut tracker = seen_for(0);
-        for ms in (40..1500).step_by(40) {
+        for ms in (40..1600).step_by(40) {
             tracker.begin(Duration::from_millis(ms));
             assert_eq!(tracker.expected(THRESHOLD).len(), 1, "{ms}");
-            tracker.follow(1, &face(100.0, 0.9), THRESHOLD);
+            tracker.follow(1, &face(100.0, 0.9), LIMITS);
+            let due = tracker.to_prove(&[1]);
+            assert_eq!(due.is_empty(), ms < 700, "{ms}");
+            tracker.doubt(&due);
+            tracker.end();
+            if ms == 1520 {
+                break;
+            }
         }
-        tracker.begin(Duration::from_millis(1520));
+        tracker.begin(Duration::from_millis(1560));
         assert_eq!(tracker.expected(THRESHOLD), []);
+    }
+
+    #[test]
+    fn of_many_faces_a_part_is_left_to_a_search_to_prove() {
+        let mut tracker = Tracker::default();
+        let places: Vec<_> = (0..40).map(|i| 200.0 * i as f32).collect();
+        let ids = find(&mut tracker, 0, &places);
+        tracker.begin(Duration::from_millis(800));
+        let due = tracker.to_prove(&ids);
+        assert_eq!(due, (1..=10).collect::<Vec<_>>());
+        tracker.prove(&due);
+        assert_eq!(tracker.to_prove(&ids), (11..=20).collect::<Vec<_>>());
+        assert!(tracker.to_prove(&[]).is_empty());
+    }
+
+    #[test]
+    fn a_new_face_is_told_of_when_it_was_clear_four_times_and_at_once_in_a_new_scene() {
+        let mut tracker = Tracker::default();
+        find(&mut tracker, 0, &[100.0]);
+        assert!(tracker.is_sure(1));
+        for frame in 1..=6 {
+            // Too faint in the second frame: counted anew.
+            let confidence = if frame == 2 { 0.5 } else { 0.9 };
+            tracker.begin(Duration::from_millis(20 * frame));
+            tracker.find(&[face(100.0, 0.9), face(500.0, confidence)], LIMITS);
+            tracker.end();
+            assert_eq!(tracker.is_sure(2), frame == 6, "{frame}");
+        }
+    }
+
+    #[test]
+    fn a_face_that_begins_faintly_is_neither_known_nor_told_of() {
+        let mut tracker = Tracker::default();
+        find(&mut tracker, 0, &[100.0]);
+        for (ms, confidence) in [(40, 0.9), (80, 0.3), (120, 0.3)] {
+            tracker.begin(Duration::from_millis(ms));
+            tracker.find(&[face(500.0, confidence)], LIMITS);
+            tracker.end();
+        }
+        tracker.begin(Duration::from_millis(160));
+        assert_eq!(tracker.known(&[]), []);
+        assert!(!tracker.is_sure(2));
+    }
+
+    #[test]
+    fn a_second_box_on_a_face_and_a_tiny_one_are_no_new_faces() {
+        let mut tracker = Tracker::default();
+        find(&mut tracker, 0, &[100.0]);
+        tracker.begin(Duration::from_millis(40));
+        let tiny = Face {
+            rect: Rect::new(500.0, 100.0, 25.0, 35.0),
+            ..face(0.0, 0.9)
+        };
+        let found = tracker.find(&[face(100.0, 0.9), face(145.0, 0.8), tiny], LIMITS);
+        assert_eq!(found, [Some(1), None, None]);
     }
 
     #[test]
