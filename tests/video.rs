@@ -333,14 +333,70 @@ fn random(state: &mut u64, below: u64) -> u64 {
     (*state >> 33) % below
 }
 
+/// How many changes there are to be in [`changes_in_any_order`], if not the 40 that take seconds.
+const CHANGES: &str = "MFR_TEST_CHANGES";
+
 #[test]
-fn states_and_seeks_in_any_order_leave_nothing_behind() {
+fn states_seeks_and_caps_in_any_order_leave_nothing_behind() {
+    // GStreamer tells what is left when it ends, once in a process.
+    let output = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "changes_in_any_order", "--ignored"])
+        .env("GST_TRACERS", "leaks")
+        .env("GST_DEBUG", "GST_TRACER:7")
+        .env("GST_DEBUG_NO_COLOR", "1")
+        .output()
+        .unwrap();
+    let [stdout, stderr] = [&output.stdout, &output.stderr].map(|o| String::from_utf8_lossy(o));
+    assert!(output.status.success(), "{stdout}{stderr}");
+    assert!(stdout.contains("1 passed"), "{stdout}");
+    // The tracer first says what its lines look like, and at the end which objects are left.
+    let mut lines = stderr
+        .lines()
+        .filter(|line| line.contains("object-alive, "));
+    assert!(lines.next().is_some_and(|line| line.contains("format")));
+    assert_eq!(lines.next(), None);
+}
+
+#[test]
+#[ignore = "a part of another test"]
+fn changes_in_any_order() {
+    let changes = std::env::var(CHANGES).ok().and_then(|n| n.parse().ok());
     let elements = elements("threads=1", "threads=1");
     let pipeline = launch(&format!(
-        "videotestsrc pattern=ball ! video/x-raw,width=160,height=120,framerate=25/1 ! {elements} \
-         ! mfroverlay ! fakesink name=sink sync=false"
+        "filesrc location=\"{}\" ! jpegdec ! videoconvert ! videoscale \
+         ! video/x-raw,format=I420,width=320,height=400 ! imagefreeze \
+         ! video/x-raw,framerate=25/1 ! jpegenc ! jpegdec ! videoconvert ! videoscale \
+         ! capsfilter name=size ! {elements} ! mfroverlay ! fakesink name=sink sync=false",
+        photo("obama2.jpg")
     ));
-    let seen = watch(&pipeline);
+    let pad = pipeline
+        .by_name("sink")
+        .unwrap()
+        .static_pad("sink")
+        .unwrap();
+    // The highest number of a face, and that of before the last thing that ends them all.
+    let numbers = Arc::new(Mutex::new((0, 0)));
+    let seen = Arc::clone(&numbers);
+    let wanted = gst::PadProbeType::BUFFER
+        | gst::PadProbeType::EVENT_DOWNSTREAM
+        | gst::PadProbeType::EVENT_FLUSH;
+    pad.add_probe(wanted, move |_, info| {
+        let mut seen = seen.lock().unwrap();
+        if let Some(buffer) = info.buffer() {
+            for face in Face::iter(buffer) {
+                assert!(face.id > seen.1, "{} is of before", face.id);
+                seen.0 = seen.0.max(face.id);
+            }
+        }
+        match info.event().map(|event| event.type_()) {
+            Some(gst::EventType::FlushStop) => seen.1 = seen.0,
+            // Elements that were stopped count from 1.
+            Some(gst::EventType::StreamStart) => *seen = (0, 0),
+            _ => {}
+        }
+        gst::PadProbeReturn::Ok
+    });
+    let mut faces = 0;
     let mut state = 1;
     let states = [
         gst::State::Null,
@@ -348,8 +404,18 @@ fn states_and_seeks_in_any_order_leave_nothing_behind() {
         gst::State::Paused,
         gst::State::Playing,
     ];
-    for _ in 0..40 {
-        match random(&mut state, 5) {
+    for _ in 0..changes.unwrap_or(40) {
+        match random(&mut state, 6) {
+            5 => {
+                let size = 160 + 80 * random(&mut state, 3) as i32;
+                let format = ["I420", "RGB", "NV12"][random(&mut state, 3) as usize];
+                let caps = gst::Caps::builder("video/x-raw")
+                    .field("format", format)
+                    .field("width", size)
+                    .field("height", size * 5 / 4);
+                let filter = pipeline.by_name("size").unwrap();
+                filter.set_property("caps", caps.build());
+            }
             4 => {
                 let _ = pipeline.seek_simple(
                     gst::SeekFlags::FLUSH,
@@ -361,6 +427,9 @@ fn states_and_seeks_in_any_order_leave_nothing_behind() {
                 pipeline.state(gst::ClockTime::from_seconds(30)).0.unwrap();
             }
         }
+        // Some frames, if it plays.
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        faces = faces.max(numbers.lock().unwrap().0);
         let bus = pipeline.bus().unwrap();
         while let Some(message) = bus.pop() {
             if let gst::MessageView::Error(e) = message.view() {
@@ -368,13 +437,11 @@ fn states_and_seeks_in_any_order_leave_nothing_behind() {
             }
         }
     }
-    assert!(seen.lock().unwrap().iter().all(Vec::is_empty));
+    assert!(faces > 0);
     pipeline.set_state(gst::State::Null).unwrap();
-    let children: Vec<_> = pipeline.iterate_elements().into_iter().flatten().collect();
-    let weak: Vec<_> = children.iter().map(|e| e.downgrade()).collect();
-    assert!(weak.len() >= 5);
-    drop((children, pipeline));
-    assert!(weak.iter().all(|e| e.upgrade().is_none()));
+    drop((pad, pipeline));
+    // Safety: nothing of GStreamer is used after this, the process runs this test only.
+    unsafe { gst::deinit() };
 }
 
 #[test]

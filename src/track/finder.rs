@@ -14,7 +14,7 @@ use crate::image::ImageView;
 use crate::runtime::RuntimeError;
 
 /// How often the whole picture is searched at least, where it is left to us: a new face waits so long at most.
-const SEARCH_EVERY: Duration = Duration::from_millis(160);
+const SEARCH_EVERY: Duration = Duration::from_millis(200);
 
 /// How often it is searched however little time there is.
 const SEARCH_ANYWAY: Duration = Duration::from_secs(1);
@@ -22,10 +22,10 @@ const SEARCH_ANYWAY: Duration = Duration::from_secs(1);
 /// How long a face that got lost is searched for in every frame where it should be, and how long in every so many
 /// frames; how far about that place, and how much smaller it may have become, in face sizes. So many at a time.
 const JUST_LOST: Duration = Duration::from_millis(100);
-const LOST: (Duration, u32) = (Duration::from_secs(2), 2);
+const LOST: (Duration, u32) = (Duration::from_millis(600), 2);
 const ROUND: f32 = 1.8;
 const SMALLER: f32 = 0.6;
-const LOST_AT_ONCE: usize = 4;
+const LOST_AT_ONCE: usize = 3;
 
 /// A face that is not clear is none of its own if more of it than this lies on a larger one.
 const PART: f32 = 0.3;
@@ -53,7 +53,7 @@ const UNSEEN: Duration = Duration::from_millis(250);
 /// How often the whole picture is searched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Interval {
-    /// About six times a second, when a scene begins, and where a face gets lost.
+    /// About five times a second, when a scene begins, and where a face gets lost.
     #[default]
     Automatic,
     /// In every n-th frame, and when a scene begins.

@@ -195,7 +195,7 @@ impl ObjectImpl for MfrDetect {
                     .build(),
                 glib::ParamSpecUInt::builder("inference-interval")
                     .nick("Inference interval")
-                    .blurb("Search the whole picture in every n-th frame and follow faces in between; 0 = automatic: every 160 ms, and lost faces where they should be; 1 = every frame")
+                    .blurb("Search the whole picture in every n-th frame and follow faces in between; 0 = automatic: every 200 ms, and lost faces where they should be; 1 = every frame")
                     .default_value(DEFAULT_INFERENCE_INTERVAL)
                     .mutable_playing()
                     .build(),
