@@ -1480,16 +1480,25 @@ fn models_that_are_missing_or_something_else_are_named() {
 #[test]
 fn without_onnx_runtime_the_message_says_what_to_do() {
     let photo = text(&demo_photos().join("obama.jpg"));
-    let identify = || command(&["identify", &photo]);
-    let gone = ran(identify().env("ORT_DYLIB_PATH", "/gone/libonnxruntime.so"));
+    let folder = Folder::new();
+    let output = text(&folder.path("o.npz"));
+    let embed = || command(&["embed", "--output", &output, &photo]);
+    let gone = ran(embed().env("ORT_DYLIB_PATH", "/gone/libonnxruntime.so"));
     gone.fails(
         1,
         &["ORT_DYLIB_PATH names /gone/libonnxruntime.so", "unset it"],
     );
-    let folder = Folder::new();
     let text_file = folder.write("libonnxruntime.so", b"Dear Ana");
     let says = ["libonnxruntime.so cannot be used as ONNX Runtime 1.17 or newer"];
-    ran(identify().env("ORT_DYLIB_PATH", text_file)).fails(1, &says);
+    ran(embed().env("ORT_DYLIB_PATH", text_file)).fails(1, &says);
+}
+
+#[test]
+fn faces_are_found_without_onnx_runtime() {
+    let photo = text(&demo_photos().join("obama.jpg"));
+    let mut identify = command(&["identify", &photo]);
+    let found = ran(identify.env("ORT_DYLIB_PATH", "/gone/libonnxruntime.so"));
+    assert!(found.succeeds().contains("face 237×326"));
 }
 
 #[test]
@@ -1506,7 +1515,9 @@ fn an_onnx_runtime_that_is_too_old_is_refused_with_its_version() {
         return;
     }
     let photo = text(&demo_photos().join("obama.jpg"));
-    let ran = ran(command(&["identify", &photo]).env("ORT_DYLIB_PATH", &library));
+    let output = text(&folder.path("o.npz"));
+    let mut embed = command(&["embed", "--output", &output, &photo]);
+    let ran = ran(embed.env("ORT_DYLIB_PATH", &library));
     ran.fails(1, &["1.10.0", "1.17 or newer"]);
 }
 
