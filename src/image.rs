@@ -352,7 +352,10 @@ pub struct ImageInfo {
 
 impl ImageInfo {
     /// Checks that planes of these (length, stride) in bytes hold the image.
-    fn check(&self, planes: &[(usize, usize)]) -> Result<(), ImageError> {
+    fn check(
+        &self,
+        planes: impl ExactSizeIterator<Item = (usize, usize)>,
+    ) -> Result<(), ImageError> {
         let Self {
             width,
             height,
@@ -369,7 +372,7 @@ impl ImageInfo {
                 found: planes.len(),
             });
         }
-        for (plane, &(length, stride)) in planes.iter().enumerate() {
+        for (plane, (length, stride)) in planes.enumerate() {
             let row = format.row_bytes(plane, width);
             if stride < row {
                 return Err(ImageError::Stride {
@@ -417,8 +420,7 @@ pub struct ImageView<'a> {
 impl<'a> ImageView<'a> {
     /// `planes` in memory order, as many as the format has.
     pub fn new(info: ImageInfo, planes: &[Plane<'a>]) -> Result<Self, ImageError> {
-        let sizes: Vec<_> = planes.iter().map(|p| (p.data.len(), p.stride)).collect();
-        info.check(&sizes)?;
+        info.check(planes.iter().map(|p| (p.data.len(), p.stride)))?;
         let mut own = [Plane::default(); 3];
         own[..planes.len()].copy_from_slice(planes);
         Ok(Self {
@@ -493,8 +495,7 @@ pub struct ImageViewMut<'a> {
 impl<'a> ImageViewMut<'a> {
     /// `planes` in memory order, as many as the format has.
     pub fn new(info: ImageInfo, planes: Vec<PlaneMut<'a>>) -> Result<Self, ImageError> {
-        let sizes: Vec<_> = planes.iter().map(|p| (p.data.len(), p.stride)).collect();
-        info.check(&sizes)?;
+        info.check(planes.iter().map(|p| (p.data.len(), p.stride)))?;
         let mut own: [PlaneMut<'a>; 3] = Default::default();
         for (to, from) in own.iter_mut().zip(planes) {
             *to = from;
