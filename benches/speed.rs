@@ -1,174 +1,236 @@
-//! How fast detection, embedding and the whole pipeline are, on the machine this runs on.
+//! Frames a second of whole pipelines, from file to `fakesink sync=false`: decoding alone, the original recipe,
+//! OpenCV's Haar cascade, and ours.
 //!
 //! ```sh
-//! cargo bench --bench speed                             # on the demo's photo and clip
-//! MFR_BENCH_CLIP=clip.mp4 MFR_BENCH_DATABASE=g.npz cargo bench --bench speed
+//! cargo bench --bench speed                                        # the demo's clip and gallery
+//! MFR_BENCH_DATABASE=g.npz cargo bench --bench speed -- CLIP…
+//! MFR_BENCH_PYTHON=venv/bin/python cargo bench --bench speed       # with the original recipe
 //! ```
 //!
-//! Every figure is the median over runs, after a warm-up. The pipeline's is frames of the clip
-//! divided by the time from its first frame to its end, decoding and drawing included, loading not.
+//! All take turns, round after round, so that whatever else the machine does hits all of them; a figure is the median of
+//! its rounds. Ours is frames divided by the time from the first frame at the sink to the last: decoding and drawing
+//! count, loading does not. The original recipe is `benches/original.py`, which tells what it is and what it needs; it
+//! does every fifth frame in each round, other ones each time. Haar is the element `facedetect` (Debian package
+//! gstreamer1.0-opencv), on the first frames of the clip alone. What is not installed is left out.
 
 mod shared;
 
+use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::process::{Child, ChildStdin, ChildStdout, Command, ExitCode, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use gst::prelude::*;
-use gstmfr::attribute::MaskNet;
-use gstmfr::detect::{Detector, Params};
-use gstmfr::embed::{Embedder, crop_rgb8};
-use gstmfr::geometry::Rect;
-use gstmfr::image::ImageView;
-use gstmfr::runtime::SessionOptions;
-use shared::{cpu, median, path, tree};
+use shared::pipeline::{launch, quoted, until_end};
+use shared::{Error, clips, cpu, median, path, tree};
 
-const RUNS: usize = 41;
-const PIPELINE_RUNS: usize = 5;
-/// Frames a second of the original scripts on the same kind of machine, 640×640.
-const ORIGINAL_RECIPE: f64 = 6.0;
+const ROUNDS: usize = 5;
 
-/// Median milliseconds of a call.
-fn time(mut work: impl FnMut()) -> f64 {
-    for _ in 0..3 {
-        work();
-    }
-    let runs = (0..RUNS).map(|_| {
-        let start = Instant::now();
-        work();
-        start.elapsed().as_secs_f64() * 1e3
-    });
-    median(runs.collect())
+/// Frames that the Haar cascade is given: it makes a few of them a second.
+const HAAR_FRAMES: usize = 40;
+
+const PYTHON: &str = "MFR_BENCH_PYTHON";
+
+/// Who makes frames.
+enum Recipe {
+    /// Elements between the decoder and the sink.
+    Elements(String),
+    Original(Original),
 }
 
-fn networks() {
-    let photo = image::open(tree("target/demo/photos/obama2.jpg")).expect("make photos first");
-    let photo = photo.resize_exact(640, 640, image::imageops::FilterType::Triangle);
-    let photo = photo.to_rgb8();
-    let view = ImageView::rgb(&photo, 640, 640).unwrap();
-    let crop = crop_rgb8(&view, Rect::new(200.0, 120.0, 280.0, 230.0));
-    let mut masks = MaskNet::default();
-    let ms = time(|| {
-        masks.see_rgb8(&crop);
-    });
-    println!("mask or none: {ms:.2} ms a face");
-    for threads in [1, 2] {
-        let options = SessionOptions {
-            threads,
-            ..Default::default()
-        };
-        let mut detector = Detector::built_in(&options).unwrap();
-        for min_face_size in [20, 40, 80] {
-            let params = Params {
-                min_face_size,
-                ..Params::default()
-            };
-            let ms = time(|| {
-                detector.detect(&view, &params).unwrap();
-            });
-            println!(
-                "detect 640×640, min-face-size {min_face_size}, threads {threads}: {ms:.2} ms"
-            );
-        }
-        let model = tree("models/facenet.onnx");
-        let mut embedder = Embedder::from_file(&model, &options, 8).unwrap();
-        for faces in [1, 8] {
-            let rects = vec![Rect::new(200.0, 120.0, 280.0, 230.0); faces];
-            let ms = time(|| {
-                embedder.embed(&view, &rects).unwrap();
-            });
-            let each = ms / faces as f64;
-            println!("embed {faces} faces, threads {threads}: {each:.2} ms a face");
+struct Row {
+    name: String,
+    recipe: Recipe,
+    /// Frames a second, of each round.
+    rates: Vec<f64>,
+}
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("speed: {error}");
+            ExitCode::FAILURE
         }
     }
 }
 
-/// Frames a second of a pipeline between decoder and sink.
-fn frames_per_second(clip: &Path, elements: &str) -> f64 {
-    let pipeline = gst::parse::launch(&format!(
-        "filesrc location=\"{}\" ! decodebin ! {elements} ! fakesink name=sink sync=false",
-        clip.display()
-    ))
-    .unwrap()
-    .downcast::<gst::Pipeline>()
-    .unwrap();
-    let seen: Arc<Mutex<(usize, Option<Instant>, Duration)>> = Arc::default();
-    let counter = Arc::clone(&seen);
-    let pad = pipeline
-        .by_name("sink")
-        .unwrap()
-        .static_pad("sink")
-        .unwrap();
-    pad.add_probe(gst::PadProbeType::BUFFER, move |_, _| {
-        let (frames, first, last) = &mut *counter.lock().unwrap();
-        let start = *first.get_or_insert_with(Instant::now);
-        *frames += 1;
-        *last = start.elapsed();
-        gst::PadProbeReturn::Ok
-    });
-    pipeline.set_state(gst::State::Playing).unwrap();
-    let bus = pipeline.bus().unwrap();
-    for message in bus.iter_timed(gst::ClockTime::NONE) {
-        match message.view() {
-            gst::MessageView::Eos(_) => break,
-            gst::MessageView::Error(e) => panic!("{}", e.error()),
-            _ => {}
-        }
-    }
-    pipeline.set_state(gst::State::Null).unwrap();
-    let (frames, _, last) = &*seen.lock().unwrap();
-    (*frames as f64 - 1.0) / last.as_secs_f64()
-}
-
-fn pipelines() {
-    gst::init().unwrap();
-    gstmfr::plugin_register_static().unwrap();
-    let clip = path("MFR_BENCH_CLIP", "target/demo/clip.mp4");
+fn run() -> Result<(), Error> {
+    gst::init()?;
+    gstmfr::plugin_register_static()?;
     let database = path("MFR_BENCH_DATABASE", "target/demo/gallery.npz");
-    if !clip.is_file() || !database.is_file() {
-        println!("pipeline: not measured, run `make demo` first");
-        return;
+    println!("{}", cpu());
+    for clip in clips([&database])? {
+        side_by_side(&clip, &database)?;
     }
-    let recognize = format!("mfrrecognize database=\"{}\"", database.display());
-    let full = format!("{recognize} reclassify-interval=1");
-    for (name, elements) in [
-        ("decoder alone", "identity".to_owned()),
-        (
-            "by default",
-            format!("mfrdetect ! {recognize} ! mfroverlay"),
+    Ok(())
+}
+
+fn side_by_side(clip: &Path, database: &Path) -> Result<(), Error> {
+    let mut rows = rows(clip, database)?;
+    let mut frames = 0;
+    for round in 0..ROUNDS {
+        for row in &mut rows {
+            let (count, seconds) = match &mut row.recipe {
+                Recipe::Elements(elements) => play(clip, elements)?,
+                Recipe::Original(original) => original.watch(round)?,
+            };
+            frames = frames.max(count);
+            row.rates.push(count as f64 / seconds);
+        }
+    }
+    println!("\n{}: {} frames", clip.display(), frames + 1);
+    let rate = |name: &str| {
+        let row = rows.iter().find(|row| row.name == name)?;
+        Some(median(row.rates.clone()))
+    };
+    let measures = [ORIGINAL, HAAR, DECODING].map(rate);
+    println!(
+        "{:48}{:>10}{:>12}{:>12}{:>12}",
+        "", "frames/s", "× original", "× Haar", "× decoding"
+    );
+    for row in &rows {
+        let own = median(row.rates.clone());
+        let ratio = |measure: &Option<f64>| match measure {
+            Some(measure) => format!("{:>12.2}", own / measure),
+            None => format!("{:>12}", "–"),
+        };
+        let ratios: String = measures.iter().map(ratio).collect();
+        println!("{:48}{own:>10.1}{ratios}", row.name);
+    }
+    Ok(())
+}
+
+const DECODING: &str = "decoding alone";
+const ORIGINAL: &str = "original recipe";
+const HAAR: &str = "Haar cascade (facedetect)";
+
+fn rows(clip: &Path, database: &Path) -> Result<Vec<Row>, Error> {
+    let mut rows = Vec::new();
+    let mut add = |name: &str, recipe| {
+        rows.push(Row {
+            name: name.to_owned(),
+            recipe,
+            rates: Vec::new(),
+        })
+    };
+    add(DECODING, Recipe::Elements("identity".to_owned()));
+    match std::env::var_os(PYTHON) {
+        Some(python) => add(
+            ORIGINAL,
+            Recipe::Original(Original::start(Path::new(&python), clip, database)?),
         ),
-        (
-            "by default, a queue before each",
-            format!("queue ! mfrdetect ! queue ! {recognize} ! queue ! mfroverlay"),
+        None => println!(
+            "{ORIGINAL} left out: {PYTHON} names no Python with the packages of \
+             benches/original-requirements.txt"
         ),
+    }
+    if gst::ElementFactory::find("facedetect").is_some() {
+        // It takes RGB alone, and is told not to draw.
+        let elements =
+            format!("identity eos-after={HAAR_FRAMES} ! videoconvert ! facedetect display=false");
+        add(HAAR, Recipe::Elements(elements));
+    } else {
+        println!("{HAAR} left out: Debian has the element in gstreamer1.0-opencv");
+    }
+    let recognize = format!("mfrrecognize database={}", quoted(database)?);
+    let full = "inference-interval=1";
+    let anew = format!("{recognize} reclassify-interval=1");
+    for (how, detect, recognize) in [
+        ("by default", String::new(), &recognize),
+        ("every frame in full", full.to_owned(), &anew),
         (
-            "mfrdetect in full",
-            "mfrdetect inference-interval=1".to_owned(),
-        ),
-        (
-            "every frame in full",
-            format!("mfrdetect inference-interval=1 ! {full} ! mfroverlay"),
-        ),
-        (
-            "every frame in full, a queue before each, threads=1",
-            format!(
-                "queue ! mfrdetect inference-interval=1 threads=1 ! queue ! {full} threads=1 \
-                 ! queue ! mfroverlay"
-            ),
+            "the same, min-face-size=20",
+            format!("{full} min-face-size=20"),
+            &anew,
         ),
     ] {
-        let runs = (0..PIPELINE_RUNS).map(|_| frames_per_second(&clip, &elements));
-        let rate = median(runs.collect());
-        println!(
-            "{name}: {rate:.1} frames/s, {:.1} × the original",
-            rate / ORIGINAL_RECIPE
-        );
+        for (queues, queue) in [("", ""), (", a queue before each", "queue ! ")] {
+            let elements =
+                format!("{queue}mfrdetect {detect} ! {queue}{recognize} ! {queue}mfroverlay");
+            add(&format!("{how}{queues}"), Recipe::Elements(elements));
+        }
+    }
+    Ok(rows)
+}
+
+/// Frames after the first one, and the seconds that they took.
+fn play(clip: &Path, elements: &str) -> Result<(usize, f64), Error> {
+    let pipeline = launch(&format!(
+        "filesrc location={} ! decodebin ! {elements} ! fakesink name=sink sync=false",
+        quoted(clip)?
+    ))?;
+    let sink = pipeline.by_name("sink").and_then(|s| s.static_pad("sink"));
+    let seen: Arc<Mutex<(usize, Option<Instant>, Duration)>> = Arc::default();
+    let counter = Arc::clone(&seen);
+    sink.ok_or("the sink has no pad")?
+        .add_probe(gst::PadProbeType::BUFFER, move |_, _| {
+            let mut counter = counter.lock().unwrap_or_else(PoisonError::into_inner);
+            let (frames, first, last) = &mut *counter;
+            let start = *first.get_or_insert_with(Instant::now);
+            *frames += 1;
+            *last = start.elapsed();
+            gst::PadProbeReturn::Ok
+        });
+    until_end(&pipeline)?;
+    let seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
+    let (frames, _, last) = *seen;
+    if frames < 2 {
+        return Err(format!("{}: {frames} frames are too few", clip.display()).into());
+    }
+    Ok((frames - 1, last.as_secs_f64()))
+}
+
+/// The original recipe in a process of its own, loaded once for all rounds.
+struct Original {
+    process: Child,
+    orders: ChildStdin,
+    answers: BufReader<ChildStdout>,
+}
+
+impl Original {
+    fn start(python: &Path, clip: &Path, gallery: &Path) -> Result<Self, Error> {
+        let mut process = Command::new(python)
+            .args(["-W", "ignore"])
+            .args([&tree("benches/original.py"), clip, gallery])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .map_err(|e| format!("{PYTHON}, {}: {e}", python.display()))?;
+        let orders = process.stdin.take().ok_or("no standard input")?;
+        let answers = process.stdout.take().ok_or("no standard output")?;
+        let mut original = Self {
+            process,
+            orders,
+            answers: BufReader::new(answers),
+        };
+        original.answer()?;
+        Ok(original)
+    }
+
+    /// Frames, and the seconds that they took.
+    fn watch(&mut self, round: usize) -> Result<(usize, f64), Error> {
+        writeln!(self.orders, "{round} {ROUNDS}")?;
+        let answer = self.answer()?;
+        let mut words = answer.split_whitespace();
+        let mut word = || words.next().ok_or("original.py says too little");
+        Ok((word()?.parse()?, word()?.parse()?))
+    }
+
+    fn answer(&mut self) -> Result<String, Error> {
+        let mut line = String::new();
+        match self.answers.read_line(&mut line)? {
+            0 => Err("original.py has ended; above is why".into()),
+            _ => Ok(line),
+        }
     }
 }
 
-fn main() {
-    // cargo passes --bench; anything else is a filter that this has no use for.
-    println!("{}", cpu());
-    networks();
-    pipelines();
+impl Drop for Original {
+    fn drop(&mut self) {
+        // It ends by itself where its input does; this is for one that hangs.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
 }

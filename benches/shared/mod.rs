@@ -1,6 +1,13 @@
 //! What more than one bench needs.
+#![allow(dead_code, reason = "each bench uses a part of this")]
+
+pub mod frames;
+#[cfg(feature = "plugin")]
+pub mod pipeline;
 
 use std::path::{Path, PathBuf};
+
+pub type Error = Box<dyn std::error::Error>;
 
 /// A path of the source tree.
 pub fn tree(path: &str) -> PathBuf {
@@ -24,4 +31,20 @@ pub fn cpu() -> String {
     let model = model.map_or("unknown CPU", |m| m.trim_start_matches([' ', '\t', ':']));
     let cores = std::thread::available_parallelism().map_or(0, |n| n.get());
     format!("{model}, {cores} cores")
+}
+
+/// The arguments that are no options, or else the demo's clip. They and `others` must be there.
+pub fn clips<const N: usize>(others: [&PathBuf; N]) -> Result<Vec<PathBuf>, Error> {
+    let arguments = std::env::args_os().skip(1).map(PathBuf::from);
+    // cargo adds --bench.
+    let mut clips: Vec<_> = arguments.filter(|a| !a.starts_with("--bench")).collect();
+    if clips.is_empty() {
+        clips.push(path("MFR_BENCH_CLIP", "target/demo/clip.mp4"));
+    }
+    let missing = clips.iter().chain(others).find(|p| !p.is_file());
+    if let Some(missing) = missing {
+        let missing = missing.display();
+        return Err(format!("{missing} is missing; `make demo` makes the demo's files").into());
+    }
+    Ok(clips)
 }

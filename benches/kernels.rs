@@ -1,0 +1,161 @@
+//! The parts that a frame's time goes to, each by itself, on one thread.
+//!
+//! ```sh
+//! make photos
+//! cargo bench --bench kernels [-- FILTER]
+//! ```
+//!
+//! P-Net is given in pixels of the pyramid, R-Net and O-Net in windows, FaceNet in faces a second.
+
+mod shared;
+
+use std::time::Duration;
+
+use criterion::{BenchmarkId, Criterion, Throughput};
+use gstmfr::attribute::MaskNet;
+use gstmfr::detect::{Detector, Params, Stages};
+use gstmfr::embed::{Embedder, crop_rgb8};
+use gstmfr::geometry::Rect;
+use gstmfr::image::{ImageView, PixelFormat};
+use gstmfr::mipmap::Mipmap;
+use gstmfr::resize::{Border, Filter, Resize, Resizer};
+use gstmfr::runtime::SessionOptions;
+use shared::Error;
+use shared::frames::{Frame, Photos, pyramid_pixels};
+
+const WIDTH: usize = 1920;
+const HEIGHT: usize = 1080;
+const MIN_FACE: u32 = 40;
+const FORMATS: [PixelFormat; 4] = [
+    PixelFormat::Nv12,
+    PixelFormat::I420,
+    PixelFormat::Rgb,
+    PixelFormat::Bgrx,
+];
+const ONE_THREAD: SessionOptions = SessionOptions {
+    device: gstmfr::runtime::Device::Cpu,
+    threads: 1,
+};
+
+fn main() -> Result<(), Error> {
+    let mut criterion = Criterion::default().configure_from_args();
+    let photos = Photos::load()?;
+    let picture = photos.frame(WIDTH, HEIGHT, 8);
+    let frame = Frame::new(&picture, PixelFormat::Nv12);
+    networks(&mut criterion, &frame.view()?)?;
+    faces(&mut criterion, &frame.view()?)?;
+    for format in FORMATS {
+        let frame = Frame::new(&picture, format);
+        pixels(&mut criterion, &frame.view()?);
+    }
+    criterion.final_summary();
+    Ok(())
+}
+
+/// Measures what a stage of detection takes, in so many parts.
+fn stage(
+    criterion: &mut Criterion,
+    name: &str,
+    parts: usize,
+    mut run: impl FnMut() -> Stages,
+    time: impl Fn(Stages) -> Duration,
+) {
+    let mut group = criterion.benchmark_group(name);
+    group.throughput(Throughput::Elements(parts as u64));
+    group.bench_function(BenchmarkId::from_parameter(parts), |bencher| {
+        bencher.iter_custom(|runs| (0..runs).map(|_| time(run())).sum());
+    });
+    group.finish();
+}
+
+fn networks(criterion: &mut Criterion, view: &ImageView) -> Result<(), Error> {
+    let mut detector = Detector::built_in(&ONE_THREAD)?;
+    let params = Params {
+        min_face_size: MIN_FACE,
+        // Nothing is left for R-Net.
+        thresholds: [2.0; 3],
+        ..Params::default()
+    };
+    let mut search = |params: &Params| {
+        // Nothing can go wrong that did not the first time.
+        let _ = detector.detect(view, params);
+        detector.stages()
+    };
+    search(&params);
+    let pixels = pyramid_pixels(WIDTH, HEIGHT, MIN_FACE);
+    stage(criterion, "P-Net", pixels, || search(&params), |s| s.pnet);
+
+    // A region of the size of the smallest face has one window of P-Net; with a threshold of 0 R-Net sees it.
+    let side = MIN_FACE as f32;
+    for count in [1, 6, 96] {
+        let regions: Vec<_> = (0..count)
+            .map(|i| Rect::new((i % 12) as f32 * side, (i / 12) as f32 * side, side, side))
+            .collect();
+        let params = Params {
+            min_face_size: MIN_FACE,
+            thresholds: [0.0, 2.0, 2.0],
+            regions,
+            ..Params::default()
+        };
+        stage(criterion, "R-Net", count, || search(&params), |s| s.rnet);
+    }
+    for count in [1, 6, 96] {
+        let places: Vec<_> = (0..count)
+            .map(|i| Rect::new((i % 12) as f32 * 90.0, (i / 12) as f32 * 90.0, 80.0, 80.0))
+            .collect();
+        let look = || {
+            let _ = detector.follow(view, &places);
+            detector.stages()
+        };
+        stage(criterion, "O-Net", count, look, |s| s.onet);
+    }
+    Ok(())
+}
+
+fn faces(criterion: &mut Criterion, view: &ImageView) -> Result<(), Error> {
+    let face = Rect::new(800.0, 400.0, 200.0, 260.0);
+    let mut embedder = Embedder::from_file(&Embedder::default_model()?, &ONE_THREAD, 8)?;
+    let mut group = criterion.benchmark_group("FaceNet");
+    for count in [1, 8] {
+        let faces = vec![face; count];
+        embedder.embed(view, &faces)?;
+        group.throughput(Throughput::Elements(count as u64));
+        group.bench_function(BenchmarkId::from_parameter(count), |bencher| {
+            bencher.iter(|| embedder.embed(view, &faces).map(|e| e.masks.len()).ok());
+        });
+    }
+    group.finish();
+    let crop = crop_rgb8(view, face);
+    let mut masks = MaskNet::default();
+    criterion.bench_function("mask or none", |bencher| {
+        bencher.iter(|| masks.see_rgb8(&crop));
+    });
+    Ok(())
+}
+
+fn pixels(criterion: &mut Criterion, view: &ImageView) {
+    let format = format!("{:?}", view.info().format);
+    let scale = 12.0 / MIN_FACE as f32;
+    let level = Resize {
+        source: Rect::new(0.0, 0.0, WIDTH as f32, HEIGHT as f32),
+        width: (WIDTH as f32 * scale).ceil() as usize,
+        height: (HEIGHT as f32 * scale).ceil() as usize,
+        filter: Filter::Area,
+        border: Border::Ignore,
+    };
+    let mut resizer = Resizer::default();
+    let mut group = criterion.benchmark_group("resize 1920×1080 to 576×324");
+    group.bench_function(&format, |bencher| {
+        bencher.iter(|| resizer.planes(view, &level, 0..level.height)[0][0]);
+    });
+    group.finish();
+    let mut mipmap = Mipmap::default();
+    let mut group = criterion.benchmark_group("all halves of 1920×1080");
+    group.bench_function(&format, |bencher| {
+        bencher.iter(|| {
+            mipmap.reset();
+            mipmap.make(view, HEIGHT as f32 / 12.0);
+        });
+    });
+    group.finish();
+}
