@@ -110,7 +110,8 @@ fn run() -> Result<(), Error> {
             for (format, pixels) in FORMATS {
                 let frame = Frame::new(&picture, pixels);
                 let cost = tools.measure(frame, 40)?;
-                let label = format!("{size}, {} faces", cost.found);
+                let faces = if cost.found == 1 { "face" } else { "faces" };
+                let label = format!("{size}, {} {faces}", cost.found);
                 let [pyramid, _, crops, ..] = cost.times;
                 if format == FORMATS[0].0 {
                     let whole = cost.times.iter().sum();
@@ -157,7 +158,7 @@ fn fourfold(photos: &Photos) -> Result<(), Error> {
                 "all cores"
             };
             println!(
-                "{how}, {count} faces: {large:.2} against {small:.2}, × {:.2}",
+                "{how}, faces {count}: {large:.2} against {small:.2}, × {:.2}",
                 large / small
             );
         }
