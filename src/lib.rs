@@ -12,7 +12,6 @@
 #![deny(unsafe_code)]
 
 pub mod attribute;
-mod cores;
 pub mod detect;
 #[cfg(feature = "draw")]
 pub mod draw;

@@ -17,7 +17,7 @@ struct Helpers {
 
 static HELPERS: OnceCell<Helpers> = OnceCell::new();
 
-/// Locks; what a thread that panicked was at is made anew by the next one.
+/// Locks; a thread that panicked with the lock held leaves models, settings and scratch memory usable.
 pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(|e| e.into_inner())
 }

@@ -13,9 +13,9 @@
 //! What each is worth, and the weights: `docs/accuracy.md`.
 
 use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis, s};
+use rayon::prelude::*;
 
 use super::{Kind, Statistics};
-use crate::cores::on_all_cores;
 use crate::svm::LinearSvm;
 
 /// Weights of evidence (natural logarithm of the likelihood ratio), cosine and decision value.
@@ -160,11 +160,12 @@ impl Scorer {
     /// together and on all cores, in far less time than one by one.
     pub fn best(&self, embeddings: ArrayView2<f32>, masked: bool) -> Vec<Option<(usize, f32)>> {
         let rows = embeddings.nrows();
-        let tiles = on_all_cores(rows.div_ceil(TILE), |tile| {
+        let tile = |tile: usize| {
             let end = rows.min((tile + 1) * TILE);
             self.best_of_tile(embeddings.slice(s![tile * TILE..end, ..]), masked)
-        });
-        tiles.into_iter().flatten().collect()
+        };
+        let tiles = (0..rows.div_ceil(TILE)).into_par_iter();
+        tiles.flat_map_iter(tile).collect()
     }
 
     fn best_of_tile(&self, tile: ArrayView2<f32>, masked: bool) -> Vec<Option<(usize, f32)>> {

@@ -3,12 +3,13 @@
 use std::any::{Any, TypeId};
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, Weak};
+use std::sync::{Arc, Mutex, Weak};
 
 use gst::glib;
 use gst::prelude::*;
 
 use crate::runtime::{RuntimeError, SessionOptions};
+use crate::workers::lock;
 
 pub const DEFAULT_DEVICE: &str = "cpu";
 pub const DEFAULT_THREADS: u32 = 0;
@@ -126,11 +127,6 @@ pub fn get<T: Send + 'static>(
     let any: Arc<dyn Any + Send + Sync> = model.clone();
     models.insert(key, Arc::downgrade(&any));
     Ok(model)
-}
-
-/// Locks; a thread that panicked with the lock held leaves models and settings usable.
-pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(|e| e.into_inner())
 }
 
 /// The error as GStreamer posts it on the bus.

@@ -16,9 +16,10 @@ use crate::geometry::Rect;
 use crate::plugin::frame::{self, Input, StreamTime};
 use crate::plugin::load::{self, Load, Pressure};
 use crate::plugin::meta;
-use crate::plugin::models::{self, ModelSettings, lock};
+use crate::plugin::models::{self, ModelSettings};
 use crate::runtime::RuntimeError;
 use crate::track::{Effort, Finder, Interval, Plan};
+use crate::workers::lock;
 
 static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
     gst::DebugCategory::new(

@@ -17,7 +17,7 @@ use crate::image::PixelFormat;
 use crate::orientation::Orientation;
 use crate::plugin::frame::{self, Input};
 use crate::plugin::meta::{self, Face};
-use crate::plugin::models::lock;
+use crate::workers::lock;
 
 static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
     gst::DebugCategory::new(

@@ -21,9 +21,10 @@ use crate::plugin::frame::{self, Input, StreamTime};
 use crate::plugin::load::{self, Load, Pressure};
 use crate::plugin::message::{FaceNews, Message};
 use crate::plugin::meta::{self, Face, Identity};
-use crate::plugin::models::{self, ModelSettings, lock};
+use crate::plugin::models::{self, ModelSettings};
 use crate::runtime::RuntimeError;
 use crate::track::{self, Answer, Pace, People, Sight};
+use crate::workers::lock;
 
 static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
     gst::DebugCategory::new(
