@@ -58,7 +58,7 @@ impl ModelSettings {
                 .build(),
             glib::ParamSpecString::builder("model-instance-id")
                 .nick("Model instance id")
-                .blurb("Elements with the same id and the same model, device and threads share one model in memory")
+                .blurb("Elements with the same id and the same model, device and threads share one model in memory; FaceNet is shared without an id too")
                 .mutable_ready()
                 .build(),
         ]
