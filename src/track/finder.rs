@@ -22,7 +22,7 @@ const SEARCH_ANYWAY: Duration = Duration::from_secs(1);
 /// How long a face that got lost is searched for in every frame where it should be, and how long in every so many
 /// frames; how far about that place, and how much smaller it may have become, in face sizes. So many at a time.
 const JUST_LOST: Duration = Duration::from_millis(100);
-const LOST: (Duration, u32) = (Duration::from_millis(600), 2);
+const LOST: (Duration, u32) = (Duration::from_millis(600), 3);
 const ROUND: f32 = 1.8;
 const SMALLER: f32 = 0.6;
 const LOST_AT_ONCE: usize = 3;
@@ -197,6 +197,8 @@ impl Finder {
         plan: Plan,
     ) -> Result<Vec<(i32, Face)>, RuntimeError> {
         let parts = self.parts(plan);
+        let before = self.searched.unwrap_or(plan.now);
+        self.tracker.search_after(plan.now.saturating_sub(before));
         self.note_search(plan.now);
         let limits = limits(params);
         if plan.interval == Interval::Frames(1) {

@@ -24,6 +24,14 @@ const PROOFS: (usize, usize) = (8, 4);
 /// like one for so long.
 const SURE_AFTER: (u32, Duration) = (4, Duration::from_millis(120));
 
+/// A face that a search finds late is taken to have been clear since half of the time to the search before, and for so
+/// long at most.
+const LATE: Duration = Duration::from_millis(100);
+
+/// A face that comes back after this long is told of again when it was seen as a new one has to be: who is hidden behind
+/// others flickers.
+const AWAY: Duration = Duration::from_millis(300);
+
 /// Where frames are further apart, and where a scene begins, it is told of at once.
 const SLOW: Duration = Duration::from_millis(150);
 
@@ -70,7 +78,10 @@ struct Track {
     is_denied: bool,
     /// How often it was seen clearly, until that was enough.
     sights: u32,
+    /// Since when it has been seen clearly without a break.
+    since: Duration,
     is_sure: bool,
+    was_sure: bool,
 }
 
 /// Where a face is expected.
@@ -109,6 +120,8 @@ pub struct Tracker {
     now: Duration,
     /// When faces were last looked at in this scene.
     looked: Option<Duration>,
+    /// How long new faces of this frame may have been there.
+    late: Duration,
 }
 
 impl Tracker {
@@ -116,13 +129,19 @@ impl Tracker {
     /// backwards.
     pub fn begin(&mut self, now: Duration) {
         self.now = now;
+        self.late = Duration::ZERO;
         self.tracks.retain(|track| {
-            let most = if track.is_sure { LOST_FOR } else { SLOW };
+            let most = if track.was_sure { LOST_FOR } else { SLOW };
             track.seen <= now && now - track.seen <= most
         });
         if self.looked.is_some_and(|looked| looked > now) {
             self.looked = None;
         }
+    }
+
+    /// In this frame the picture is searched, for the first time after so long.
+    pub fn search_after(&mut self, gap: Duration) {
+        self.late = (gap / 2).min(LATE);
     }
 
     /// Ends a frame in which faces were looked at.
@@ -223,8 +242,9 @@ impl Tracker {
 
     /// Takes notice of a face that was followed to where it is now.
     pub fn follow(&mut self, id: i32, face: &Face, limits: Limits) {
-        let now = self.now;
+        let (now, looked) = (self.now, self.looked);
         if let Some(track) = self.tracks.iter_mut().find(|t| t.id == id) {
+            track.come_back(looked, now);
             track.see(face, limits, now);
         }
     }
@@ -260,7 +280,9 @@ impl Tracker {
                 Some(track) => track,
                 None if is_new => {
                     let id = self.number();
-                    self.tracks.push(Track::new(id, face, now, is_slow));
+                    let since = now.saturating_sub(self.late);
+                    let track = Track::new(id, face, now, is_slow);
+                    self.tracks.push(Track { since, ..track });
                     self.tracks.len() - 1
                 }
                 None => {
@@ -269,6 +291,7 @@ impl Tracker {
                 }
             };
             let track = &mut self.tracks[track];
+            track.come_back(self.looked, now);
             track.see(face, limits, now);
             track.proven = now;
             track.is_denied = false;
@@ -348,7 +371,9 @@ impl Track {
             proven: now,
             is_denied: false,
             sights: 0,
+            since: now,
             is_sure,
+            was_sure: is_sure,
         }
     }
 
@@ -394,10 +419,20 @@ impl Track {
         if is_clear && limits.is_large(&face.rect) {
             let (often, long) = SURE_AFTER;
             self.sights += 1;
-            self.is_sure = self.sights >= often || now - self.first_clear >= long;
+            self.is_sure = self.sights >= often || now - self.since >= long;
+            self.was_sure |= self.is_sure;
         } else {
             self.sights = 0;
-            self.first_clear = now;
+            self.since = now;
+        }
+    }
+
+    /// Before it is seen again: it has to be seen for a while if it was away at the last look, and for so long.
+    fn come_back(&mut self, looked: Option<Duration>, now: Duration) {
+        if looked.is_some_and(|looked| looked.saturating_sub(self.seen) > AWAY) {
+            self.is_sure = false;
+            self.sights = 0;
+            self.since = now;
         }
     }
 }
@@ -567,6 +602,43 @@ mod tests {
         tracker.begin(Duration::from_millis(160));
         assert_eq!(tracker.known(&[]), []);
         assert!(!tracker.is_sure(2));
+    }
+
+    #[test]
+    fn who_is_found_late_is_told_of_sooner() {
+        let mut tracker = seen_for(300);
+        let mut told = |gap, begin: u64| -> Vec<_> {
+            let x = 300.0 + begin as f32;
+            (0..4)
+                .map(|frame| {
+                    tracker.begin(Duration::from_millis(begin + 30 * frame));
+                    if frame == 0 {
+                        tracker.search_after(Duration::from_millis(gap));
+                    }
+                    let ids = tracker.find(&[face(100.0, 0.9), face(x, 0.9)], LIMITS);
+                    tracker.end();
+                    tracker.is_sure(ids[1].unwrap())
+                })
+                .collect()
+        };
+        assert_eq!(told(30, 330), [false, false, false, true]);
+        assert_eq!(told(200, 600), [false, true, true, true]);
+        assert_eq!(told(2000, 900), [false, true, true, true]);
+    }
+
+    #[test]
+    fn who_was_hidden_is_told_of_again_when_seen_for_a_while() {
+        let mut tracker = seen_for(300);
+        for ms in (320..700).step_by(20) {
+            find(&mut tracker, ms, &[]);
+        }
+        let told: Vec<_> = (0..6)
+            .map(|frame| {
+                assert_eq!(find(&mut tracker, 700 + 20 * frame, &[100.0]), [1]);
+                tracker.is_sure(1)
+            })
+            .collect();
+        assert_eq!(told, [false, false, false, true, true, true]);
     }
 
     #[test]
