@@ -622,8 +622,8 @@ mod tests {
                 .collect()
         };
         assert_eq!(told(30, 330), [false, false, false, true]);
-        assert_eq!(told(200, 600), [false, true, true, true]);
-        assert_eq!(told(2000, 900), [false, true, true, true]);
+        assert_eq!(told(200, 540), [false, true, true, true]);
+        assert_eq!(told(2000, 750), [false, true, true, true]);
     }
 
     #[test]
