@@ -414,7 +414,17 @@ fn changes_in_any_order() {
                     .field("width", size)
                     .field("height", size * 5 / 4);
                 let filter = pipeline.by_name("size").unwrap();
+                let wait = || pipeline.state(gst::ClockTime::from_seconds(30));
+                // A frame that is under way in videoscale would no longer fit.
+                let is_playing = wait().1 == gst::State::Playing;
+                if is_playing {
+                    pipeline.set_state(gst::State::Paused).unwrap();
+                    wait().0.unwrap();
+                }
                 filter.set_property("caps", caps.build());
+                if is_playing {
+                    pipeline.set_state(gst::State::Playing).unwrap();
+                }
             }
             4 => {
                 let _ = pipeline.seek_simple(
