@@ -411,13 +411,7 @@ fn the_c_application_tells_who_is_in_each_frame_and_leaks_nothing() {
     assert_eq!(count(&in_frames), FRAMES as usize, "{stdout}");
     assert_eq!(count(&format!("{PERSON} identified")), 1, "{stdout}");
     assert_eq!(count(&format!("{PERSON} left")), 1, "{stdout}");
-    // The tracer first says what its lines look like, and at the end which objects are left.
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    let mut lines = stderr
-        .lines()
-        .filter(|line| line.contains("object-alive, "));
-    assert!(lines.next().is_some_and(|line| line.contains("format")));
-    assert_eq!(lines.next(), None);
+    common::assert_nothing_left(&String::from_utf8_lossy(&output.stderr));
 }
 
 #[test]

@@ -109,6 +109,16 @@ pub fn gallery() -> &'static Path {
     &GALLERY.1
 }
 
+/// That the leaks tracer, whose output this is, found no object left: it first says what its lines look like, and at the
+/// end which objects are left.
+pub fn assert_nothing_left(stderr: &str) {
+    let mut lines = stderr
+        .lines()
+        .filter(|line| line.contains("object-alive, "));
+    assert!(lines.next().is_some_and(|line| line.contains("format")));
+    assert_eq!(lines.next(), None);
+}
+
 /// Folder of the models that are part of this project.
 pub fn models() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("models")
