@@ -179,6 +179,15 @@ def mirrored(x, offsets, points):
     return x.flip(1), offsets, points.reshape(-1, 10)
 
 
+def relit(x, light, dark):
+    """A batch of 0…255, each window in another light, as the networks take it; a share `dark` down to a sixteenth of it,
+    in the whole numbers that are left there."""
+    light = light[:, :, None, None, None]
+    x = ((x - 127.5) * (0.85 + 0.3 * light[:, 0]) + 30 * (light[:, 1] - 0.5) + 127.5).clamp(0, 255)
+    dimmed = (x * 16 ** -light[:, 2]).round()
+    return (dimmed.where(light[:, 3] < dark, x) - 127.5) / 128
+
+
 def deepen(arguments):
     """A network with two layers more in each of PLACES: y = x + B relu(A x), A of 3×3; B is 0, so that it says at first
     what it said without them."""
@@ -267,8 +276,7 @@ def train(arguments):
             p, w, n, k, o, l = (t[some].to(device) for t in (*tensors, offsets, points))
             if torch.rand(1, generator=generator) < 0.5:
                 x, o, l = mirrored(x, o, l)
-            light = torch.rand(len(x), 2, generator=generator).to(device)[:, :, None, None, None]
-            x = ((x - 127.5) * (0.85 + 0.3 * light[:, 0]) + 30 * (light[:, 1] - 0.5)).clamp(-127.5, 127.5) / 128
+            x = relit(x, torch.rand(len(x), 4, generator=generator).to(device), arguments.dark)
             with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=arguments.half):
                 told = net(x, *OUTPUTS[name])
             logits, boxes, *marks = (t.float().reshape(len(x), -1) for t in told)
@@ -395,6 +403,7 @@ def main():
     other.add_argument("--hidden", type=float, default=1.5, help="weight of a face with something before it")
     other.add_argument("--negative", type=float, default=1.0)
     other.add_argument("--part", type=float, default=0.5)
+    other.add_argument("--dark", type=float, default=0.25, help="share of the windows that are seen in little light")
     other.add_argument("--threads", type=int, default=1)
     other.add_argument("--device", default="cpu")
     other.add_argument("--half", action="store_true", help="calculate in bfloat16: faster where the processor knows it")
