@@ -41,6 +41,9 @@ const MEMORY: Duration = Duration::from_secs(4);
 /// as can be is overcome within twice this time.
 const MASK_MEMORY: Duration = Duration::from_millis(250);
 
+/// Log-odds from which on it is clear whether a mask is worn: e to 1 for it, or against it.
+const CLEAR_MASK: f32 = 1.0;
+
 /// How often a face is looked at for a mask.
 const GLANCE_EVERY: Duration = Duration::from_millis(150);
 
@@ -353,7 +356,13 @@ impl Track {
 
     /// How soon the face should be embedded: class, then how long it has waited; None if it need not be.
     fn urgency(&self, pace: Pace, now: Duration) -> Option<(u8, std::cmp::Reverse<Duration>)> {
-        let evidence = self.evidence();
+        let mut evidence = self.evidence();
+        let other = &self.evidence[usize::from(!self.is_masked())];
+        // As long as it is not clear that a mask was put on or taken off, enough is known of the face.
+        let is_unclear = pace == Pace::Adaptive && self.mask.abs() < CLEAR_MASK;
+        if is_unclear && evidence.count < CONFIRMED && other.count >= CONFIRMED {
+            evidence = other;
+        }
         let is_new = self.evidence.iter().all(|e| e.count == 0);
         let age = now.saturating_sub(evidence.at);
         let waited = now.saturating_sub(self.embedded);
@@ -739,6 +748,21 @@ mod tests {
         let turn = worn.iter().position(|&worn| worn);
         assert!(matches!(turn, Some(7..=9)), "{worn:?}");
         assert!(worn[9..].iter().all(|&worn| worn), "{worn:?}");
+    }
+
+    #[test]
+    fn a_face_is_embedded_anew_once_it_is_clear_that_a_mask_was_put_on() {
+        let mut stream = Stream::new();
+        let mut embedded = |log_odds: f32, frames: usize| {
+            let before = stream.embedded;
+            let face = (1, HERE, ANA, log_odds);
+            stream.frames(Pace::Adaptive, frames, face, Some(0));
+            (stream.people.track(0).is_masked(), stream.embedded - before)
+        };
+        assert_eq!(embedded(-5.0, 4), (false, CONFIRMED));
+        // Perhaps: not before the answer is a second old.
+        assert_eq!(embedded(0.5, 16), (true, 0));
+        assert_eq!(embedded(5.0, 8), (true, CONFIRMED));
     }
 
     #[test]
