@@ -21,11 +21,14 @@ const SEARCH_ANYWAY: Duration = Duration::from_secs(1);
 
 /// How long a face that got lost is searched for in every frame where it should be, and how long in every so many
 /// frames; how far about that place, and how much smaller it may have become, in face sizes. So many at a time.
-const JUST_LOST: Duration = Duration::from_millis(100);
+const JUST_LOST: Duration = Duration::from_millis(60);
 const LOST: (Duration, u32) = (Duration::from_millis(600), 3);
 const ROUND: f32 = 1.8;
 const SMALLER: f32 = 0.6;
 const LOST_AT_ONCE: usize = 3;
+
+/// A face that O-Net is not sure of is searched for where it is seen, in every so many frames.
+const FAINT_EVERY: u32 = 2;
 
 /// A face that is not clear is none of its own if more of it than this lies on a larger one.
 const PART: f32 = 0.3;
@@ -305,6 +308,9 @@ impl Finder {
         let (age, frames) = LOST;
         let is_turn = self.frames.is_multiple_of(frames);
         let mut places: Vec<_> = faint.iter().map(|(_, face)| face.rect).collect();
+        if !self.frames.is_multiple_of(FAINT_EVERY) {
+            places.clear();
+        }
         places.extend(self.tracker.lost(if is_turn { age } else { JUST_LOST }));
         places.truncate(LOST_AT_ONCE);
         let side = |rect: &Rect| rect.width.min(rect.height);

@@ -75,6 +75,10 @@ const GOOD_FOR: [Duration; 3] = [
     Duration::from_secs(1),
 ];
 
+/// A face whose answer has been good for this part of its time is embedded along with another: two in one run of the
+/// network take half as long again as one.
+const COMES_ALONG: f32 = 0.6;
+
 /// How many embeddings make an answer other than a clear name good for twice as long; and the longest that nobody is.
 const SETTLED: u32 = 6;
 const GOOD_FOR_AT_MOST: Duration = Duration::from_secs(3);
@@ -82,6 +86,9 @@ const GOOD_FOR_AT_MOST: Duration = Duration::from_secs(3);
 /// A face seen so many times as well as ever before is worth an embedding, if the last one is not this new.
 const BETTER: f32 = 1.3;
 const BETTER_AFTER: Duration = Duration::from_millis(100);
+
+/// The last class of urgency: not urgent enough to be embedded alone.
+const ALONG: u8 = 4;
 
 /// How often faces are embedded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -279,6 +286,10 @@ impl People {
             .filter_map(|face| Some((self.track(face).urgency(pace, self.now)?, face)))
             .collect();
         wanted.sort();
+        let is_none_urgent = wanted.first().is_none_or(|((class, _), _)| *class == ALONG);
+        if is_none_urgent {
+            return Vec::new();
+        }
         wanted.into_iter().map(|(_, face)| face).collect()
     }
 
@@ -383,8 +394,10 @@ impl Track {
                     1
                 } else if is_better {
                     2
+                } else if age >= good_for {
+                    3
                 } else {
-                    (age >= good_for).then_some(3)?
+                    (age >= good_for.mul_f32(COMES_ALONG)).then_some(ALONG)?
                 }
             }
         };
@@ -763,6 +776,23 @@ mod tests {
         // Perhaps: not before the answer is a second old.
         assert_eq!(embedded(0.5, 16), (true, 0));
         assert_eq!(embedded(5.0, 8), (true, CONFIRMED));
+    }
+
+    #[test]
+    fn faces_whose_answers_grow_old_are_embedded_together() {
+        let mut stream = Stream::new();
+        let [ana, bo] = [(1, HERE, ANA, -5.0), (2, THERE, BO, -5.0)];
+        // Ana is there .28 s before Bo: her answer is old first.
+        (0..7).for_each(|_| drop(stream.frame(Pace::Adaptive, &[ana])));
+        let runs: Vec<_> = (0..100)
+            .map(|_| {
+                let before = stream.embedded;
+                stream.frame(Pace::Adaptive, &[ana, bo]);
+                stream.embedded - before
+            })
+            .filter(|&embedded| embedded > 0)
+            .collect();
+        assert_eq!(runs, [1, 1, 1, 2, 2, 2, 2]);
     }
 
     #[test]
