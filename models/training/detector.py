@@ -180,13 +180,18 @@ def mirrored(x, offsets, points):
     return x.flip(1), offsets, points.reshape(-1, 10)
 
 
-def relit(x, light, dark):
+def relit(x, generator, dark):
     """A batch of 0…255, each window in another light, as the networks take it; a share `dark` down to a sixteenth of it,
     in the whole numbers that are left there."""
-    light = light[:, :, None, None, None]
+    import torch
+
+    # Without dark windows as many numbers are drawn as before there were any: the same weights come of the same seed.
+    light = torch.rand(len(x), 4 if dark else 2, generator=generator).to(x.device)[:, :, None, None, None]
     x = ((x - 127.5) * (0.85 + 0.3 * light[:, 0]) + 30 * (light[:, 1] - 0.5) + 127.5).clamp(0, 255)
-    dimmed = (x * 16 ** -light[:, 2]).round()
-    return (dimmed.where(light[:, 3] < dark, x) - 127.5) / 128
+    if dark:
+        dimmed = (x * 16 ** -light[:, 2]).round()
+        x = dimmed.where(light[:, 3] < dark, x)
+    return (x - 127.5) / 128
 
 
 def deepen(arguments):
@@ -277,7 +282,7 @@ def train(arguments):
             p, w, n, k, o, l = (t[some].to(device) for t in (*tensors, offsets, points))
             if torch.rand(1, generator=generator) < 0.5:
                 x, o, l = mirrored(x, o, l)
-            x = relit(x, torch.rand(len(x), 4, generator=generator).to(device), arguments.dark)
+            x = relit(x, generator, arguments.dark)
             with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=arguments.half):
                 told = net(x, *OUTPUTS[name])
             logits, boxes, *marks = (t.float().reshape(len(x), -1) for t in told)
