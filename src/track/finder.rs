@@ -307,9 +307,9 @@ impl Finder {
             .partition(|(_, face)| face.confidence >= limits.confidence);
         let (age, frames) = LOST;
         let is_turn = self.frames.is_multiple_of(frames);
-        let mut places: Vec<_> = faint.iter().map(|(_, face)| face.rect).collect();
-        if !self.frames.is_multiple_of(FAINT_EVERY) {
-            places.clear();
+        let mut places = Vec::new();
+        if self.frames.is_multiple_of(FAINT_EVERY) {
+            places.extend(faint.iter().map(|(_, face)| face.rect));
         }
         places.extend(self.tracker.lost(if is_turn { age } else { JUST_LOST }));
         places.truncate(LOST_AT_ONCE);
