@@ -366,13 +366,14 @@ fn live(picture: &Path, options: &Options, time: Duration) -> Result<(), Error> 
         }
         gst::PadProbeReturn::Ok
     });
-    // When frames leave the sink.
-    let left = Arc::new(Mutex::new(Vec::<Instant>::new()));
+    // When frames leave the sink, and their times in the stream.
+    let left = Arc::new(Mutex::new(Vec::<(Instant, gst::ClockTime)>::new()));
     let times = Arc::clone(&left);
     let sink = pipeline.by_name("sink").ok_or("element is missing")?;
     sink.set_property("signal-handoffs", true);
-    sink.connect("handoff", false, move |_| {
-        lock(&times).push(Instant::now());
+    sink.connect("handoff", false, move |values| {
+        let pts = values.get(1)?.get::<gst::Buffer>().ok()?.pts()?;
+        lock(&times).push((Instant::now(), pts));
         None
     });
     play(&pipeline, picture, Some(time))?;
@@ -381,9 +382,10 @@ fn live(picture: &Path, options: &Options, time: Duration) -> Result<(), Error> 
     let (Some(first), Some(last)) = (left.first(), left.last()) else {
         return Err(format!("{}: no frame came out", picture.display()).into());
     };
-    let between = last.duration_since(*first).as_secs_f64();
+    let between = last.0.duration_since(first.0).as_secs_f64();
+    let due = (last.1 - first.1).nseconds() as f64 / 1e9 * f64::from(LIVE_RATE) + 1.0;
     println!(
-        "  {} frames in {between:.1} s: {:.2} a second",
+        "  {} frames of {due:.0} in {between:.2} s: {:.2} a second",
         left.len(),
         (left.len() - 1) as f64 / between
     );

@@ -1,6 +1,7 @@
 //! The networks against a plain Python implementation (tests/golden.json says which).
 
 use std::path::Path;
+use std::time::Duration;
 
 use gstmfr::detect::{Detector, Params};
 use gstmfr::embed::{Embedder, INPUT_SIZE};
@@ -59,6 +60,29 @@ fn faces_are_found_where_the_reference_finds_them() {
             }
         }
     }
+}
+
+#[test]
+fn with_little_time_the_likeliest_candidates_are_looked_at() {
+    let mut detector = Detector::built_in(&SessionOptions::default()).unwrap();
+    let (data, width, height) = photo("astronaut.png");
+    let view = ImageView::rgb(&data, width, height).unwrap();
+    let all = detector.detect(&view, &Params::default()).unwrap();
+    assert_eq!((all.len(), detector.reach()), (1, 1.0));
+    let hurried = Params {
+        stage_time: Some(Duration::ZERO),
+        ..Params::default()
+    };
+    let mut search = || {
+        let found = detector.detect(&view, &hurried).unwrap();
+        let reach = detector.reach();
+        assert!(reach > 0.0 && reach < 0.5, "{reach}");
+        found.iter().any(|face| face.rect.iou(&all[0].rect) > 0.7)
+    };
+    assert!(search());
+    // The others have their turn too.
+    let found = (0..100).filter(|_| search()).count();
+    assert!((1..100).contains(&found), "{found}");
 }
 
 #[test]

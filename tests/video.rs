@@ -4,6 +4,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use gst::prelude::*;
 use gstmfr::detect::{self, Detector};
@@ -11,6 +12,7 @@ use gstmfr::image::ImageView;
 use gstmfr::mask::{self, MaskType};
 use gstmfr::plugin::message::Event;
 use gstmfr::runtime::SessionOptions;
+use gstmfr::track::{Effort, Finder, Interval, Plan};
 use gstmfr::{Face, Message};
 
 mod common;
@@ -478,4 +480,37 @@ fn a_live_source_loses_no_frame_and_its_latency_is_told() {
     until_end(&pipeline);
     pipeline.set_state(gst::State::Null).unwrap();
     assert_eq!(seen.lock().unwrap().len(), 90);
+}
+
+/// Of each frame hardly anything may be looked at: all are found in the end, and none of them gets lost.
+#[test]
+fn with_hardly_any_time_a_crowd_is_found_bit_by_bit() {
+    let portrait = Portrait::new("obama.jpg").rgb;
+    let mut crowd = image::RgbImage::new(4 * WIDTH, 2 * HEIGHT);
+    for i in 0..8 {
+        let (x, y) = (i % 4 * WIDTH, i / 4 * HEIGHT);
+        image::imageops::replace(&mut crowd, &portrait, x.into(), y.into());
+    }
+    let view = ImageView::rgb(&crowd, crowd.width() as usize, crowd.height() as usize).unwrap();
+    let mut detector = Detector::built_in(&SessionOptions::default()).unwrap();
+    let mut finder = Finder::default();
+    let mut counts = Vec::new();
+    let mut ids = BTreeSet::new();
+    for frame in 0..90 {
+        let plan = Plan {
+            now: Duration::from_millis(33 * frame),
+            interval: Interval::Automatic,
+            tracking: true,
+            effort: Effort::Search,
+            budget: Some(Duration::from_nanos(1)),
+        };
+        let faces = finder
+            .find(&mut detector, &view, &Default::default(), plan)
+            .unwrap();
+        ids.extend(faces.iter().map(|(id, _)| *id));
+        counts.push(faces.len());
+    }
+    assert!(counts[0] < 8, "{counts:?}");
+    assert!(counts[30..].iter().all(|&n| n == 8), "{counts:?}");
+    assert_eq!(ids.len(), 8);
 }

@@ -89,6 +89,9 @@ pub struct Params {
     pub known: Vec<Rect>,
     /// Faces found already: nothing is looked for in their places, unless nearer to one of `known`.
     pub except: Vec<Rect>,
+    /// What R-Net and O-Net may take each; None for all candidates. The likeliest come first, but begin elsewhere in
+    /// each search that follows one which was not finished: whoever is left out has a turn then.
+    pub stage_time: Option<Duration>,
 }
 
 impl Default for Params {
@@ -101,6 +104,7 @@ impl Default for Params {
             regions: Vec::new(),
             known: Vec::new(),
             except: Vec::new(),
+            stage_time: None,
         }
     }
 }
@@ -125,6 +129,9 @@ pub struct Detector {
     rnet: Stage,
     onet: Stage,
     stages: Stages,
+    reach: f32,
+    /// Searches one after the other that had not time for all their candidates.
+    unfinished: u32,
 }
 
 /// Where the time of the last search or look went; of all threads together.
@@ -171,6 +178,8 @@ impl Detector {
             rnet: Stage::new(rnet, &RNET, options)?,
             onet: Stage::new(onet, &ONET, options)?,
             stages: Stages::default(),
+            reach: 1.0,
+            unfinished: 0,
         })
     }
 
@@ -179,9 +188,15 @@ impl Detector {
         self.stages
     }
 
+    /// Which part of its candidates the last [`detect`](Self::detect) had [time](Params::stage_time) for; 1 for all.
+    pub fn reach(&self) -> f32 {
+        self.reach
+    }
+
     /// The faces of an image, surest first.
     pub fn detect(&mut self, view: &ImageView, params: &Params) -> Result<Vec<Face>, RuntimeError> {
         self.proposer.begin();
+        self.reach = 1.0;
         let whole = Rect::new(0.0, 0.0, view.width() as f32, view.height() as f32);
         let mut candidates = Vec::new();
         let proposer = &mut self.proposer;
@@ -212,7 +227,11 @@ impl Detector {
             })
             .collect();
         let candidates = self.sort_out(view, params, candidates)?;
-        let mut faces = self.decide(view, params, &candidates)?;
+        let mut faces = self.decide(view, params, candidates)?;
+        self.unfinished = match self.reach {
+            1.0 => 0,
+            _ => self.unfinished.wrapping_add(1),
+        };
         if !params.known.is_empty() {
             drop_faint_copies(&mut faces, params.thresholds[2]);
         }
@@ -251,11 +270,18 @@ impl Detector {
             .map(|p| Candidate::around(p).square())
             .collect();
         let mut found = vec![None; places.len()];
-        for (number, face) in self.look(view, &squares, |_| f32::NEG_INFINITY)? {
+        for (number, face) in self.look(view, &squares, None, |_| f32::NEG_INFINITY)? {
             found[number] = Some(face.into());
         }
         self.note_stages();
         Ok(found)
+    }
+
+    /// Steps of the golden section, which come everywhere soon.
+    fn take_turns(&self, candidates: &mut [Candidate]) {
+        const GOLDEN: f64 = 0.618_034;
+        let start = (f64::from(self.unfinished) * GOLDEN).fract();
+        candidates.rotate_left((start * candidates.len() as f64) as usize);
     }
 
     /// R-Net: drops what is no face and refines the rest.
@@ -263,12 +289,14 @@ impl Detector {
         &mut self,
         view: &ImageView,
         params: &Params,
-        candidates: Vec<Candidate>,
+        mut candidates: Vec<Candidate>,
     ) -> Result<Vec<Candidate>, RuntimeError> {
-        let outputs = self.rnet.run(view, &candidates)?;
+        self.take_turns(&mut candidates);
+        let outputs = self.rnet.run(view, &candidates, params.stage_time)?;
         let [offsets, scores] = outputs else {
             return Ok(Vec::new());
         };
+        self.reach *= part(scores.len() / 2, candidates.len());
         let threshold = |c: &Candidate| params.threshold(1, c);
         let kept = update(&candidates, offsets, scores, threshold).map(|(_, c)| c);
         let kept = kept.collect();
@@ -283,9 +311,11 @@ impl Detector {
         &mut self,
         view: &ImageView,
         params: &Params,
-        candidates: &[Candidate],
+        mut candidates: Vec<Candidate>,
     ) -> Result<Vec<Face>, RuntimeError> {
-        let found = self.look(view, candidates, |c| params.threshold(2, c))?;
+        self.take_turns(&mut candidates);
+        let time = params.stage_time;
+        let found = self.look(view, &candidates, time, |c| params.threshold(2, c))?;
         let found = found.into_iter().map(|(_, face)| face).collect();
         Ok(suppress(found, NMS, Overlap::Smaller, |(c, _)| c)
             .into_iter()
@@ -298,12 +328,14 @@ impl Detector {
         &mut self,
         view: &ImageView,
         squares: &[Candidate],
+        time: Option<Duration>,
         threshold: impl Fn(&Candidate) -> f32 + Copy,
     ) -> Result<Vec<(usize, Decided)>, RuntimeError> {
-        let outputs = self.onet.run(view, squares)?;
+        let outputs = self.onet.run(view, squares, time)?;
         let [offsets, points, scores] = outputs else {
             return Ok(Vec::new());
         };
+        self.reach *= part(scores.len() / 2, squares.len());
         Ok(update(squares, offsets, scores, threshold)
             .filter_map(|(i, c)| {
                 let landmarks = c.landmarks(points.get(i * 10..i * 10 + 10)?);
@@ -311,6 +343,14 @@ impl Detector {
             })
             .filter(|(_, (c, landmarks))| c.is_finite() && landmarks.is_finite())
             .collect())
+    }
+}
+
+fn part(some: usize, all: usize) -> f32 {
+    if some < all {
+        some as f32 / all as f32
+    } else {
+        1.0
     }
 }
 

@@ -5,6 +5,7 @@
 
 use std::path::Path;
 use std::sync::Mutex;
+use std::time::{Duration, Instant};
 
 use super::boxes::Candidate;
 use super::clock::Clock;
@@ -111,17 +112,23 @@ impl Stage {
         &mut self.clock
     }
 
-    /// What the network says of each square: its outputs, each `[squares, width]`.
+    /// What the network says of each square: its outputs, each `[squares, width]`. After `time` no more squares are
+    /// begun: the last ones are missing then.
     pub fn run(
         &mut self,
         view: &ImageView,
         squares: &[Candidate],
+        time: Option<Duration>,
     ) -> Result<&[Vec<f32>], RuntimeError> {
         self.outputs.iter_mut().for_each(Vec::clear);
+        let end = time.map(|time| Instant::now() + time);
         match &mut self.net {
-            Net::Own(_) => self.run_own(view, squares),
+            Net::Own(_) => self.run_own(view, squares, end),
             Net::Runtime(session, desk) => {
-                for batch in squares.chunks(BATCH) {
+                for (number, batch) in squares.chunks(BATCH).enumerate() {
+                    if number > 0 && is_past(end) {
+                        break;
+                    }
                     let begin = Clock::now();
                     desk.cut(view, batch, self.side, Layout::Columns);
                     let begin = self.clock.pixels(begin);
@@ -137,7 +144,7 @@ impl Stage {
         Ok(&self.outputs)
     }
 
-    fn run_own(&mut self, view: &ImageView, squares: &[Candidate]) {
+    fn run_own(&mut self, view: &ImageView, squares: &[Candidate], end: Option<Instant>) {
         let Net::Own(net) = &self.net else {
             return;
         };
@@ -146,15 +153,18 @@ impl Stage {
             self.shares.resize_with(count, Mutex::default);
         }
         share(self.threads, count, |number| {
+            let mut given = lock(&self.shares[number]);
+            given.resize_with(self.outputs.len(), Vec::new);
+            given.iter_mut().for_each(Vec::clear);
+            if number > 0 && is_past(end) {
+                return;
+            }
             let squares = &squares[number * SHARE..];
             let squares = &squares[..SHARE.min(squares.len())];
             let mut desk = lock(&self.desks).pop().unwrap_or_default();
             let begin = Clock::now();
             desk.cut(view, squares, self.side, Layout::Rows);
             let begin = self.clock.pixels(begin);
-            let mut given = lock(&self.shares[number]);
-            given.resize_with(self.outputs.len(), Vec::new);
-            given.iter_mut().for_each(Vec::clear);
             let Desk {
                 tensor, buffers, ..
             } = &mut desk;
@@ -165,11 +175,19 @@ impl Stage {
             lock(&self.desks).push(desk);
         });
         for given in &self.shares[..count] {
-            for (all, given) in self.outputs.iter_mut().zip(lock(given).iter()) {
+            let given = lock(given);
+            if given.iter().all(Vec::is_empty) {
+                break;
+            }
+            for (all, given) in self.outputs.iter_mut().zip(given.iter()) {
                 all.extend_from_slice(given);
             }
         }
     }
+}
+
+fn is_past(end: Option<Instant>) -> bool {
+    end.is_some_and(|end| Instant::now() > end)
 }
 
 impl Desk {

@@ -38,6 +38,14 @@ const PART: f32 = 0.3;
 const PARTS: u32 = 6;
 const MARGIN: f32 = 0.06;
 
+/// Parts of the time for a frame: for the faces that are followed if the picture is searched too, and for each of R-Net
+/// and O-Net in a search.
+const TO_FOLLOW: f64 = 0.5;
+const TO_STAGE: f64 = 0.5;
+
+/// Share of the newest measurement in what following a face is thought to take.
+const FACE_TAKES_SHARE: f64 = 0.1;
+
 /// Least overlap of a face that is followed with where it was expected, and most that its area may change by
 /// from frame to frame: anything else is another thing that looks like a face.
 const SAME_PLACE: f32 = 0.3;
@@ -86,6 +94,8 @@ pub struct Finder {
     /// What a search of the whole picture takes, and the part that comes next.
     search_takes: Duration,
     part: u32,
+    /// What following a face takes, in seconds.
+    face_takes: f64,
     /// Faces as they were last found, for frames in which nobody looks.
     last: Vec<(i32, Face)>,
 }
@@ -123,10 +133,10 @@ impl Finder {
             plan.effort
         };
         let mut found = match effort {
-            Effort::Guess => return Ok(self.guess()),
+            Effort::Guess => return Ok(self.guess(|_| true)),
             Effort::Search if self.is_due(plan) => self.search(detector, view, params, plan)?,
             effort => {
-                let mut found = self.follow(detector, view, params)?;
+                let mut found = self.follow(detector, view, params, plan.budget)?;
                 if effort == Effort::Search {
                     self.search_round(detector, view, params, &mut found)?;
                 }
@@ -135,6 +145,7 @@ impl Finder {
         };
         self.tracker.end();
         found.retain(|(id, _)| self.tracker.is_sure(*id));
+        found.extend(self.guess(|id| self.tracker.is_put_off(id)));
         let found = limited(found, params.max_faces);
         self.last.clone_from(&found);
         Ok(found)
@@ -222,11 +233,15 @@ impl Finder {
             return Ok(found);
         }
         // Faces that are followed are not searched for, but for some in turn.
-        let mut found = self.follow(detector, view, params)?;
+        let time = plan.budget.map(|time| time.mul_f64(TO_FOLLOW));
+        let mut found = self.follow(detector, view, params, time)?;
         let ids: Vec<_> = found.iter().map(|(id, _)| *id).collect();
         let due = self.tracker.to_prove(&ids);
         let (due, rest): (Vec<_>, Vec<_>) = found.iter().partition(|(id, _)| due.contains(id));
-        let mut part = params.clone();
+        let mut part = Params {
+            stage_time: plan.budget.map(|time| time.mul_f64(TO_STAGE)),
+            ..params.clone()
+        };
         let mut due = due;
         if parts > 1 {
             self.part = (self.part + 1) % parts;
@@ -248,7 +263,8 @@ impl Finder {
         }
         let begin = Instant::now();
         let faces = self.search_except(detector, view, part, &rest)?;
-        self.search_takes = begin.elapsed() * parts;
+        let reach = detector.reach();
+        self.search_takes = (begin.elapsed() * parts).div_f32(reach.max(0.01));
         let is_found = |(_, known): &(i32, Face)| {
             faces
                 .iter()
@@ -257,7 +273,9 @@ impl Finder {
         let (proven, doubtful): (Vec<_>, Vec<_>) = due.into_iter().partition(is_found);
         let ids = |faces: Vec<(i32, Face)>| faces.into_iter().map(|(id, _)| id).collect::<Vec<_>>();
         self.tracker.prove(&ids(proven));
-        self.tracker.doubt(&ids(doubtful));
+        if reach == 1.0 {
+            self.tracker.doubt(&ids(doubtful));
+        }
         self.add(faces, limits, &mut found);
         Ok(found)
     }
@@ -273,6 +291,7 @@ impl Finder {
         let ids: Vec<_> = found.iter().map(|(id, _)| *id).collect();
         params.known = self.tracker.known(&ids);
         params.except = found.iter().map(|(_, face)| face.rect).collect();
+        params.except.extend(self.tracker.put_off_places());
         detector.detect(view, &params)
     }
 
@@ -343,12 +362,14 @@ impl Finder {
         Ok(())
     }
 
-    /// The faces that are known.
+    /// The faces that are known; if there is not time for all, those that are not told of yet, which would be forgotten
+    /// soon, and those that were not looked for longest.
     fn follow(
         &mut self,
         detector: &mut Detector,
         view: &ImageView,
         params: &Params,
+        time: Option<Duration>,
     ) -> Result<Vec<(i32, Face)>, RuntimeError> {
         let limits = limits(params);
         let mut expected = self.tracker.expected(limits.confidence);
@@ -358,7 +379,22 @@ impl Finder {
                 params.regions.iter().any(|region| region.contains(place))
             });
         }
-        self.look(detector, view, &expected, limits, &[])
+        let most = time.map_or(expected.len(), |time| {
+            (time.as_secs_f64() / self.face_takes).max(1.0) as usize
+        });
+        if most < expected.len() {
+            expected.sort_by_key(|e| (e.is_sure, e.looked));
+            let late: Vec<_> = expected.drain(most..).map(|e| e.id).collect();
+            self.tracker.put_off(&late);
+        }
+        let begin = Instant::now();
+        let count = expected.len();
+        let found = self.look(detector, view, &expected, limits, &[])?;
+        if count > 0 {
+            let takes = begin.elapsed().as_secs_f64() / count as f64;
+            self.face_takes += (takes - self.face_takes) * FACE_TAKES_SHARE;
+        }
+        Ok(found)
     }
 
     /// Looks where faces are expected; `others` are faces already found.
@@ -413,9 +449,10 @@ impl Finder {
         Ok(found)
     }
 
-    /// Where the faces of the frames before should be.
-    fn guess(&self) -> Vec<(i32, Face)> {
-        let predicted = self.tracker.predicted(UNSEEN);
+    /// Where those faces of the frames before should be.
+    fn guess(&self, which: impl Fn(i32) -> bool) -> Vec<(i32, Face)> {
+        let mut predicted = self.tracker.predicted(UNSEEN);
+        predicted.retain(|(id, _)| which(*id));
         let moved = |(id, face): &(i32, Face)| {
             let (_, rect) = predicted.iter().find(|(known, _)| known == id)?;
             let (from, to) = (face.rect.center(), rect.center());

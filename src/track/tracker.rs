@@ -70,6 +70,10 @@ struct Track {
     /// Of the centre, pixels a second.
     speed: [f32; 2],
     seen: Duration,
+    /// When it was last looked for.
+    looked: Duration,
+    /// In this frame nobody looks for it.
+    is_put_off: bool,
     /// First and last time that it was as clear as a new face has to be.
     first_clear: Duration,
     clear: Duration,
@@ -91,10 +95,12 @@ pub struct Expected {
     pub rect: Rect,
     /// Least confidence that it has to be found with.
     pub threshold: f32,
-    /// It was there when faces were last looked at.
+    /// It was there when it was last looked for.
     pub is_present: bool,
     /// It is told of.
     pub is_sure: bool,
+    /// When it was last looked for.
+    pub looked: Duration,
 }
 
 /// What a face must have to be a new one.
@@ -134,6 +140,9 @@ impl Tracker {
             let most = if track.was_sure { LOST_FOR } else { SLOW };
             track.seen <= now && now - track.seen <= most
         });
+        for track in &mut self.tracks {
+            track.is_put_off = false;
+        }
         if self.looked.is_some_and(|looked| looked > now) {
             self.looked = None;
         }
@@ -144,9 +153,38 @@ impl Tracker {
         self.late = (gap / 2).min(LATE);
     }
 
+    /// Nobody looks for these faces in this frame: they are taken to go on as before.
+    pub fn put_off(&mut self, ids: &[i32]) {
+        for track in self.tracks.iter_mut().filter(|t| ids.contains(&t.id)) {
+            track.is_put_off = true;
+        }
+    }
+
+    /// Whether a face is one of these, and no search has found it all the same.
+    pub fn is_put_off(&self, id: i32) -> bool {
+        self.put_off_tracks().any(|t| t.id == id)
+    }
+
+    /// Where they should be.
+    pub fn put_off_places(&self) -> impl Iterator<Item = Rect> {
+        self.put_off_tracks().map(|t| t.predict(self.now))
+    }
+
+    fn put_off_tracks(&self) -> impl Iterator<Item = &Track> {
+        let now = self.now;
+        self.tracks
+            .iter()
+            .filter(move |t| t.is_put_off && t.seen < now)
+    }
+
     /// Ends a frame in which faces were looked at.
     pub fn end(&mut self) {
         self.looked = Some(self.now);
+        let now = self.now;
+        let is_looked_for = |t: &&mut Track| !t.is_put_off || t.seen == now;
+        for track in self.tracks.iter_mut().filter(is_looked_for) {
+            track.looked = now;
+        }
     }
 
     /// Forgets all faces; their numbers are not given again.
@@ -171,8 +209,9 @@ impl Tracker {
                     id: track.id,
                     rect: track.predict(self.now),
                     threshold,
-                    is_present: self.is_present(track),
+                    is_present: track.is_present(),
                     is_sure: track.is_sure,
+                    looked: track.looked,
                 }
             })
             .collect()
@@ -181,7 +220,7 @@ impl Tracker {
     /// Where faces should be that are not seen in this frame and have been gone for this long at most, those first that
     /// were seen last.
     pub fn lost(&self, age: Duration) -> Vec<Rect> {
-        let is_lost = |t: &&Track| t.seen < self.now && self.now - t.seen <= age;
+        let is_lost = |t: &&Track| !t.is_put_off && t.seen < self.now && self.now - t.seen <= age;
         let mut lost: Vec<_> = self.tracks.iter().filter(is_lost).collect();
         lost.sort_by_key(|track| std::cmp::Reverse(track.seen));
         lost.iter().map(|track| track.predict(self.now)).collect()
@@ -217,14 +256,9 @@ impl Tracker {
         self.tracks.iter().any(|t| t.id == id && t.is_sure)
     }
 
-    /// It was there when faces were last looked at.
-    fn is_present(&self, track: &Track) -> bool {
-        self.looked == Some(track.seen)
-    }
-
     /// Less evidence is enough for it to go on; to bring it back it is not.
     fn is_known(&self, track: &Track) -> bool {
-        self.is_present(track) && track.is_steady(self.now)
+        track.is_present() && track.is_steady(self.now)
     }
 
     /// Where less evidence is enough, but for these faces.
@@ -242,9 +276,9 @@ impl Tracker {
 
     /// Takes notice of a face that was followed to where it is now.
     pub fn follow(&mut self, id: i32, face: &Face, limits: Limits) {
-        let (now, looked) = (self.now, self.looked);
+        let now = self.now;
         if let Some(track) = self.tracks.iter_mut().find(|t| t.id == id) {
-            track.come_back(looked, now);
+            track.come_back(now);
             track.see(face, limits, now);
         }
     }
@@ -264,7 +298,7 @@ impl Tracker {
         // Those that this search overlooks are still there.
         let present = (0..self.tracks.len()).filter(|t| !matched.contains(&Some(*t)));
         let present = present.map(|t| &self.tracks[t]);
-        let present = present.filter(|t| t.seen == now || self.is_present(t));
+        let present = present.filter(|t| t.seen == now || t.is_present());
         known.extend(present.map(|track| track.predict(now)));
         let is_new = |i: usize| {
             let rect = faces[i].rect;
@@ -291,7 +325,7 @@ impl Tracker {
                 }
             };
             let track = &mut self.tracks[track];
-            track.come_back(self.looked, now);
+            track.come_back(now);
             track.see(face, limits, now);
             track.proven = now;
             track.is_denied = false;
@@ -366,6 +400,8 @@ impl Track {
             rect: face.rect,
             speed: [0.0; 2],
             seen: now,
+            looked: now,
+            is_put_off: false,
             first_clear: now,
             clear: now,
             proven: now,
@@ -375,6 +411,11 @@ impl Track {
             is_sure,
             was_sure: is_sure,
         }
+    }
+
+    /// It was there when it was last looked for.
+    fn is_present(&self) -> bool {
+        self.looked == self.seen
     }
 
     /// Clear for long enough, and not long ago.
@@ -428,8 +469,8 @@ impl Track {
     }
 
     /// Before it is seen again: it has to be seen for a while if it was away at the last look, and for so long.
-    fn come_back(&mut self, looked: Option<Duration>, now: Duration) {
-        if looked.is_some_and(|looked| looked.saturating_sub(self.seen) > AWAY) {
+    fn come_back(&mut self, now: Duration) {
+        if self.looked.saturating_sub(self.seen) > AWAY {
             self.is_sure = false;
             self.sights = 0;
             self.since = now;
@@ -541,6 +582,35 @@ mod tests {
         let mut tracker = seen_for(250);
         tracker.begin(Duration::from_millis(300));
         assert_eq!(tracker.known(&[]), []);
+    }
+
+    #[test]
+    fn who_is_put_off_goes_on_as_before() {
+        let mut tracker = Tracker::default();
+        find(&mut tracker, 0, &[100.0, 400.0]);
+        for ms in (40..=480).step_by(40) {
+            tracker.begin(Duration::from_millis(ms));
+            tracker.put_off(&[2]);
+            tracker.follow(1, &face(100.0, 0.9), LIMITS);
+            assert_eq!(tracker.put_off_places().count(), 1);
+            assert_eq!(tracker.lost(Duration::from_secs(1)), []);
+            tracker.end();
+        }
+        tracker.begin(Duration::from_millis(520));
+        let expected = tracker.expected(THRESHOLD);
+        assert!(expected.iter().all(|e| e.is_present), "{expected:?}");
+        // Not looked for and found by a search all the same.
+        tracker.put_off(&[2]);
+        tracker.find(&[face(400.0, 0.9)], LIMITS);
+        assert!(!tracker.is_put_off(2));
+        assert!(tracker.is_sure(2));
+        tracker.end();
+        // Looked for, and not seen.
+        tracker.begin(Duration::from_millis(560));
+        assert_eq!(tracker.lost(Duration::from_secs(1)).len(), 2);
+        tracker.end();
+        tracker.begin(Duration::from_millis(600));
+        assert!(!tracker.expected(THRESHOLD)[1].is_present);
     }
 
     #[test]

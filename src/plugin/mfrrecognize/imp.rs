@@ -41,7 +41,7 @@ const DEFAULT_ATTACH_EMBEDDING: bool = false;
 const DEFAULT_RECLASSIFY_INTERVAL: i32 = -1;
 
 /// Seconds of a frame of a live stream that may go into embedding, if more faces than fit are worth it.
-const LIVE_BUDGET: f64 = 0.025;
+const LIVE_BUDGET: f64 = 0.015;
 
 /// Faces that may be looked at for a mask where one may be embedded: it takes so much less.
 const GLANCES: usize = 4;
