@@ -40,6 +40,8 @@ fn faces_are_found_where_the_reference_finds_them() {
         let view = ImageView::rgb(&data, width, height).unwrap();
         let params = Params {
             min_face_size: golden["min_face_size"].as_u64().unwrap() as u32,
+            // As the reference: O-Net looks once.
+            settle: false,
             ..Params::default()
         };
         let found = detector.detect(&view, &params).unwrap();
@@ -60,6 +62,34 @@ fn faces_are_found_where_the_reference_finds_them() {
             }
         }
     }
+}
+
+#[test]
+fn where_a_face_is_found_it_is_seen_there_again() {
+    let mut detector = Detector::built_in(&SessionOptions::default()).unwrap();
+    let mut overlaps = |settle: bool| -> Vec<f32> {
+        let params = Params {
+            settle,
+            ..Params::default()
+        };
+        let mut overlaps = Vec::new();
+        for golden in golden()["detections"].as_array().unwrap() {
+            let (data, width, height) = photo(golden["photo"].as_str().unwrap());
+            let view = ImageView::rgb(&data, width, height).unwrap();
+            let faces = detector.detect(&view, &params).unwrap();
+            let places: Vec<_> = faces.iter().map(|face| face.rect).collect();
+            let again = detector.follow(&view, &places).unwrap();
+            overlaps.extend(
+                places
+                    .iter()
+                    .zip(again)
+                    .map(|(p, f)| f.unwrap().rect.iou(p)),
+            );
+        }
+        overlaps
+    };
+    let [once, twice] = [false, true].map(|settle| overlaps(settle).iter().sum::<f32>());
+    assert!(twice > once, "{twice} {once}");
 }
 
 #[test]

@@ -46,6 +46,9 @@ const KNOWN_THRESHOLDS: [f32; 2] = [0.3, KNOWN_THRESHOLD];
 /// The least confidence of a face where one was a moment ago.
 pub const KNOWN_THRESHOLD: f32 = 0.2;
 
+/// Least intersection over union of a face and what O-Net sees in its place: anything less is another face.
+const SETTLED: f32 = 0.5;
+
 /// Least intersection over union of a candidate, which is square and as P-Net guesses it, and a known
 /// face.
 const SAME_PLACE: f32 = 0.3;
@@ -89,6 +92,10 @@ pub struct Params {
     pub known: Vec<Rect>,
     /// Faces found already: nothing is looked for in their places, unless nearer to one of `known`.
     pub except: Vec<Rect>,
+    /// O-Net looks at each face once more, at the place where it found it: box and landmarks depend less on where P-Net
+    /// proposed it. Between a face and its copy with a painted mask edges differ by 2.0 % of the face then, instead of
+    /// 2.6 % (678 faces of LFW).
+    pub settle: bool,
     /// What R-Net and O-Net may take each; None for all candidates. The likeliest come first, but begin elsewhere in
     /// each search that follows one which was not finished: whoever is left out has a turn then.
     pub stage_time: Option<Duration>,
@@ -104,6 +111,7 @@ impl Default for Params {
             regions: Vec::new(),
             known: Vec::new(),
             except: Vec::new(),
+            settle: true,
             stage_time: None,
         }
     }
@@ -240,6 +248,9 @@ impl Detector {
             faces.truncate(params.max_faces);
             faces.sort_by(|a, b| b.confidence.total_cmp(&a.confidence));
         }
+        if params.settle {
+            self.settle(view, params, &mut faces)?;
+        }
         self.note_stages();
         Ok(faces)
     }
@@ -296,10 +307,10 @@ impl Detector {
         let [offsets, scores] = outputs else {
             return Ok(Vec::new());
         };
-        self.reach *= part(scores.len() / 2, candidates.len());
         let threshold = |c: &Candidate| params.threshold(1, c);
         let kept = update(&candidates, offsets, scores, threshold).map(|(_, c)| c);
         let kept = kept.collect();
+        self.reach *= part(self.rnet.squares(), candidates.len());
         Ok(suppress(kept, NMS, Overlap::Union, |c| c)
             .into_iter()
             .map(|c| c.refine(true).square())
@@ -316,11 +327,30 @@ impl Detector {
         self.take_turns(&mut candidates);
         let time = params.stage_time;
         let found = self.look(view, &candidates, time, |c| params.threshold(2, c))?;
+        self.reach *= part(self.onet.squares(), candidates.len());
         let found = found.into_iter().map(|(_, face)| face).collect();
         Ok(suppress(found, NMS, Overlap::Smaller, |(c, _)| c)
             .into_iter()
             .map(Face::from)
             .collect())
+    }
+
+    /// Moves faces to where O-Net sees them from straight ahead. How sure it is of one stays what it was when it chose.
+    fn settle(
+        &mut self,
+        view: &ImageView,
+        params: &Params,
+        faces: &mut [Face],
+    ) -> Result<(), RuntimeError> {
+        let square = |face: &Face| Candidate::around(&face.rect).square();
+        let squares: Vec<_> = faces.iter().map(square).collect();
+        for (number, seen) in self.look(view, &squares, params.stage_time, |_| f32::NEG_INFINITY)? {
+            let (face, seen) = (&mut faces[number], Face::from(seen));
+            if seen.rect.iou(&face.rect) >= SETTLED {
+                (face.rect, face.landmarks) = (seen.rect, seen.landmarks);
+            }
+        }
+        Ok(())
     }
 
     /// What O-Net sees in squares, where it scores above the threshold: the number of the square, the box and the landmarks.
@@ -335,7 +365,6 @@ impl Detector {
         let [offsets, points, scores] = outputs else {
             return Ok(Vec::new());
         };
-        self.reach *= part(scores.len() / 2, squares.len());
         Ok(update(squares, offsets, scores, threshold)
             .filter_map(|(i, c)| {
                 let landmarks = c.landmarks(points.get(i * 10..i * 10 + 10)?);

@@ -112,6 +112,12 @@ impl Stage {
         &mut self.clock
     }
 
+    /// How many squares the last run has come to.
+    pub fn squares(&self) -> usize {
+        // The scores come last: no face, face.
+        self.outputs.last().map_or(0, |scores| scores.len() / 2)
+    }
+
     /// What the network says of each square: its outputs, each `[squares, width]`. After `time` no more squares are
     /// begun: the last ones are missing then.
     pub fn run(
