@@ -240,8 +240,6 @@ impl Finder {
         let (due, rest): (Vec<_>, Vec<_>) = found.iter().partition(|(id, _)| due.contains(id));
         let mut part = Params {
             stage_time: plan.budget.map(|time| time.mul_f64(TO_STAGE)),
-            // It is looked at once more when it is followed.
-            settle: false,
             ..params.clone()
         };
         let mut due = due;
@@ -346,7 +344,6 @@ impl Finder {
             regions,
             min_face_size: params.min_face_size.max((SMALLER * least) as u32),
             max_faces: 0,
-            settle: false,
             ..params.clone()
         };
         let mut faces = self.search_except(detector, view, around, &clear)?;
