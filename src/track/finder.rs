@@ -38,6 +38,10 @@ const PART: f32 = 0.3;
 const PARTS: u32 = 6;
 const MARGIN: f32 = 0.06;
 
+/// P-Net's threshold in every other search: there are half as many candidates, and who is hard to find is found one
+/// search later.
+const COARSE: f32 = 0.8;
+
 /// Parts of the time for a frame: for the faces that are followed if the picture is searched too, and for each of R-Net
 /// and O-Net in a search.
 const TO_FOLLOW: f64 = 0.5;
@@ -94,6 +98,8 @@ pub struct Finder {
     /// What a search of the whole picture takes, and the part that comes next.
     search_takes: Duration,
     part: u32,
+    /// Of this scene.
+    searches: u32,
     /// What following a face takes, in seconds.
     face_takes: f64,
     /// Faces as they were last found, for frames in which nobody looks.
@@ -106,6 +112,7 @@ impl Finder {
         self.tracker.reset();
         self.cuts.reset();
         self.searched = None;
+        self.searches = 0;
         self.last.clear();
     }
 
@@ -124,6 +131,7 @@ impl Finder {
         if self.cuts.see(view) {
             self.tracker.reset();
             self.searched = None;
+            self.searches = 0;
             self.last.clear();
         }
         self.frames = self.frames.saturating_add(1);
@@ -260,6 +268,10 @@ impl Finder {
             if part.regions.is_empty() {
                 return Ok(found);
             }
+        }
+        self.searches = self.searches.wrapping_add(1);
+        if parts == 1 && self.searches.is_multiple_of(2) {
+            part.thresholds[0] = part.thresholds[0].max(COARSE);
         }
         let begin = Instant::now();
         let faces = self.search_except(detector, view, part, &rest)?;
