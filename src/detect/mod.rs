@@ -376,6 +376,7 @@ impl Detector {
     }
 }
 
+/// Of candidates, 1 where there were none.
 fn part(some: usize, all: usize) -> f32 {
     if some < all {
         some as f32 / all as f32
