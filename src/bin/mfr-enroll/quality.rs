@@ -2,6 +2,7 @@
 
 use gstmfr::detect::Face;
 use gstmfr::embed::INPUT_SIZE;
+use gstmfr::geometry::Rect;
 use serde::{Deserialize, Serialize};
 
 use crate::portrait::Portrait;
@@ -224,8 +225,8 @@ fn mean_and_variance(values: &[f32]) -> (f32, f32) {
 /// area in the same place cannot be taken for the main thing.
 const DOMINANCE: f32 = 2.0;
 
-/// The index of the most prominent face in a photo of this size: the largest, where a face at the
-/// edge counts for less than one in the middle.
+/// The index of the most prominent face in a photo of this size: the one of which most can be seen,
+/// where a face at the edge counts for less than one in the middle.
 pub fn most_prominent(faces: &[Face], width: usize, height: usize) -> Option<usize> {
     (0..faces.len()).max_by(|&a, &b| {
         let of = |i: usize| prominence(&faces[i], width, height);
@@ -246,22 +247,23 @@ pub fn prominent(faces: &[Face], width: usize, height: usize) -> Vec<Face> {
     rated.into_iter().map(|(_, face)| face).collect()
 }
 
-/// Area of the face, in full in the middle of the photo and falling to nothing beyond its corners.
+/// Area of the face inside the photo, in full in the middle and falling to nothing beyond the corners.
 fn prominence(face: &Face, width: usize, height: usize) -> f32 {
     let (width, height) = (width as f32, height as f32);
+    let visible = face.rect.intersection(&Rect::new(0.0, 0.0, width, height));
     let center = face.rect.center();
     // 0 in the middle, 1 at the middle of each edge.
     let (dx, dy) = (
         (center.x / width - 0.5) * 2.0,
         (center.y / height - 0.5) * 2.0,
     );
-    face.rect.area() * (1.0 - (dx * dx + dy * dy) / 2.0).max(0.0)
+    visible.area() * (1.0 - (dx * dx + dy * dy) / 2.0).max(0.0)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use gstmfr::geometry::{Landmarks, Rect};
+    use gstmfr::geometry::Landmarks;
 
     fn face(x: f32, y: f32, side: f32) -> Face {
         Face {
@@ -283,6 +285,18 @@ mod tests {
         let faces = [face(0.0, 0.0, 80.0), main, face(200.0, 10.0, 40.0)];
         assert_eq!(prominent(&faces, 250, 250), [main]);
         assert_eq!(most_prominent(&faces, 250, 250), Some(1));
+    }
+
+    #[test]
+    fn of_a_face_that_the_edge_cuts_only_the_rest_counts() {
+        let cut = Face {
+            rect: Rect::new(177.0, 78.0, 103.0, 157.0),
+            ..face(0.0, 0.0, 0.0)
+        };
+        let faces = [cut, face(79.0, 80.0, 95.0)];
+        assert_eq!(most_prominent(&faces, 250, 250), Some(1));
+        // The same face in a photo that holds all of it.
+        assert_eq!(most_prominent(&faces, 300, 250), Some(0));
     }
 
     #[test]
