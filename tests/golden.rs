@@ -40,7 +40,8 @@ fn faces_are_found_where_the_reference_finds_them() {
         let view = ImageView::rgb(&data, width, height).unwrap();
         let params = Params {
             min_face_size: golden["min_face_size"].as_u64().unwrap() as u32,
-            // As the reference: O-Net looks once.
+            // As the reference: one threshold of P-Net, and O-Net looks once.
+            fine_odds: 1.0,
             settle: false,
             ..Params::default()
         };
@@ -90,6 +91,25 @@ fn where_a_face_is_found_it_is_seen_there_again() {
     };
     let [once, twice] = [false, true].map(|settle| overlaps(settle).iter().sum::<f32>());
     assert!(twice > once, "{twice} {once}");
+}
+
+#[test]
+fn only_the_smallest_faces_must_be_surer() {
+    let mut detector = Detector::built_in(&SessionOptions::default()).unwrap();
+    let (data, width, height) = photo("astronaut.png");
+    let view = ImageView::rgb(&data, width, height).unwrap();
+    let face = detector.detect(&view, &Params::default()).unwrap()[0].rect;
+    let mut is_found = |smallest: f32, fine_odds: f32| {
+        let params = Params {
+            min_face_size: smallest as u32,
+            fine_odds,
+            ..Params::default()
+        };
+        !detector.detect(&view, &params).unwrap().is_empty()
+    };
+    // Odds that no network gives.
+    assert!(is_found(face.width * 1.5, 1.0) && !is_found(face.width * 1.5, 1e30));
+    assert!(is_found(face.width * 0.5, 1e30));
 }
 
 #[test]

@@ -27,6 +27,9 @@ pub const NAME: &str = "mtcnn";
 
 /// Stage thresholds of the reference ports.
 pub const DEFAULT_THRESHOLDS: [f32; 3] = [0.6, 0.7, 0.7];
+/// Of 925 masked faces of Face Mask Detection and 617 of WIDER FACE, from 20 pixels on, as many are found as with odds of 1,
+/// 3 and 14 % fewer false ones, in up to a seventh less time (tables in docs/accuracy.md).
+pub const DEFAULT_FINE_ODDS: f32 = 2.0;
 /// Pyramid step of the reference ports: about half the area each.
 pub const DEFAULT_SCALE_FACTOR: f32 = 0.709;
 /// Shortest side in pixels of the smallest face looked for.
@@ -82,6 +85,9 @@ pub struct Params {
     pub min_face_size: u32,
     /// Least probabilities of P-Net, R-Net and O-Net, 0…1.
     pub thresholds: [f32; 3],
+    /// Odds that P-Net must give candidates of the finest levels, up to 1.7 times the smallest face, in those of its
+    /// threshold; 1 in the reference ports. There lie most of the candidates, and hardly a face hangs on the faint ones.
+    pub fine_odds: f32,
     /// From one pyramid level to the next, [`SCALE_FACTORS`].
     pub scale_factor: f32,
     /// The largest faces only; 0 for all.
@@ -107,6 +113,7 @@ impl Default for Params {
         Self {
             min_face_size: DEFAULT_MIN_FACE_SIZE,
             thresholds: DEFAULT_THRESHOLDS,
+            fine_odds: DEFAULT_FINE_ODDS,
             scale_factor: DEFAULT_SCALE_FACTOR,
             max_faces: 0,
             regions: Vec::new(),

@@ -5,7 +5,7 @@
 use std::sync::Mutex;
 
 use super::Params;
-use super::boxes::{Candidate, Overlap, suppress};
+use super::boxes::{CELL, Candidate, Overlap, suppress};
 use super::clock::Clock;
 use super::pnet::{Cell, ProposalNet, Rings, output_size, rows_seen};
 use super::pyramid::{Level, levels};
@@ -26,6 +26,9 @@ const SIGNATURE: Signature = Signature {
 
 /// Overlap at which boxes of one level count as one face (reference ports).
 const NMS_LEVEL: f64 = 0.5;
+
+/// Scale of the finest levels, in that of the first.
+const FINE_SCALES: f64 = 0.6;
 
 /// Candidates of one level that are looked at, best first. Real scenes stay far below; the limit
 /// keeps a threshold of 0 from taking minutes.
@@ -111,7 +114,14 @@ impl Proposer {
         let (least, most) = (*SCALE_FACTORS.start(), *SCALE_FACTORS.end());
         let factor = params.scale_factor.clamp(least, most);
         let levels = levels(region.width, region.height, min_face, factor);
-        let threshold = params.thresholds[0];
+        let threshold = |level: &Level| {
+            let is_fine = level.scale > CELL / f64::from(min_face) * FINE_SCALES;
+            if is_fine {
+                with_odds(params.fine_odds, params.thresholds[0])
+            } else {
+                params.thresholds[0]
+            }
+        };
         let mut add = |level: Level, found: Vec<Cell>| {
             candidates.extend(settle(found, &level, region));
         };
@@ -122,9 +132,10 @@ impl Proposer {
             }
             Net::Runtime(session, desk) => {
                 for level in levels {
+                    let least = threshold(&level);
                     add(
                         level,
-                        run_level(session, desk, view, region, &level, threshold)?,
+                        run_level(session, desk, view, region, &level, least)?,
                     );
                 }
                 Ok(())
@@ -138,7 +149,7 @@ impl Proposer {
         view: &ImageView,
         region: Rect,
         levels: impl Iterator<Item = Level> + Clone,
-        threshold: f32,
+        threshold: impl Fn(&Level) -> f32 + Sync,
         mut add: impl FnMut(Level, Vec<Cell>),
     ) {
         let Net::Own(net) = &self.net else {
@@ -178,7 +189,7 @@ impl Proposer {
                 pixels,
                 width,
                 strip.start,
-                threshold,
+                threshold(&strip.level),
                 &mut desk.rings,
                 &mut found,
             );
@@ -197,6 +208,15 @@ impl Proposer {
             number = end;
         }
     }
+}
+
+/// A probability of so many times the odds. 0 and 1 stay what they are: let all pass, let nothing pass.
+fn with_odds(times: f32, probability: f32) -> f32 {
+    if probability >= 1.0 {
+        return probability;
+    }
+    let odds = times * probability / (1.0 - probability);
+    odds / (1.0 + odds)
 }
 
 /// By ONNX Runtime: one level.
@@ -252,4 +272,19 @@ fn settle(found: Vec<Cell>, level: &Level, region: Rect) -> impl Iterator<Item =
     suppress(found, NMS_LEVEL, Overlap::Union, |c| c)
         .into_iter()
         .map(move |c| c.translate(x, y))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn thresholds_keep_their_order_and_their_ends() {
+        assert!((with_odds(2.0, 0.6) - 0.75).abs() < 1e-6);
+        for end in [0.0, 1.0] {
+            assert_eq!(with_odds(2.0, end), end);
+        }
+        let high = with_odds(2.0, 0.99);
+        assert!(0.99 < high && high < 1.0);
+    }
 }

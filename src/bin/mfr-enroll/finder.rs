@@ -70,6 +70,8 @@ impl Finder {
         let params = Params {
             min_face_size: (side as u32).max(*MIN_FACE_SIZES.start()),
             regions: Vec::new(),
+            // The face may be among the smallest.
+            fine_odds: 1.0,
             ..self.params.clone()
         };
         self.detector.detect(view, &params)
