@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand};
 
 use gstmfr::detect::{
     DEFAULT_MIN_FACE_SIZE, DEFAULT_SCALE_FACTOR, DEFAULT_THRESHOLDS, MIN_FACE_SIZES, Params,
-    SCALE_FACTORS, parse_regions,
+    REFERENCE_OVERLAP, SCALE_FACTORS, parse_regions,
 };
 use gstmfr::gallery::DEFAULT_TARGET_FPIR;
 use gstmfr::geometry::Rect;
@@ -392,6 +392,8 @@ fn vision(args: VisionArgs, min_face: MinFace) -> Vision {
             scale_factor: args.scale_factor,
             max_faces: args.max_faces,
             regions: args.inference_region.0,
+            // A photo has time for all of R-Net's boxes; a masked face lies a little better then.
+            overlap: REFERENCE_OVERLAP,
             ..Params::default()
         },
         model_path: args.model_path,
