@@ -355,6 +355,8 @@ impl Finder {
         let around = Params {
             regions,
             min_face_size: params.min_face_size.max((SMALLER * least) as u32),
+            // They are among the smallest looked for.
+            fine_odds: 1.0,
             max_faces: 0,
             ..params.clone()
         };
