@@ -211,7 +211,7 @@ struct VisionArgs {
     /// identify, as mfrdetect; else 20 or a fiftieth of the photo's longer side]
     #[arg(long, value_name = "PIXELS", value_parser = min_face_size)]
     min_face_size: Option<u32>,
-    /// Least probability of MTCNN's first stage
+    /// Least probability of MTCNN's first stage; twice its odds for faces up to 1.7 times the smallest
     #[arg(long, value_name = "0…1", default_value_t = DEFAULT_THRESHOLDS[0], value_parser = probability)]
     pnet_threshold: f32,
     /// Least probability of MTCNN's second stage

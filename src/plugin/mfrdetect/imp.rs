@@ -158,10 +158,11 @@ impl ObjectImpl for MfrDetect {
 
     fn properties() -> &'static [glib::ParamSpec] {
         static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| {
-            let threshold = |name: &str, nick: &str, default: f32| {
+            const PASS: &str = "Least probability that lets a candidate pass this stage";
+            let threshold = |name: &str, nick: &str, blurb: &str, default: f32| {
                 glib::ParamSpecDouble::builder(name)
                     .nick(nick)
-                    .blurb("Least probability that lets a candidate pass this stage")
+                    .blurb(blurb)
                     .minimum(0.0)
                     .maximum(1.0)
                     .default_value(shortest(default))
@@ -177,9 +178,9 @@ impl ObjectImpl for MfrDetect {
                     .default_value(DEFAULT_MIN_FACE_SIZE)
                     .mutable_playing()
                     .build(),
-                threshold("pnet-threshold", "P-Net threshold", DEFAULT_THRESHOLDS[0]),
-                threshold("rnet-threshold", "R-Net threshold", DEFAULT_THRESHOLDS[1]),
-                threshold("onet-threshold", "O-Net threshold", DEFAULT_THRESHOLDS[2]),
+                threshold("pnet-threshold", "P-Net threshold", "Least probability that lets a candidate pass this stage; twice its odds for faces up to 1.7 times min-face-size", DEFAULT_THRESHOLDS[0]),
+                threshold("rnet-threshold", "R-Net threshold", PASS, DEFAULT_THRESHOLDS[1]),
+                threshold("onet-threshold", "O-Net threshold", PASS, DEFAULT_THRESHOLDS[2]),
                 glib::ParamSpecDouble::builder("scale-factor")
                     .nick("Scale factor")
                     .blurb("Size of a pyramid level in sizes of the level before; smaller is faster and finds less")
