@@ -3,7 +3,9 @@
 
 mod boxes;
 mod clock;
+mod cpu;
 mod net;
+mod pairs;
 mod pnet;
 mod propose;
 mod pyramid;

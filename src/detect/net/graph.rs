@@ -1,6 +1,6 @@
 //! From the operators of an ONNX file to steps.
 
-use super::{BLOCK, Network, Operation, Pool, Shape, Step, Sum};
+use super::{BLOCK, Network, Operation, Pool, Shape, Step, Sum, Taps};
 use crate::onnx::{Graph, Node};
 
 /// Reads one file.
@@ -56,6 +56,7 @@ pub fn network(bytes: &[u8], side: usize, lanes: usize) -> Option<Network> {
         features: shape.len(),
         dense,
         sizes: reader.shapes.iter().map(Shape::len).collect(),
+        groups: reader.shapes.iter().map(|s| s.channels).collect(),
         outputs,
     })
 }
@@ -182,14 +183,15 @@ impl Reader {
             height: (shape.height + 1).checked_sub(size).filter(|n| *n > 0)?,
             channels: out.next_multiple_of(BLOCK),
         };
+        let run = size * shape.channels;
         let mut sum = Sum {
-            rows: size,
-            stride: shape.row(),
-            run: size * shape.channels,
             places: (0..to.height)
                 .flat_map(|y| (0..to.width).map(move |x| y * shape.row() + x * shape.channels))
                 .collect(),
-            ..self.empty(to.channels)
+            ..self.empty(
+                to.channels,
+                (0..size).flat_map(|y| (0..run).map(move |at| y * shape.row() + at)),
+            )
         };
         if let Some(bias) = node.constants.get(1) {
             sum.bias = filled(&bias.values, to.channels);
@@ -199,7 +201,7 @@ impl Reader {
             for (i, &w) in weights.values.iter().enumerate() {
                 let (y, x) = (i % size, i / size % size);
                 let (o, c) = (i / (size * size * into), i / (size * size) % into);
-                set(o, y, x * shape.channels + c, w);
+                set(o, y * run + x * shape.channels + c, w);
             }
         });
         Some(self.push(Operation::Sum(sum), buffer, to, out))
@@ -225,11 +227,8 @@ impl Reader {
             channels: out.next_multiple_of(BLOCK),
         };
         let mut sum = Sum {
-            rows: 1,
-            stride: 0,
-            run: shape.channels,
             places: vec![0],
-            ..self.empty(to.channels)
+            ..self.empty(to.channels, 0..shape.channels)
         };
         sum.bias = filled(&bias.values, to.channels);
         // The first one reads what was flattened channel after channel, column after column.
@@ -245,7 +244,7 @@ impl Reader {
         };
         sum.fill(|set| {
             for (i, &w) in weights.values.iter().enumerate() {
-                set(i % out, 0, at(i / out), w);
+                set(i % out, at(i / out), w);
             }
         });
         Some(self.push(Operation::Sum(sum), buffer, to, out))
@@ -280,7 +279,9 @@ impl Reader {
         whole.then(|| self.push(Operation::Pool(pool), buffer, to, channels))
     }
 
-    fn empty(&self, channels: usize) -> Sum {
+    /// Without weights, from so many inputs.
+    fn empty(&self, channels: usize, steps: impl Iterator<Item = usize>) -> Sum {
+        let steps: Vec<_> = steps.map(|step| step as u32).collect();
         // As many vectors as leave registers for a tile of sums.
         let most = match self.lanes {
             16 => 4,
@@ -292,13 +293,12 @@ impl Reader {
             .rev()
             .find(|v| channels.is_multiple_of(v * self.lanes));
         Sum {
-            taps: Vec::new(),
+            taps: Taps::Numbers(Vec::new()),
             bias: vec![0.0; channels],
-            bend: None,
+            bend: (vec![1.0; channels], vec![1.0; channels]),
             places: Vec::new(),
-            rows: 0,
-            stride: 0,
-            run: 0,
+            span: steps.last().map_or(0, |last| *last as usize + 1),
+            steps,
             channels,
             block: vectors.unwrap_or(1) * self.lanes,
         }
@@ -324,9 +324,9 @@ impl Reader {
                 (&mut sum.operation, &step.operation)
                 && step.from == made
                 && !is_read
-                && summed.bend.is_none()
+                && !summed.is_bent()
             {
-                summed.bend = Some((above.clone(), below.clone()));
+                summed.bend = (above.clone(), below.clone());
                 sum.to = step.to;
                 self.remove(number);
             }
@@ -390,15 +390,20 @@ impl Reader {
 }
 
 impl Sum {
-    /// Takes the weights: channel of the output, row, tap along it, weight.
-    fn fill(&mut self, weights: impl FnOnce(&mut dyn FnMut(usize, usize, usize, f32))) {
-        self.taps = vec![0.0; self.channels * self.rows * self.run];
-        let (block, rows, run) = (self.block, self.rows, self.run);
-        let taps = &mut self.taps;
-        weights(&mut |channel, row, tap, weight| {
+    fn is_bent(&self) -> bool {
+        let (above, below) = &self.bend;
+        above.iter().chain(below).any(|slope| *slope != 1.0)
+    }
+
+    /// Takes the weights: channel of the output, step, weight.
+    fn fill(&mut self, weights: impl FnOnce(&mut dyn FnMut(usize, usize, f32))) {
+        let (block, steps) = (self.block, self.steps.len());
+        let mut taps = vec![0.0; self.channels * steps];
+        weights(&mut |channel, step, weight| {
             let (number, lane) = (channel / block, channel % block);
-            taps[((number * rows + row) * run + tap) * block + lane] = weight;
+            taps[(number * steps + step) * block + lane] = weight;
         });
+        self.taps = Taps::Numbers(taps);
     }
 }
 

@@ -1,23 +1,14 @@
 //! The arithmetic of the layers, for vectors of any length.
 
-use pulp::{Simd, WithSimd};
+use pulp::Simd;
 
-use super::{Operation, Pool, Shape, Sum};
+use super::rounded::Rounded;
+use super::{Operation, Pool, Shape, Sum, Taps};
+use crate::detect::cpu::Task;
+use crate::detect::pairs::Pairs;
 
 /// Places that are worked on together: what they share of the weights is read once.
 const TILE: usize = 6;
-
-/// How many numbers a vector of this CPU has.
-pub struct Lanes;
-
-impl WithSimd for Lanes {
-    type Output = usize;
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) -> usize {
-        S::F32_LANES
-    }
-}
 
 /// One operation for `count` windows.
 pub struct Run<'a> {
@@ -27,29 +18,54 @@ pub struct Run<'a> {
     pub other: &'a [f32],
     pub to: &'a mut [f32],
     pub count: usize,
+    /// For sums of pairs of integers.
+    pub rounded: &'a mut Rounded,
 }
 
-impl WithSimd for Run<'_> {
-    type Output = ();
-
+impl Task for Run<'_> {
     // All that is called from here must be inlined to be compiled for the vectors of `S`.
     #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
+    fn by_numbers<S: Simd>(self, simd: S) {
+        // No weights are in pairs where these vectors are the best.
+        if let Operation::Sum(sum) = self.operation {
+            if let Taps::Numbers(taps) = &sum.taps {
+                let numbers = Numbers {
+                    from: self.from,
+                    taps,
+                };
+                layer(simd, numbers, sum, self.to, self.count);
+            }
+        } else {
+            self.rest(simd);
+        }
+    }
+
+    #[inline(always)]
+    fn by_pairs<S: Pairs>(self, simd: S) {
+        if let Operation::Sum(sum) = self.operation
+            && let Taps::Pairs(taps) = &sum.taps
+        {
+            let pairs = self.rounded.round(simd, self.from, taps, self.count);
+            layer(simd, pairs, sum, self.to, self.count);
+        } else {
+            self.by_numbers(simd);
+        }
+    }
+}
+
+impl Run<'_> {
+    #[inline(always)]
+    fn rest<S: Simd>(self, simd: S) {
         let Self {
             operation,
             from,
             other,
             to,
             count,
+            ..
         } = self;
         match operation {
-            Operation::Sum(sum) => match sum.block / S::F32_LANES {
-                1 => sums::<S, 1>(simd, sum, from, to, count),
-                2 => sums::<S, 2>(simd, sum, from, to, count),
-                3 => sums::<S, 3>(simd, sum, from, to, count),
-                4 => sums::<S, 4>(simd, sum, from, to, count),
-                _ => sums::<S, 16>(simd, sum, from, to, count),
-            },
+            Operation::Sum(_) => {}
             Operation::Pool(pool) => largest(simd, pool, from, to),
             Operation::Pad(shape, by) => middle(*shape, *by, from, to),
             Operation::Bend(above, below) => {
@@ -91,91 +107,186 @@ fn softmax(from: &[f32], to: &mut [f32]) {
     }
 }
 
+/// How products are summed up: as numbers, or as pairs of integers.
+pub trait Arithmetic<S: Simd>: Copy {
+    /// One of the input, or two side by side.
+    type Value: Copy;
+    type Sums: Copy;
+
+    fn from(&self) -> &[Self::Value];
+    /// In vectors of the output's channels.
+    fn taps(&self) -> &[Self::Sums];
+    fn zero(self, simd: S) -> Self::Sums;
+    fn splat(self, simd: S, value: Self::Value) -> Self::Sums;
+    fn add(self, simd: S, value: Self::Sums, taps: Self::Sums, sums: Self::Sums) -> Self::Sums;
+    /// The sums of a window with the bias, in vector `channels` of the output.
+    fn end(
+        self,
+        simd: S,
+        sums: Self::Sums,
+        window: usize,
+        channels: usize,
+        bias: S::f32s,
+    ) -> S::f32s;
+}
+
+#[derive(Clone, Copy)]
+struct Numbers<'a> {
+    from: &'a [f32],
+    taps: &'a [f32],
+}
+
+impl<S: Simd> Arithmetic<S> for Numbers<'_> {
+    type Value = f32;
+    type Sums = S::f32s;
+
+    #[inline(always)]
+    fn from(&self) -> &[f32] {
+        self.from
+    }
+
+    #[inline(always)]
+    fn taps(&self) -> &[S::f32s] {
+        S::as_simd_f32s(self.taps).0
+    }
+
+    #[inline(always)]
+    fn zero(self, simd: S) -> S::f32s {
+        simd.splat_f32s(0.0)
+    }
+
+    #[inline(always)]
+    fn splat(self, simd: S, value: f32) -> S::f32s {
+        simd.splat_f32s(value)
+    }
+
+    #[inline(always)]
+    fn add(self, simd: S, value: S::f32s, taps: S::f32s, sums: S::f32s) -> S::f32s {
+        simd.mul_add_e_f32s(value, taps, sums)
+    }
+
+    #[inline(always)]
+    fn end(self, simd: S, sums: S::f32s, _: usize, _: usize, bias: S::f32s) -> S::f32s {
+        simd.add_f32s(sums, bias)
+    }
+}
+
+#[inline(always)]
+fn layer<S: Simd, A: Arithmetic<S>>(simd: S, by: A, sum: &Sum, to: &mut [f32], count: usize) {
+    match sum.block / S::F32_LANES {
+        1 => sums::<S, A, 1>(simd, by, sum, to, count),
+        2 => sums::<S, A, 2>(simd, by, sum, to, count),
+        3 => sums::<S, A, 3>(simd, by, sum, to, count),
+        4 => sums::<S, A, 4>(simd, by, sum, to, count),
+        _ => sums::<S, A, 16>(simd, by, sum, to, count),
+    }
+}
+
 /// A convolution in one window, or a dense layer, which has one place, in `count`.
 #[inline(always)]
-fn sums<S: Simd, const V: usize>(simd: S, sum: &Sum, from: &[f32], to: &mut [f32], count: usize) {
-    let window = from.len() / count.max(1);
-    let total = if sum.places.len() == 1 {
-        count
-    } else {
-        sum.places.len()
-    };
-    let place = |number: usize| match sum.places[..] {
-        [place] => place + number.min(total - 1) * window,
-        ref places => places[number.min(total - 1)],
-    };
+fn sums<S: Simd, A: Arithmetic<S>, const V: usize>(
+    simd: S,
+    by: A,
+    sum: &Sum,
+    to: &mut [f32],
+    count: usize,
+) {
+    let from = by.from();
+    let size = from.len() / count.max(1);
+    let is_dense = sum.places.len() == 1;
+    let total = if is_dense { count } else { sum.places.len() };
+    let window = |number: usize| if is_dense { number } else { 0 };
     let blocks = sum.channels / sum.block;
-    let length = sum.rows * sum.run * sum.block;
+    let length = sum.steps.len() * V;
     for block in 0..blocks {
-        let taps = &sum.taps[block * length..][..length];
-        let channels = block * sum.block..(block + 1) * sum.block;
-        let bias = S::as_simd_f32s(&sum.bias[channels.clone()]).0;
+        let taps = by.taps()[block * length..][..length].as_chunks::<V>().0;
+        let channels = block * sum.block;
+        let vectors = |all| -> [S::f32s; V] {
+            let all = &Vec::as_slice(all)[channels..][..sum.block];
+            S::as_simd_f32s(all).0.as_chunks::<V>().0[0]
+        };
+        let (bias, above, below) = (
+            vectors(&sum.bias),
+            vectors(&sum.bend.0),
+            vectors(&sum.bend.1),
+        );
         for first in (0..total).step_by(TILE) {
             // The last tile sums its last place up several times.
-            let places: [usize; TILE] = std::array::from_fn(|i| place(first + i));
-            let mut tile = [[simd.splat_f32s(0.0); V]; TILE];
-            for sums in &mut tile {
-                sums.copy_from_slice(&bias[..V]);
+            // Loops, since what the methods of arrays take is not compiled for these vectors.
+            let mut numbers = [0; TILE];
+            let mut inputs = [from; TILE];
+            for i in 0..TILE {
+                numbers[i] = (first + i).min(total - 1);
+                let place = if is_dense {
+                    numbers[i] * size
+                } else {
+                    sum.places[numbers[i]]
+                };
+                // Of one length, so that one look at a step is enough for all.
+                inputs[i] = &from[place..][..sum.span];
             }
-            for row in 0..sum.rows {
-                let [a, b, c, d, e, f] = places.map(|p| &from[p + row * sum.stride..][..sum.run]);
-                let taps = &taps[row * sum.run * sum.block..][..sum.run * sum.block];
-                let taps = S::as_simd_f32s(taps).0.as_chunks::<V>().0;
-                let values = a.iter().zip(b).zip(c.iter().zip(d)).zip(e.iter().zip(f));
-                for (taps, (((a, b), (c, d)), (e, f))) in taps.iter().zip(values) {
-                    let values = [a, b, c, d, e, f];
-                    for i in 0..TILE {
-                        let value = simd.splat_f32s(*values[i]);
-                        for v in 0..V {
-                            tile[i][v] = simd.mul_add_e_f32s(value, taps[v], tile[i][v]);
-                        }
+            let mut tile = [[by.zero(simd); V]; TILE];
+            for (&step, taps) in sum.steps.iter().zip(taps) {
+                for i in 0..TILE {
+                    let value = by.splat(simd, inputs[i][step as usize]);
+                    for v in 0..V {
+                        tile[i][v] = by.add(simd, value, taps[v], tile[i][v]);
                     }
                 }
             }
-            let bend = sum.bend.as_ref().map(|(above, below)| {
-                let slopes = |all| S::as_simd_f32s(&Vec::as_slice(all)[channels.clone()]).0;
-                (slopes(above), slopes(below))
-            });
-            // Unrolled, or the tile would live in memory.
-            for (i, sums) in tile.iter().enumerate() {
-                let at = (first + i) * sum.channels;
-                let Some(to) = to.get_mut(at + channels.start..at + channels.end) else {
-                    break;
-                };
-                for (v, to) in S::as_mut_simd_f32s(to).0.iter_mut().enumerate().take(V) {
-                    *to = sums[v];
-                    if let Some((above, below)) = bend {
-                        let zero = simd.splat_f32s(0.0);
-                        let low = simd.mul_f32s(below[v], simd.min_f32s(*to, zero));
-                        *to = simd.mul_add_e_f32s(above[v], simd.max_f32s(*to, zero), low);
-                    }
+            // Nothing here depends on where the tile ends: unrolled, it never leaves the registers.
+            for i in 0..TILE {
+                let at = numbers[i] * sum.channels + channels;
+                let to = &mut S::as_mut_simd_f32s(&mut to[at..][..sum.block]).0[..V];
+                for v in 0..V {
+                    let value =
+                        by.end(simd, tile[i][v], window(numbers[i]), block * V + v, bias[v]);
+                    let zero = simd.splat_f32s(0.0);
+                    let low = simd.mul_f32s(below[v], simd.min_f32s(value, zero));
+                    to[v] = simd.mul_add_e_f32s(above[v], simd.max_f32s(value, zero), low);
                 }
             }
         }
     }
 }
 
-/// Squares at the lower and right border are cut off by it.
 #[inline(always)]
 fn largest<S: Simd>(simd: S, pool: &Pool, from: &[f32], to: &mut [f32]) {
+    let vectors = pool.from.channels / S::F32_LANES;
+    match (1..=4).rev().find(|v| vectors.is_multiple_of(*v)) {
+        Some(4) => largest_of::<S, 4>(simd, pool, from, to),
+        Some(3) => largest_of::<S, 3>(simd, pool, from, to),
+        Some(2) => largest_of::<S, 2>(simd, pool, from, to),
+        _ => largest_of::<S, 1>(simd, pool, from, to),
+    }
+}
+
+/// Squares at the lower and right border are cut off by it.
+#[inline(always)]
+fn largest_of<S: Simd, const V: usize>(simd: S, pool: &Pool, from: &[f32], to: &mut [f32]) {
     let Pool {
         size,
         from: shape,
         to: out,
     } = *pool;
-    for (y, row) in to.chunks_exact_mut(out.row()).enumerate() {
-        for (x, to) in row.chunks_exact_mut(out.channels).enumerate() {
-            let to = S::as_mut_simd_f32s(to).0;
-            let pixel = |x: usize, y: usize| {
-                S::as_simd_f32s(&from[(y * shape.width + x) * shape.channels..][..shape.channels]).0
-            };
-            to.copy_from_slice(pixel(2 * x, 2 * y));
-            for y in 2 * y..(2 * y + size).min(shape.height) {
-                for x in 2 * x..(2 * x + size).min(shape.width) {
-                    for (to, from) in to.iter_mut().zip(pixel(x, y)) {
-                        *to = simd.max_f32s(*to, *from);
+    let blocks = shape.channels / (V * S::F32_LANES);
+    let row = shape.width * blocks;
+    let from = S::as_simd_f32s(from).0.as_chunks::<V>().0;
+    let to = S::as_mut_simd_f32s(to).0.as_chunks_mut::<V>().0;
+    for (y, to) in to.chunks_exact_mut(out.width * blocks).enumerate() {
+        let rows = &from[2 * y * row..(2 * y + size).min(shape.height) * row];
+        for (x, to) in to.chunks_exact_mut(blocks).enumerate() {
+            let columns = 2 * x * blocks..(2 * x + size).min(shape.width) * blocks;
+            for (block, to) in to.iter_mut().enumerate() {
+                let mut most = [simd.splat_f32s(f32::NEG_INFINITY); V];
+                for row in rows.chunks_exact(row) {
+                    for pixel in row[columns.clone()][block..].iter().step_by(blocks) {
+                        for v in 0..V {
+                            most[v] = simd.max_f32s(pixel[v], most[v]);
+                        }
                     }
                 }
+                *to = most;
             }
         }
     }

@@ -3,10 +3,13 @@
 //! Channels of the output lie side by side in vectors; a tile of neighbouring places is summed up in registers, tap
 //! after tap. Nothing but the sums that stay in registers is between a convolution and its PReLU.
 
-use pulp::{Simd, WithSimd};
+use pulp::Simd;
 
+use super::forms::{Form, Numbers, Whole};
 use super::weights::{BLOCK, Bend, FIRST, SECOND, Weights};
 use super::{Cell, Rings, output_size};
+use crate::detect::cpu::Task;
+use crate::detect::pairs::Pairs;
 
 /// One run over a part of a level.
 pub struct Sweep<'a> {
@@ -24,27 +27,37 @@ pub struct Sweep<'a> {
 /// Rows that a 3×3 convolution reads.
 const RING: usize = 3;
 
-impl WithSimd for Sweep<'_> {
-    type Output = ();
-
-    // All that is called from here must be inlined to be compiled for the vectors of `S`.
+impl Task for Sweep<'_> {
     #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
-        // Tiles as large as the registers of these vectors allow: (vectors in a block, columns in a tile of the
-        // first, second and third convolution).
-        match S::F32_LANES {
-            16 => self.sweep::<S, 1, 2, 12, 24, 12>(simd),
-            8 => self.sweep::<S, 2, 4, 2, 6, 3>(simd),
-            4 => self.sweep::<S, 4, 8, 2, 4, 2>(simd),
-            _ => self.sweep::<S, 16, 32, 2, 1, 1>(simd),
-        }
+    fn by_numbers<S: Simd>(self, simd: S) {
+        let form = Numbers(self.weights);
+        self.tiled(simd, form);
+    }
+
+    #[inline(always)]
+    fn by_pairs<S: Pairs>(self, simd: S) {
+        let form = Whole(self.weights);
+        self.tiled(simd, form);
     }
 }
 
 impl Sweep<'_> {
     #[inline(always)]
+    fn tiled<S: Simd, F: Form<S>>(self, simd: S, form: F) {
+        // Tiles as large as the registers of these vectors allow: (vectors in a block, columns in a tile of the
+        // first, second and third convolution).
+        match S::F32_LANES {
+            16 => self.sweep::<S, F, 1, 2, 8, 24, 12>(simd, form),
+            8 => self.sweep::<S, F, 2, 4, 2, 6, 3>(simd, form),
+            4 => self.sweep::<S, F, 4, 8, 2, 4, 2>(simd, form),
+            _ => self.sweep::<S, F, 16, 32, 2, 1, 1>(simd, form),
+        }
+    }
+
+    #[inline(always)]
     fn sweep<
         S: Simd,
+        F: Form<S>,
         const V: usize,
         const W: usize,
         const A: usize,
@@ -53,6 +66,7 @@ impl Sweep<'_> {
     >(
         self,
         simd: S,
+        form: F,
     ) {
         let Self {
             weights,
@@ -64,11 +78,11 @@ impl Sweep<'_> {
         let (columns, rows) = output_size(width, height);
         let pooled_width = columns + 4;
         // A vector is stored whole: the channels that are zeros lie where those of the next column will.
-        let pooled_row = pooled_width * FIRST + BLOCK;
-        let convolved_row = (columns + 2) * SECOND;
-        let Rings { pooled, convolved } = self.rings;
-        pooled.resize(RING * pooled_row, 0.0);
-        convolved.resize(RING * convolved_row, 0.0);
+        let pooled_row = pooled_width * FIRST / F::CHANNELS + BLOCK;
+        let convolved_row = (columns + 2) * SECOND / F::CHANNELS + BLOCK;
+        let [pooled, convolved] = F::rings(self.rings);
+        pooled.resize(RING * pooled_row, F::Value::default());
+        convolved.resize(RING * convolved_row, F::Value::default());
         let cut = Cut::new(self.threshold);
         for y in 0..rows + 4 {
             let row = |colour: usize, dy: usize| {
@@ -82,21 +96,22 @@ impl Sweep<'_> {
             };
             let single = 2 * y + 3 >= height;
             let out = &mut pooled[y % RING * pooled_row..][..pooled_row];
-            first::<S, V, A>(simd, weights, row, single, width, out);
+            first::<S, F, V, A>(simd, form, weights, row, single, width, out);
             if y < 2 {
                 continue;
             }
             let ring = [y - 2, y - 1, y].map(|y| &pooled[y % RING * pooled_row..][..pooled_row]);
             let out = &mut convolved[y % RING * convolved_row..][..convolved_row];
-            second::<S, V, B>(simd, weights, ring, out);
+            second::<S, F, V, B>(simd, form, weights, ring, columns + 2, out);
             if y < 4 {
                 continue;
             }
             let ring =
                 [y - 2, y - 1, y].map(|y| &convolved[y % RING * convolved_row..][..convolved_row]);
             let row = self.first + y - 4;
-            third::<S, W, C>(
+            third::<S, F, W, C>(
                 simd,
+                form,
                 weights,
                 ring,
                 columns,
@@ -116,13 +131,14 @@ impl Sweep<'_> {
 
 /// The first convolution, PReLU, and the larger ones of two by two: a row of columns of [`FIRST`] channels.
 #[inline(always)]
-fn first<'a, S: Simd, const V: usize, const A: usize>(
+fn first<'a, S: Simd, F: Form<S>, const V: usize, const A: usize>(
     simd: S,
+    form: F,
     weights: &Weights,
     row: impl Fn(usize, usize) -> &'a [f32],
     single: bool,
     width: usize,
-    out: &mut [f32],
+    out: &mut [F::Value],
 ) {
     let rows: [[&[f32]; 4]; 3] =
         std::array::from_fn(|colour| std::array::from_fn(|dy| row(colour, dy)));
@@ -133,8 +149,7 @@ fn first<'a, S: Simd, const V: usize, const A: usize>(
         for x in starts(even, A) {
             let both = first_tile::<S, V, A>(simd, weights, &rows, x);
             for pair in 0..A / 2 {
-                let out = &mut out[(x / 2 + pair) * FIRST..][..BLOCK];
-                let out = S::as_mut_simd_f32s(out).0;
+                let mut pooled = [simd.splat_f32s(0.0); V];
                 for v in 0..V {
                     let (a, b) = (2 * pair, 2 * pair + 1);
                     let upper = simd.max_f32s(
@@ -145,18 +160,21 @@ fn first<'a, S: Simd, const V: usize, const A: usize>(
                         prelu(simd, both[1][a][v], bend, v),
                         prelu(simd, both[1][b][v], bend, v),
                     );
-                    out[v] = if single {
+                    pooled[v] = if single {
                         upper
                     } else {
                         simd.max_f32s(upper, lower)
                     };
                 }
+                let out = &mut out[(x / 2 + pair) * FIRST / F::CHANNELS..];
+                form.store(simd, 0, pooled, out);
             }
         }
     }
     let rest = if even >= A { even } else { 0 };
     for x in (rest..sums).step_by(2) {
-        one_pool::<S, V>(simd, weights, &rows, x, (x + 1).min(sums - 1), single, out);
+        let pooled = one_pool::<S, V>(simd, weights, &rows, x, (x + 1).min(sums - 1), single);
+        form.store(simd, 0, pooled, &mut out[x / 2 * FIRST / F::CHANNELS..]);
     }
 }
 
@@ -169,12 +187,11 @@ fn one_pool<S: Simd, const V: usize>(
     left: usize,
     right: usize,
     single: bool,
-    out: &mut [f32],
-) {
+) -> [S::f32s; V] {
     let bend = &weights.bends[0];
     let a = first_tile::<S, V, 1>(simd, weights, rows, left);
     let b = first_tile::<S, V, 1>(simd, weights, rows, right);
-    let out = S::as_mut_simd_f32s(&mut out[left / 2 * FIRST..][..BLOCK]).0;
+    let mut pooled = [simd.splat_f32s(0.0); V];
     for v in 0..V {
         let upper = simd.max_f32s(
             prelu(simd, a[0][0][v], bend, v),
@@ -184,12 +201,13 @@ fn one_pool<S: Simd, const V: usize>(
             prelu(simd, a[1][0][v], bend, v),
             prelu(simd, b[1][0][v], bend, v),
         );
-        out[v] = if single {
+        pooled[v] = if single {
             upper
         } else {
             simd.max_f32s(upper, lower)
         };
     }
+    pooled
 }
 
 /// Two rows of `P` columns from `x` on of the first convolution.
@@ -230,83 +248,88 @@ fn first_tile<S: Simd, const V: usize, const P: usize>(
 
 /// The second convolution and PReLU: a row of columns of [`SECOND`] channels.
 #[inline(always)]
-fn second<S: Simd, const V: usize, const B: usize>(
+fn second<S: Simd, F: Form<S>, const V: usize, const B: usize>(
     simd: S,
+    form: F,
     weights: &Weights,
-    rows: [&[f32]; 3],
-    out: &mut [f32],
+    rows: [&[F::Value]; 3],
+    columns: usize,
+    out: &mut [F::Value],
 ) {
-    let columns = out.len() / SECOND;
     if columns >= B {
-        second_tiles::<S, V, B>(simd, weights, rows, columns, out);
+        second_tiles::<S, F, V, B>(simd, form, weights, rows, columns, out);
     } else if columns >= FEW {
-        second_tiles::<S, V, FEW>(simd, weights, rows, columns, out);
+        second_tiles::<S, F, V, FEW>(simd, form, weights, rows, columns, out);
     } else {
-        second_tiles::<S, V, 1>(simd, weights, rows, columns, out);
+        second_tiles::<S, F, V, 1>(simd, form, weights, rows, columns, out);
     }
 }
 
 #[inline(always)]
-fn second_tiles<S: Simd, const V: usize, const P: usize>(
+fn second_tiles<S: Simd, F: Form<S>, const V: usize, const P: usize>(
     simd: S,
+    form: F,
     weights: &Weights,
-    rows: [&[f32]; 3],
+    rows: [&[F::Value]; 3],
     columns: usize,
-    out: &mut [f32],
+    out: &mut [F::Value],
 ) {
-    let taps = S::as_simd_f32s(&weights.second).0;
-    let bend = &weights.bends[1];
     for x in starts(columns, P) {
-        let sums = conv_tile::<S, V, P, FIRST>(simd, taps, &bend.bias, rows, x);
-        let out = S::as_mut_simd_f32s(&mut out[x * SECOND..][..P * SECOND]).0;
+        let sums = conv_tile::<S, F, V, P>(simd, form, 1, FIRST / F::CHANNELS, rows, x);
         for p in 0..P {
+            let mut features = [simd.splat_f32s(0.0); V];
             for v in 0..V {
-                out[p * V + v] = prelu(simd, sums[p][v], bend, v);
+                let sum = form.end(simd, 1, sums[p][v], v);
+                features[v] = prelu(simd, sum, &weights.bends[1], v);
             }
+            let out = &mut out[(x + p) * SECOND / F::CHANNELS..];
+            form.store(simd, 1, features, out);
         }
     }
 }
 
 /// The third convolution, PReLU, and the heads: every place of the row that scores enough.
 #[inline(always)]
-fn third<S: Simd, const W: usize, const C: usize>(
+fn third<S: Simd, F: Form<S>, const W: usize, const C: usize>(
     simd: S,
+    form: F,
     weights: &Weights,
-    rows: [&[f32]; 3],
+    rows: [&[F::Value]; 3],
     columns: usize,
     cut: Cut,
     found: impl FnMut(usize, f32, [f32; 4]),
 ) {
     if columns >= C {
-        third_tiles::<S, W, C>(simd, weights, rows, columns, cut, found);
+        third_tiles::<S, F, W, C>(simd, form, weights, rows, columns, cut, found);
     } else if columns >= FEW {
-        third_tiles::<S, W, FEW>(simd, weights, rows, columns, cut, found);
+        third_tiles::<S, F, W, FEW>(simd, form, weights, rows, columns, cut, found);
     } else {
-        third_tiles::<S, W, 1>(simd, weights, rows, columns, cut, found);
+        third_tiles::<S, F, W, 1>(simd, form, weights, rows, columns, cut, found);
     }
 }
 
 #[inline(always)]
-fn third_tiles<S: Simd, const W: usize, const P: usize>(
+fn third_tiles<S: Simd, F: Form<S>, const W: usize, const P: usize>(
     simd: S,
+    form: F,
     weights: &Weights,
-    rows: [&[f32]; 3],
+    rows: [&[F::Value]; 3],
     columns: usize,
     cut: Cut,
     mut found: impl FnMut(usize, f32, [f32; 4]),
 ) {
-    let taps = S::as_simd_f32s(&weights.third).0;
     let bend = &weights.bends[2];
     let face = S::as_simd_f32s(&weights.score.0).0;
     let offsets = S::as_simd_f32s(&weights.offsets.0).0;
     // Tiles may overlap: places before this one are done.
     let mut done = 0;
     for x in starts(columns, P) {
-        let sums = conv_tile::<S, W, P, SECOND>(simd, taps, &bend.bias, rows, x);
-        for (p, sums) in sums.iter().enumerate() {
-            let mut features = *sums;
-            for (v, feature) in features.iter_mut().enumerate() {
-                *feature = prelu(simd, *feature, bend, v);
+        let sums = conv_tile::<S, F, W, P>(simd, form, 2, SECOND / F::CHANNELS, rows, x);
+        for p in 0..P {
+            let mut features = [simd.splat_f32s(0.0); W];
+            for v in 0..W {
+                let sum = form.end(simd, 2, sums[p][v], v);
+                features[v] = prelu(simd, sum, bend, v);
             }
             let likelier = dot(simd, &features, face) + weights.score.1;
             if cut.keeps(likelier) && x + p >= done {
@@ -339,29 +362,27 @@ fn starts(columns: usize, width: usize) -> impl Iterator<Item = usize> {
     (0..columns.div_ceil(width)).map(move |i| (i * width).min(columns - width))
 }
 
-/// `P` columns from `x` on of a 3×3 convolution of `IN` channels.
+/// `P` columns from `x` on of a 3×3 convolution, the second or third, of so many values for each column.
 #[inline(always)]
-fn conv_tile<S: Simd, const V: usize, const P: usize, const IN: usize>(
+fn conv_tile<S: Simd, F: Form<S>, const V: usize, const P: usize>(
     simd: S,
-    taps: &[S::f32s],
-    bias: &[f32],
-    rows: [&[f32]; 3],
+    form: F,
+    layer: usize,
+    values: usize,
+    rows: [&[F::Value]; 3],
     x: usize,
-) -> [[S::f32s; V]; P] {
-    let bias = S::as_simd_f32s(bias).0;
-    let mut sums = [[simd.splat_f32s(0.0); V]; P];
-    for sums in &mut sums {
-        sums.copy_from_slice(&bias[..V]);
-    }
+) -> [[F::Sums; V]; P] {
+    let mut sums = [[form.zero(simd); V]; P];
+    let taps = form.taps(layer);
     for (y, row) in rows.into_iter().enumerate() {
-        let taps = &taps[y * 3 * IN * V..][..3 * IN * V];
-        let row = &row[x * IN..][..(P + 2) * IN];
+        let taps = &taps[y * 3 * values * V..][..3 * values * V];
+        let row = &row[x * values..][..(P + 2) * values];
         // Neighbours to the right follow one another, so that three columns are one run of taps.
-        for tap in 0..3 * IN {
+        for tap in 0..3 * values {
             for p in 0..P {
-                let value = simd.splat_f32s(row[p * IN + tap]);
+                let value = form.splat(simd, row[p * values + tap]);
                 for v in 0..V {
-                    sums[p][v] = simd.mul_add_e_f32s(value, taps[tap * V + v], sums[p][v]);
+                    sums[p][v] = form.add(simd, value, taps[tap * V + v], sums[p][v]);
                 }
             }
         }

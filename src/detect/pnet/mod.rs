@@ -1,11 +1,11 @@
 //! P-Net on the CPU without ONNX Runtime: the layers run row after row through rings of a few rows that stay in the
 //! cache, so that no tensor of a picture's size is ever written.
 
+mod forms;
 mod kernel;
 mod weights;
 
-use pulp::Arch;
-
+use super::cpu::Cpu;
 use kernel::Sweep;
 use weights::Weights;
 
@@ -32,8 +32,9 @@ pub struct Cell {
 /// Memory that serves one run after another. One per thread.
 #[derive(Debug, Default)]
 pub struct Rings {
-    pooled: Vec<f32>,
-    convolved: Vec<f32>,
+    /// After the first and the second convolution, in the one form or the other.
+    numbers: [Vec<f32>; 2],
+    pairs: [Vec<i32>; 2],
 }
 
 /// Columns and rows of the output for a level of so many pixels.
@@ -77,7 +78,7 @@ impl ProposalNet {
         if columns == 0 || rows == 0 {
             return;
         }
-        Arch::new().dispatch(Sweep {
+        Cpu::new().run(Sweep {
             weights: &self.weights,
             pixels,
             width,
@@ -92,9 +93,10 @@ impl ProposalNet {
 
 #[cfg(test)]
 mod tests {
-    use pulp::{Scalar, Simd};
+    use pulp::Scalar;
 
     use super::*;
+    use crate::detect::cpu::Task;
     use crate::runtime::{Session, SessionOptions, Signature};
 
     const FILE: &[u8] = include_bytes!("../../../models/pnet.onnx");
@@ -142,7 +144,7 @@ mod tests {
         let mut session = Session::from_bytes("P-Net", FILE, &signature, &options).unwrap();
         for (width, height) in SIZES {
             let pixels = pixels(width * height);
-            let found = cells(&pixels, width, |sweep| Arch::new().dispatch(sweep));
+            let found = cells(&pixels, width, |sweep| Cpu::run_by_numbers(sweep));
             let (columns, rows) = output_size(width, height);
             assert_eq!(found.len(), columns * rows);
             // Columns first.
@@ -174,12 +176,42 @@ mod tests {
     fn vectors_of_every_length_give_the_same() {
         for (width, height) in SIZES {
             let pixels = pixels(width * height);
-            let found = cells(&pixels, width, |sweep| Arch::new().dispatch(sweep));
-            let expected = cells(&pixels, width, |sweep| Scalar::new().vectorize(sweep));
+            let found = cells(&pixels, width, |sweep| Cpu::run_by_numbers(sweep));
+            let expected = cells(&pixels, width, |sweep| sweep.by_numbers(Scalar::new()));
             assert_eq!(found.len(), expected.len());
             for (f, e) in found.iter().zip(&expected) {
                 assert_eq!((f.column, f.row), (e.column, e.row));
                 assert!((f.score - e.score).abs() < 1e-5, "{f:?} {e:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn pairs_of_integers_say_what_numbers_do() {
+        for (width, height) in SIZES {
+            let mut pixels = pixels(width * height);
+            // Not only noise, of which nothing becomes large: black and white.
+            for (i, pixel) in pixels.iter_mut().flatten().enumerate() {
+                if i % width < width / 2 {
+                    *pixel = if i / width % 8 < 4 { 0.0 } else { 255.0 };
+                }
+            }
+            let expected = cells(&pixels, width, |sweep| Cpu::run_by_numbers(sweep));
+            let twin = cells(&pixels, width, |sweep| sweep.by_pairs(Scalar::new()));
+            for (t, e) in twin.iter().zip(&expected) {
+                assert!((t.score - e.score).abs() < 5e-3, "{t:?} {e:?}");
+                for (t, e) in t.offsets.iter().zip(e.offsets) {
+                    assert!((t - e).abs() < 5e-3, "{t} {e}");
+                }
+            }
+            for (cpu, _) in Cpu::all() {
+                let found = cells(&pixels, width, |sweep| cpu.run(sweep));
+                assert_eq!(found.len(), twin.len());
+                for (f, t) in found.iter().zip(&twin) {
+                    assert_eq!((f.column, f.row), (t.column, t.row));
+                    // Sums are the same by the bit; what is made of them is rounded here and there.
+                    assert!((f.score - t.score).abs() < 1e-3, "{cpu:?} {f:?} {t:?}");
+                }
             }
         }
     }

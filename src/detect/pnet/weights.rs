@@ -1,5 +1,6 @@
 //! P-Net's weights as the kernels read them.
 
+use crate::detect::pairs::{pair, weight_scale};
 use crate::onnx::{Constant, Graph, Node};
 
 /// Channels after each of the three convolutions.
@@ -15,10 +16,10 @@ pub const BLOCK: usize = 16;
 pub struct Weights {
     /// `[colour, y, x, BLOCK]`, for pixels 0…255.
     pub first: Vec<f32>,
-    /// `[y, x, FIRST, SECOND]`
-    pub second: Vec<f32>,
-    /// `[y, x, SECOND, THIRD]`
-    pub third: Vec<f32>,
+    /// Of the second and third convolution: `[y, x, FIRST, SECOND]`, `[y, x, SECOND, THIRD]`
+    pub taps: [Vec<f32>; 2],
+    /// The same in integers.
+    pub pairs: [PairTaps; 2],
     /// Bias and PReLU's slope below 0 of each convolution.
     pub bends: [Bend; 3],
     /// What makes a face likelier than none: `[THIRD]`, and the bias.
@@ -26,6 +27,20 @@ pub struct Weights {
     /// The offsets: `[4, THIRD]`, and the biases.
     pub offsets: (Vec<f32>, [f32; 4]),
 }
+
+/// Weights that take two channels at a time.
+#[derive(Debug)]
+pub struct PairTaps {
+    /// `[y, x, pair, channel of the output]`
+    pub taps: Vec<i32>,
+    /// By what the input is multiplied before it is rounded: its largest values become [`MOST`].
+    pub scale: f32,
+    /// What a sum of one is worth, channel by channel of the output.
+    pub worth: Vec<f32>,
+}
+
+/// The largest integer that goes into a layer.
+const MOST: f32 = 32_767.0;
 
 #[derive(Debug)]
 pub struct Bend {
@@ -98,10 +113,21 @@ impl Weights {
         let (heads, bias) = (tensor(8, 0, &[6, THIRD])?, tensor(8, 1, &[6])?);
         let (offsets, logits) = heads.split_at(4 * THIRD);
         let (none, face) = logits.split_at(THIRD);
+        let taps = [
+            by_tap(tensor(4, 0, &[SECOND, FIRST, 3, 3])?, [SECOND, FIRST]),
+            by_tap(tensor(6, 0, &[THIRD, SECOND, 3, 3])?, [THIRD, SECOND]),
+        ];
+        // No picture takes a layer beyond what the largest values before it do.
+        let pixels = [255.0; 3];
+        let first = largest(&by_colour, &pixels.map(|most| (0.0, most)), &bends[0]);
+        let second = largest(&taps[0], &first[..FIRST], &bends[1]);
         Some(Self {
             first: by_colour,
-            second: by_tap(tensor(4, 0, &[SECOND, FIRST, 3, 3])?, [SECOND, FIRST]),
-            third: by_tap(tensor(6, 0, &[THIRD, SECOND, 3, 3])?, [THIRD, SECOND]),
+            pairs: [
+                PairTaps::new(&taps[0], &first[..FIRST], SECOND),
+                PairTaps::new(&taps[1], &second, THIRD),
+            ],
+            taps,
             bends,
             score: (
                 face.iter().zip(none).map(|(f, n)| f - n).collect(),
@@ -109,6 +135,53 @@ impl Weights {
             ),
             offsets: (offsets.to_vec(), [bias[0], bias[1], bias[2], bias[3]]),
         })
+    }
+}
+
+/// Least and largest value of each channel after a convolution `[…, in, out]` and PReLU, whatever goes in between the
+/// least and largest of each channel.
+fn largest(taps: &[f32], inputs: &[(f32, f32)], bend: &Bend) -> Vec<(f32, f32)> {
+    let channels = bend.bias.len();
+    (0..channels)
+        .map(|out| {
+            let (mut least, mut most) = (bend.bias[out], bend.bias[out]);
+            for (i, &w) in taps[out..].iter().step_by(channels).enumerate() {
+                let (low, high) = inputs[i % inputs.len()];
+                least += (w * low).min(w * high);
+                most += (w * low).max(w * high);
+            }
+            let bent = |x: f32| if x < 0.0 { x * bend.slope[out] } else { x };
+            let (a, b) = (bent(least), bent(most));
+            (a.min(b).min(0.0), a.max(b).max(0.0))
+        })
+        .collect()
+}
+
+impl PairTaps {
+    /// Of weights `[y, x, in, out]`.
+    fn new(taps: &[f32], inputs: &[(f32, f32)], out: usize) -> Self {
+        let most = inputs
+            .iter()
+            .fold(0.0f32, |most, (low, high)| most.max(-low).max(*high));
+        let scale = if most > 0.0 { MOST / most } else { 1.0 };
+        let weights = |channel: usize| taps[channel..].iter().step_by(out).copied();
+        let scales: Vec<f64> = (0..out)
+            .map(|channel| weight_scale(weights(channel), MOST))
+            .collect();
+        let whole = |at: usize| (f64::from(taps[at]) * scales[at % out]).round() as i16;
+        Self {
+            taps: (0..taps.len() / 2)
+                .map(|at| {
+                    let first = at / out * 2 * out + at % out;
+                    pair(whole(first), whole(first + out))
+                })
+                .collect(),
+            scale,
+            worth: scales
+                .iter()
+                .map(|s| (1.0 / (s * f64::from(scale))) as f32)
+                .collect(),
+        }
     }
 }
 

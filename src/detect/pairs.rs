@@ -1,0 +1,107 @@
+//! Products of integers of 16 bits, two at a time: half the instructions that numbers take, in CPUs with AVX2 or better
+//! (docs/performance.md).
+
+use pulp::{Scalar, Simd, cast};
+
+/// Vectors with an instruction for pairs.
+pub trait Pairs: Simd {
+    /// `sums` + the products of both halves.
+    fn add_pairs(self, a: Self::i32s, b: Self::i32s, sums: Self::i32s) -> Self::i32s;
+    fn numbers(self, sums: Self::i32s) -> Self::f32s;
+    /// Rounds two vectors, one behind the other, to pairs of neighbours.
+    fn pairs(self, first: Self::f32s, second: Self::f32s) -> Self::i32s;
+}
+
+/// The twin of the others, for tests.
+impl Pairs for Scalar {
+    #[inline(always)]
+    fn add_pairs(self, a: i32, b: i32, sums: i32) -> i32 {
+        let halves = |pair: i32| (i32::from(pair as i16), pair >> 16);
+        let ((a, c), (b, d)) = (halves(a), halves(b));
+        sums + a * b + c * d
+    }
+
+    #[inline(always)]
+    fn numbers(self, sums: i32) -> f32 {
+        sums as f32
+    }
+
+    #[inline(always)]
+    fn pairs(self, first: f32, second: f32) -> i32 {
+        pair(
+            first.round_ties_even() as i16,
+            second.round_ties_even() as i16,
+        )
+    }
+}
+
+#[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
+impl Pairs for pulp::x86::V3 {
+    #[inline(always)]
+    fn add_pairs(self, a: Self::i32s, b: Self::i32s, sums: Self::i32s) -> Self::i32s {
+        let products = self.avx2._mm256_madd_epi16(cast(a), cast(b));
+        cast(self.avx2._mm256_add_epi32(cast(sums), products))
+    }
+
+    #[inline(always)]
+    fn numbers(self, sums: Self::i32s) -> Self::f32s {
+        cast(self.avx._mm256_cvtepi32_ps(cast(sums)))
+    }
+
+    #[inline(always)]
+    fn pairs(self, first: Self::f32s, second: Self::f32s) -> Self::i32s {
+        let (first, second) = (
+            self.avx._mm256_cvtps_epi32(cast(first)),
+            self.avx._mm256_cvtps_epi32(cast(second)),
+        );
+        // Quarters of both in turn.
+        let packed = self.avx2._mm256_packs_epi32(first, second);
+        cast(self.avx2._mm256_permute4x64_epi64::<0b11_01_10_00>(packed))
+    }
+}
+
+#[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
+impl Pairs for pulp::x86::V4 {
+    #[inline(always)]
+    fn add_pairs(self, a: Self::i32s, b: Self::i32s, sums: Self::i32s) -> Self::i32s {
+        let products = self.avx512bw._mm512_madd_epi16(cast(a), cast(b));
+        cast(self.avx512f._mm512_add_epi32(cast(sums), products))
+    }
+
+    #[inline(always)]
+    fn numbers(self, sums: Self::i32s) -> Self::f32s {
+        cast(self.avx512f._mm512_cvtepi32_ps(cast(sums)))
+    }
+
+    #[inline(always)]
+    fn pairs(self, first: Self::f32s, second: Self::f32s) -> Self::i32s {
+        let (first, second) = (
+            self.avx512f._mm512_cvtps_epi32(cast(first)),
+            self.avx512f._mm512_cvtps_epi32(cast(second)),
+        );
+        // Eighths of both in turn.
+        let packed = self.avx512bw._mm512_packs_epi32(first, second);
+        let order = cast([0u64, 2, 4, 6, 1, 3, 5, 7]);
+        cast(self.avx512f._mm512_permutexvar_epi64(order, packed))
+    }
+}
+
+/// Two integers, the first one in the lower half.
+pub fn pair(first: i16, second: i16) -> i32 {
+    i32::from(second) << 16 | i32::from(first) & 0xffff
+}
+
+/// By what the weights of a sum are multiplied before they are rounded, so that no input up to `most` takes it beyond
+/// 31 bits.
+pub fn weight_scale(weights: impl Iterator<Item = f32>, most: f32) -> f64 {
+    let (mut count, mut sum, mut largest) = (0.0, 0.0, 0.0f64);
+    for weight in weights.map(|w| f64::from(w.abs())) {
+        count += 1.0;
+        sum += weight;
+        largest = largest.max(weight);
+    }
+    // Halves are rounded up: a little less, so that the sum keeps its limit.
+    let limit = f64::from(i32::MAX) / f64::from(most) - count;
+    let scale = (limit / sum).min(f64::from(i16::MAX) / largest);
+    if scale.is_finite() { scale } else { 1.0 }
+}
