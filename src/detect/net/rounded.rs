@@ -42,8 +42,8 @@ impl Rounded {
         let length = from.len() / taps.group * taps.group.div_ceil(2);
         self.pairs.resize(length, 0);
         self.worth.clear();
-        let windows = from.chunks_exact(from.len() / count.max(1));
-        let pairs = self.pairs.chunks_exact_mut(length / count.max(1));
+        let windows = from.chunks_exact((from.len() / count.max(1)).max(1));
+        let pairs = self.pairs.chunks_exact_mut((length / count.max(1)).max(1));
         for (from, pairs) in windows.zip(pairs) {
             let worth = round(simd, from, taps.group, pairs);
             self.worth.push(worth);
