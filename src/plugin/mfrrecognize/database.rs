@@ -1,11 +1,12 @@
-//! The gallery of an element: loaded once, and again when its file is replaced.
+//! The gallery of an element: loaded once, and again when its file is replaced. Elements with the same file share it.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, TryRecvError, channel};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::gallery::{Gallery, GalleryError};
+use crate::workers::lock;
 
 /// How often the file is looked at; a stat of a file costs microseconds.
 const CHECK_EVERY: Duration = Duration::from_secs(1);
@@ -39,7 +40,10 @@ impl Stamp {
     }
 }
 
-type Loaded = Result<Gallery, GalleryError>;
+type Loaded = Result<Arc<Gallery>, GalleryError>;
+
+/// Galleries that elements have, and which state of which file they were read from.
+static SHARED: Mutex<Vec<(PathBuf, Stamp, Weak<Gallery>)>> = Mutex::new(Vec::new());
 
 #[derive(Debug)]
 pub struct Database {
@@ -56,7 +60,7 @@ impl Database {
     pub fn open(path: &Path, model: Model) -> Result<Self, GalleryError> {
         let stamp = Stamp::of(path);
         Ok(Self {
-            gallery: Arc::new(load(path, &model)?),
+            gallery: shared(path, &model, stamp, false)?,
             path: path.to_owned(),
             model,
             stamp,
@@ -90,7 +94,7 @@ impl Database {
             // A file that is gone for now is about to be replaced, or was removed: keep what is.
             if reload || (stamp.is_some() && stamp != self.stamp) {
                 self.stamp = stamp;
-                self.load_in_background();
+                self.load_in_background(reload);
             }
         }
         let loaded = match self.loading.as_ref()?.try_recv() {
@@ -102,24 +106,127 @@ impl Database {
             }
         };
         self.loading = None;
-        Some(loaded.map(|gallery| self.gallery = Arc::new(gallery)))
+        Some(loaded.map(|gallery| self.gallery = gallery))
     }
 
-    fn load_in_background(&mut self) {
+    fn load_in_background(&mut self, anew: bool) {
         let (sender, receiver) = channel();
-        let (path, model) = (self.path.clone(), self.model.clone());
+        let (path, model, stamp) = (self.path.clone(), self.model.clone(), self.stamp);
         self.loading = Some(receiver);
         std::thread::spawn(move || {
             // Nobody listens any more if the element has been stopped meanwhile.
-            let _ = sender.send(load(&path, &model));
+            let _ = sender.send(shared(&path, &model, stamp, anew));
         });
     }
 }
 
-fn load(path: &Path, model: &Model) -> Loaded {
-    let gallery = Gallery::load(path)?;
+/// The gallery of a file in this state, which another element may have; read from the file in any case if `anew`.
+fn shared(path: &Path, model: &Model, stamp: Option<Stamp>, anew: bool) -> Loaded {
+    // Held while reading: of two elements that start at once the second waits for the first.
+    let mut all = lock(&SHARED);
+    all.retain(|(.., gallery)| gallery.strong_count() > 0);
+    let same = |(of, at, _): &&(PathBuf, Stamp, _)| of == path && Some(*at) == stamp;
+    let known = all.iter().find(same).and_then(|(.., g)| g.upgrade());
+    let gallery = match known.filter(|_| !anew) {
+        Some(gallery) => gallery,
+        None => Arc::new(Gallery::load(path)?),
+    };
     gallery
         .check_model(&model.sha256, model.dim)
         .map_err(|e| e.at(path))?;
+    if let Some(stamp) = stamp {
+        all.retain(|known| !same(&known));
+        all.push((path.to_owned(), stamp, Arc::downgrade(&gallery)));
+    }
     Ok(gallery)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gallery::{Contract, Entry, FORMAT, Kind};
+
+    const SHA256: &str = "abababababababababababababababababababababababababababababababab";
+
+    fn write(path: &Path, name: &str) {
+        let contract = Contract {
+            format: FORMAT.into(),
+            model_sha256: SHA256.into(),
+            embedding_dim: 2,
+            preprocessing: crate::embed::PREPROCESSING.into(),
+            detector: crate::detect::NAME.into(),
+            created: "2026-01-02T03:04:05Z".into(),
+            tool_version: "0.1.0".into(),
+        };
+        let entry = |name: &str, embedding: [f32; 2]| Entry {
+            name: name.into(),
+            source: format!("{name}.jpg"),
+            kind: Kind::Photo,
+            embedding: ndarray::arr1(&embedding),
+        };
+        let entries = vec![entry(name, [1.0, 0.0]), entry("Zoë", [0.0, 1.0])];
+        let gallery = Gallery::train(entries, contract).unwrap();
+        gallery.save(path).unwrap();
+    }
+
+    fn open(path: &Path) -> Result<Database, GalleryError> {
+        let model = Model {
+            sha256: SHA256.into(),
+            dim: 2,
+            version: String::new(),
+        };
+        Database::open(path, model)
+    }
+
+    fn reload(database: &mut Database, anew: bool) {
+        // Once is due in a second, or at once.
+        let end = Instant::now() + Duration::from_secs(30);
+        let mut anew = anew;
+        while Instant::now() < end {
+            if let Some(outcome) = database.poll(anew) {
+                return outcome.unwrap();
+            }
+            anew = false;
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        panic!("the gallery was not read anew");
+    }
+
+    #[test]
+    fn elements_with_the_same_state_of_a_file_share_its_gallery() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("gallery.npz");
+        write(&path, "Ana");
+        let mut a = open(&path).unwrap();
+        let mut b = open(&path).unwrap();
+        assert!(Arc::ptr_eq(a.gallery(), b.gallery()));
+        // Another file of the same length.
+        write(&path, "Bea");
+        reload(&mut a, false);
+        assert_eq!(a.gallery().names(), ["Bea", "Zoë"]);
+        assert_eq!(b.gallery().names(), ["Ana", "Zoë"]);
+        reload(&mut b, false);
+        assert!(Arc::ptr_eq(a.gallery(), b.gallery()));
+        // Who asks for it gets what is in the file, whatever it looks like from outside.
+        reload(&mut b, true);
+        assert_eq!(b.gallery().names(), ["Bea", "Zoë"]);
+        assert!(!Arc::ptr_eq(a.gallery(), b.gallery()));
+        let c = open(&path).unwrap();
+        assert!(Arc::ptr_eq(b.gallery(), c.gallery()));
+    }
+
+    #[test]
+    fn a_shared_gallery_must_fit_the_network_of_each_element() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("gallery.npz");
+        write(&path, "Ana");
+        let first = open(&path).unwrap();
+        let model = Model {
+            sha256: "cd".repeat(32),
+            ..first.model.clone()
+        };
+        assert!(Database::open(&path, model).is_err());
+        drop(first);
+        assert!(open(&folder.path().join("none.npz")).is_err());
+    }
 }
