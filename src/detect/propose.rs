@@ -2,14 +2,14 @@
 //!
 //! On the CPU our own kernels do it. A GPU, or a network of another graph than `models/pnet.onnx`, is ONNX Runtime's.
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use super::Params;
 use super::boxes::{CELL, Candidate, Overlap, suppress};
 use super::clock::Clock;
 use super::pnet::{Cell, ProposalNet, Rings, output_size, rows_seen};
 use super::pyramid::{Level, levels};
-use super::stage::Source;
+use super::stage::{Shared, Source};
 use super::{MIN_FACE_SIZES, SCALE_FACTORS};
 use crate::geometry::Rect;
 use crate::image::ImageView;
@@ -38,6 +38,8 @@ const MAX_CANDIDATES: usize = 5_000;
 /// cache, and threads have something to share.
 const STRIP: usize = 32;
 
+static NETWORKS: Shared<ProposalNet> = Shared::new();
+
 /// P-Net and the memory that it works in.
 pub struct Proposer {
     net: Net,
@@ -52,7 +54,7 @@ pub struct Proposer {
 }
 
 enum Net {
-    Own(ProposalNet),
+    Own(Arc<ProposalNet>),
     Runtime(Session, Box<Desk>),
 }
 
@@ -74,9 +76,7 @@ struct Strip {
 
 impl Proposer {
     pub fn new(source: Source, options: &SessionOptions) -> Result<Self, RuntimeError> {
-        let own = source
-            .read(options)
-            .and_then(|bytes| ProposalNet::from_onnx(&bytes));
+        let own = source.own(options, &NETWORKS, ProposalNet::from_onnx);
         let net = match own {
             Some(net) => Net::Own(net),
             None => Net::Runtime(source.session(&SIGNATURE, options)?, Box::default()),

@@ -4,7 +4,7 @@
 //! GPU, is ONNX Runtime's.
 
 use std::path::Path;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
 use super::boxes::Candidate;
@@ -28,13 +28,41 @@ pub enum Source<'a> {
     File(&'a Path),
 }
 
+/// Networks of this library that detectors have, by name: one of each serves all detectors of the process.
+pub struct Shared<T>(Mutex<Vec<(&'static str, Weak<T>)>>);
+
+static NETWORKS: Shared<Network> = Shared::new();
+
+impl<T> Shared<T> {
+    pub const fn new() -> Self {
+        Self(Mutex::new(Vec::new()))
+    }
+
+    fn get(&self, name: &'static str, load: impl FnOnce() -> Option<T>) -> Option<Arc<T>> {
+        let mut all = lock(&self.0);
+        all.retain(|(_, network)| network.strong_count() > 0);
+        let known = all.iter().find(|(other, _)| *other == name);
+        if let Some(network) = known.and_then(|(_, network)| network.upgrade()) {
+            return Some(network);
+        }
+        let network = Arc::new(load()?);
+        all.push((name, Arc::downgrade(&network)));
+        Some(network)
+    }
+}
+
 impl Source<'_> {
-    /// The file for our own kernels, if they are to run it. What is wrong with it, ONNX Runtime will tell.
-    pub fn read(&self, options: &SessionOptions) -> Option<Vec<u8>> {
+    /// For our own kernels, if they are to run it and can. What is wrong with a file, ONNX Runtime will tell.
+    pub fn own<T>(
+        &self,
+        options: &SessionOptions,
+        shared: &Shared<T>,
+        load: impl FnOnce(&[u8]) -> Option<T>,
+    ) -> Option<Arc<T>> {
         match self {
             _ if options.device != Device::Cpu => None,
-            Self::Bytes(_, bytes) => Some(bytes.to_vec()),
-            Self::File(path) => std::fs::read(path).ok(),
+            Self::Bytes(name, bytes) => shared.get(name, || load(bytes)),
+            Self::File(path) => load(&std::fs::read(path).ok()?).map(Arc::new),
         }
     }
 
@@ -66,7 +94,7 @@ pub struct Stage {
 }
 
 enum Net {
-    Own(Network),
+    Own(Arc<Network>),
     Runtime(Session, Box<Desk>),
 }
 
@@ -85,13 +113,11 @@ impl Stage {
         options: &SessionOptions,
     ) -> Result<Self, RuntimeError> {
         let side = signature.input[1] as usize;
-        let fits = |net: &Network| {
+        let fits = |net: &Arc<Network>| {
             let widths = signature.outputs.iter().map(|o| o[1] as usize);
             net.widths().eq(widths)
         };
-        let own = source
-            .read(options)
-            .and_then(|bytes| Network::from_onnx(&bytes, side));
+        let own = source.own(options, &NETWORKS, |bytes| Network::from_onnx(bytes, side));
         let net = match own.filter(fits) {
             Some(net) => Net::Own(net),
             None => Net::Runtime(source.session(signature, options)?, Box::default()),
@@ -211,5 +237,30 @@ impl Desk {
             };
             self.resizer.tensor(view, &resize, layout, out);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn detectors_share_what_is_built_in_while_one_of_them_lives() {
+        let shared = Shared::new();
+        let options = SessionOptions::default();
+        let own =
+            |name, number: Option<u8>| Source::Bytes(name, b"").own(&options, &shared, |_| number);
+        let first = own("one", Some(1)).unwrap();
+        assert!(Arc::ptr_eq(&first, &own("one", Some(2)).unwrap()));
+        assert_eq!(own("other", Some(3)).as_deref(), Some(&3));
+        assert_eq!(own("none", None), None);
+        drop(first);
+        assert_eq!(own("one", Some(4)).as_deref(), Some(&4));
+        let cuda = SessionOptions {
+            device: Device::Cuda(0),
+            ..options.clone()
+        };
+        let source = Source::Bytes("one", b"");
+        assert_eq!(source.own(&cuda, &shared, |_| Some(5)), None);
     }
 }
