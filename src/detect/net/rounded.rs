@@ -1,7 +1,7 @@
 //! Sums of pairs of integers.
 //!
 //! What goes into a layer is rounded window by window, in steps of 1 / 16,383 of the largest there, weights channel by
-//! channel. Of 2,226 detections in two sets of photos one lies elsewhere for it (docs/performance.md).
+//! channel. What it changes is in docs/accuracy.md: hardly anything.
 
 use super::kernel::Arithmetic;
 use super::{Sum, Taps};

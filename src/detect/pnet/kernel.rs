@@ -325,10 +325,10 @@ fn third_tiles<S: Simd, F: Form<S>, const W: usize, const P: usize>(
     let mut done = 0;
     for x in starts(columns, P) {
         let sums = conv_tile::<S, F, W, P>(simd, form, 2, SECOND / F::CHANNELS, rows, x);
-        for p in 0..P {
+        for (p, sums) in sums.iter().enumerate() {
             let mut features = [simd.splat_f32s(0.0); W];
             for v in 0..W {
-                let sum = form.end(simd, 2, sums[p][v], v);
+                let sum = form.end(simd, 2, sums[v], v);
                 features[v] = prelu(simd, sum, bend, v);
             }
             let likelier = dot(simd, &features, face) + weights.score.1;
