@@ -1498,7 +1498,15 @@ fn faces_are_found_without_onnx_runtime() {
     let photo = text(&demo_photos().join("obama.jpg"));
     let mut identify = command(&["identify", &photo]);
     let found = ran(identify.env("ORT_DYLIB_PATH", "/gone/libonnxruntime.so"));
-    assert!(found.succeeds().contains("face 239×320"));
+    let found = found.succeeds();
+    // 239×320, or a pixel more or less by the CPU's instructions.
+    let size = found.split_once("face ").and_then(|(_, rest)| {
+        let (width, rest) = rest.split_once('×')?;
+        let height = rest.split_once(' ')?.0;
+        Some((width.parse::<i32>().ok()?, height.parse::<i32>().ok()?))
+    });
+    let is_near = size.is_some_and(|(w, h)| (w - 239).abs() <= 2 && (h - 320).abs() <= 2);
+    assert!(is_near, "{found}");
 }
 
 #[test]
