@@ -86,6 +86,68 @@ impl Pairs for pulp::x86::V4 {
     }
 }
 
+/// How a layer sums products up, in vectors of its output's channels.
+pub trait Products<S: Simd> {
+    /// One channel of the input, or more side by side.
+    type Value: Copy + Default;
+    type Sums: Copy;
+
+    fn vectors(values: &[Self::Value]) -> &[Self::Sums];
+    fn splat(simd: S, value: Self::Value) -> Self::Sums;
+    fn add(simd: S, value: Self::Sums, taps: Self::Sums, sums: Self::Sums) -> Self::Sums;
+
+    #[inline(always)]
+    fn zero(simd: S) -> Self::Sums {
+        Self::splat(simd, Self::Value::default())
+    }
+}
+
+/// In float32.
+pub struct Floats;
+
+impl<S: Simd> Products<S> for Floats {
+    type Value = f32;
+    type Sums = S::f32s;
+
+    #[inline(always)]
+    fn vectors(values: &[f32]) -> &[S::f32s] {
+        S::as_simd_f32s(values).0
+    }
+
+    #[inline(always)]
+    fn splat(simd: S, value: f32) -> S::f32s {
+        simd.splat_f32s(value)
+    }
+
+    #[inline(always)]
+    fn add(simd: S, value: S::f32s, taps: S::f32s, sums: S::f32s) -> S::f32s {
+        simd.mul_add_e_f32s(value, taps, sums)
+    }
+}
+
+/// In pairs of integers.
+pub struct Integers;
+
+impl<S: Pairs> Products<S> for Integers {
+    type Value = i32;
+    type Sums = S::i32s;
+
+    #[inline(always)]
+    fn vectors(values: &[i32]) -> &[S::i32s] {
+        S::as_simd_i32s(values).0
+    }
+
+    #[inline(always)]
+    fn splat(simd: S, value: i32) -> S::i32s {
+        simd.splat_i32s(value)
+    }
+
+    #[inline(always)]
+    fn add(simd: S, value: S::i32s, taps: S::i32s, sums: S::i32s) -> S::i32s {
+        simd.add_pairs(value, taps, sums)
+    }
+}
+
 /// Two integers, the first one in the lower half.
 pub fn pair(first: i16, second: i16) -> i32 {
     i32::from(second) << 16 | i32::from(first) & 0xffff

@@ -5,7 +5,7 @@ use pulp::Simd;
 use super::rounded::Rounded;
 use super::{Operation, Pool, Shape, Sum, Taps};
 use crate::detect::cpu::Task;
-use crate::detect::pairs::Pairs;
+use crate::detect::pairs::{Floats, Pairs, Products};
 
 /// Places that are worked on together: what they share of the weights is read once.
 const TILE: usize = 6;
@@ -107,23 +107,17 @@ fn softmax(from: &[f32], to: &mut [f32]) {
     }
 }
 
-/// How products are summed up: as numbers, or as pairs of integers.
+/// Inputs and weights, and what becomes of their sums.
 pub trait Arithmetic<S: Simd>: Copy {
-    /// One of the input, or two side by side.
-    type Value: Copy;
-    type Sums: Copy;
+    type By: Products<S>;
 
-    fn from(&self) -> &[Self::Value];
-    /// In vectors of the output's channels.
-    fn taps(&self) -> &[Self::Sums];
-    fn zero(self, simd: S) -> Self::Sums;
-    fn splat(self, simd: S, value: Self::Value) -> Self::Sums;
-    fn add(self, simd: S, value: Self::Sums, taps: Self::Sums, sums: Self::Sums) -> Self::Sums;
+    fn from(&self) -> &[<Self::By as Products<S>>::Value];
+    fn taps(&self) -> &[<Self::By as Products<S>>::Value];
     /// The sums of a window with the bias, in vector `channels` of the output.
     fn end(
         self,
         simd: S,
-        sums: Self::Sums,
+        sums: <Self::By as Products<S>>::Sums,
         window: usize,
         channels: usize,
         bias: S::f32s,
@@ -137,8 +131,7 @@ struct Numbers<'a> {
 }
 
 impl<S: Simd> Arithmetic<S> for Numbers<'_> {
-    type Value = f32;
-    type Sums = S::f32s;
+    type By = Floats;
 
     #[inline(always)]
     fn from(&self) -> &[f32] {
@@ -146,23 +139,8 @@ impl<S: Simd> Arithmetic<S> for Numbers<'_> {
     }
 
     #[inline(always)]
-    fn taps(&self) -> &[S::f32s] {
-        S::as_simd_f32s(self.taps).0
-    }
-
-    #[inline(always)]
-    fn zero(self, simd: S) -> S::f32s {
-        simd.splat_f32s(0.0)
-    }
-
-    #[inline(always)]
-    fn splat(self, simd: S, value: f32) -> S::f32s {
-        simd.splat_f32s(value)
-    }
-
-    #[inline(always)]
-    fn add(self, simd: S, value: S::f32s, taps: S::f32s, sums: S::f32s) -> S::f32s {
-        simd.mul_add_e_f32s(value, taps, sums)
+    fn taps(&self) -> &[f32] {
+        self.taps
     }
 
     #[inline(always)]
@@ -199,7 +177,8 @@ fn sums<S: Simd, A: Arithmetic<S>, const V: usize>(
     let blocks = sum.channels / sum.block;
     let length = sum.steps.len() * V;
     for block in 0..blocks {
-        let taps = by.taps()[block * length..][..length].as_chunks::<V>().0;
+        let taps = A::By::vectors(by.taps());
+        let taps = taps[block * length..][..length].as_chunks::<V>().0;
         let channels = block * sum.block;
         let vectors = |all| -> [S::f32s; V] {
             let all = &Vec::as_slice(all)[channels..][..sum.block];
@@ -225,12 +204,12 @@ fn sums<S: Simd, A: Arithmetic<S>, const V: usize>(
                 // Of one length, so that one look at a step is enough for all.
                 inputs[i] = &from[place..][..sum.span];
             }
-            let mut tile = [[by.zero(simd); V]; TILE];
+            let mut tile = [[A::By::zero(simd); V]; TILE];
             for (&step, taps) in sum.steps.iter().zip(taps) {
                 for i in 0..TILE {
-                    let value = by.splat(simd, inputs[i][step as usize]);
+                    let value = A::By::splat(simd, inputs[i][step as usize]);
                     for v in 0..V {
-                        tile[i][v] = by.add(simd, value, taps[v], tile[i][v]);
+                        tile[i][v] = A::By::add(simd, value, taps[v], tile[i][v]);
                     }
                 }
             }

@@ -5,7 +5,7 @@
 
 use super::kernel::Arithmetic;
 use super::{Sum, Taps};
-use crate::detect::pairs::{Pairs, pair, weight_scale};
+use crate::detect::pairs::{Integers, Pairs, pair, weight_scale};
 
 /// What the largest input of a window is rounded to.
 const MOST: f32 = 16383.0;
@@ -100,8 +100,7 @@ pub struct RoundedSum<'a> {
 }
 
 impl<S: Pairs> Arithmetic<S> for RoundedSum<'_> {
-    type Value = i32;
-    type Sums = S::i32s;
+    type By = Integers;
 
     #[inline(always)]
     fn from(&self) -> &[i32] {
@@ -109,23 +108,8 @@ impl<S: Pairs> Arithmetic<S> for RoundedSum<'_> {
     }
 
     #[inline(always)]
-    fn taps(&self) -> &[S::i32s] {
-        S::as_simd_i32s(&self.taps.taps).0
-    }
-
-    #[inline(always)]
-    fn zero(self, simd: S) -> S::i32s {
-        simd.splat_i32s(0)
-    }
-
-    #[inline(always)]
-    fn splat(self, simd: S, value: i32) -> S::i32s {
-        simd.splat_i32s(value)
-    }
-
-    #[inline(always)]
-    fn add(self, simd: S, value: S::i32s, taps: S::i32s, sums: S::i32s) -> S::i32s {
-        simd.add_pairs(value, taps, sums)
+    fn taps(&self) -> &[i32] {
+        &self.taps.taps
     }
 
     #[inline(always)]

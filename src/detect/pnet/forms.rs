@@ -4,31 +4,30 @@ use pulp::Simd;
 
 use super::Rings;
 use super::weights::Weights;
-use crate::detect::pairs::Pairs;
+use crate::detect::pairs::{Floats, Integers, Pairs, Products};
+
+pub type Value<S, F> = <<F as Form<S>>::By as Products<S>>::Value;
+pub type Sums<S, F> = <<F as Form<S>>::By as Products<S>>::Sums;
 
 /// Layers are counted from 0; only the first one reads pixels and has sums of its own.
 pub trait Form<S: Simd>: Copy {
-    /// Of so many channels side by side.
-    type Value: Copy + Default;
+    type By: Products<S>;
+    /// Channels in one of its values.
     const CHANNELS: usize;
-    type Sums: Copy;
 
     /// After the first layer and after the second one.
-    fn rings(rings: &mut Rings) -> &mut [Vec<Self::Value>; 2];
+    fn rings(rings: &mut Rings) -> &mut [Vec<Value<S, Self>>; 2];
     /// The weights of a layer, in vectors of the output's channels.
-    fn taps(&self, layer: usize) -> &[Self::Sums];
-    fn zero(self, simd: S) -> Self::Sums;
-    fn splat(self, simd: S, value: Self::Value) -> Self::Sums;
-    fn add(self, simd: S, value: Self::Sums, taps: Self::Sums, sums: Self::Sums) -> Self::Sums;
+    fn taps(&self, layer: usize) -> &[Sums<S, Self>];
     /// With the bias, in vector `v` of a layer's channels.
-    fn end(self, simd: S, layer: usize, sums: Self::Sums, v: usize) -> S::f32s;
+    fn end(self, simd: S, layer: usize, sums: Sums<S, Self>, v: usize) -> S::f32s;
     /// What comes out of a layer for one column. What follows it in `to` may be overwritten, up to a block's length.
     fn store<const V: usize>(
         self,
         simd: S,
         layer: usize,
         values: [S::f32s; V],
-        to: &mut [Self::Value],
+        to: &mut [Value<S, Self>],
     );
 }
 
@@ -36,9 +35,8 @@ pub trait Form<S: Simd>: Copy {
 pub struct Numbers<'a>(pub &'a Weights);
 
 impl<S: Simd> Form<S> for Numbers<'_> {
-    type Value = f32;
+    type By = Floats;
     const CHANNELS: usize = 1;
-    type Sums = S::f32s;
 
     #[inline(always)]
     fn rings(rings: &mut Rings) -> &mut [Vec<f32>; 2] {
@@ -48,21 +46,6 @@ impl<S: Simd> Form<S> for Numbers<'_> {
     #[inline(always)]
     fn taps(&self, layer: usize) -> &[S::f32s] {
         S::as_simd_f32s(&self.0.taps[layer - 1]).0
-    }
-
-    #[inline(always)]
-    fn zero(self, simd: S) -> S::f32s {
-        simd.splat_f32s(0.0)
-    }
-
-    #[inline(always)]
-    fn splat(self, simd: S, value: f32) -> S::f32s {
-        simd.splat_f32s(value)
-    }
-
-    #[inline(always)]
-    fn add(self, simd: S, value: S::f32s, taps: S::f32s, sums: S::f32s) -> S::f32s {
-        simd.mul_add_e_f32s(value, taps, sums)
     }
 
     #[inline(always)]
@@ -82,9 +65,8 @@ impl<S: Simd> Form<S> for Numbers<'_> {
 pub struct Whole<'a>(pub &'a Weights);
 
 impl<S: Pairs> Form<S> for Whole<'_> {
-    type Value = i32;
+    type By = Integers;
     const CHANNELS: usize = 2;
-    type Sums = S::i32s;
 
     #[inline(always)]
     fn rings(rings: &mut Rings) -> &mut [Vec<i32>; 2] {
@@ -94,21 +76,6 @@ impl<S: Pairs> Form<S> for Whole<'_> {
     #[inline(always)]
     fn taps(&self, layer: usize) -> &[S::i32s] {
         S::as_simd_i32s(&self.0.pairs[layer - 1].taps).0
-    }
-
-    #[inline(always)]
-    fn zero(self, simd: S) -> S::i32s {
-        simd.splat_i32s(0)
-    }
-
-    #[inline(always)]
-    fn splat(self, simd: S, value: i32) -> S::i32s {
-        simd.splat_i32s(value)
-    }
-
-    #[inline(always)]
-    fn add(self, simd: S, value: S::i32s, taps: S::i32s, sums: S::i32s) -> S::i32s {
-        simd.add_pairs(value, taps, sums)
     }
 
     #[inline(always)]

@@ -5,11 +5,11 @@
 
 use pulp::Simd;
 
-use super::forms::{Form, Numbers, Whole};
+use super::forms::{Form, Numbers, Sums, Value, Whole};
 use super::weights::{BLOCK, Bend, FIRST, SECOND, Weights};
 use super::{Cell, Rings, output_size};
 use crate::detect::cpu::Task;
-use crate::detect::pairs::Pairs;
+use crate::detect::pairs::{Pairs, Products};
 
 /// One run over a part of a level.
 pub struct Sweep<'a> {
@@ -81,8 +81,8 @@ impl Sweep<'_> {
         let pooled_row = pooled_width * FIRST / F::CHANNELS + BLOCK;
         let convolved_row = (columns + 2) * SECOND / F::CHANNELS + BLOCK;
         let [pooled, convolved] = F::rings(self.rings);
-        pooled.resize(RING * pooled_row, F::Value::default());
-        convolved.resize(RING * convolved_row, F::Value::default());
+        pooled.resize(RING * pooled_row, Default::default());
+        convolved.resize(RING * convolved_row, Default::default());
         let cut = Cut::new(self.threshold);
         for y in 0..rows + 4 {
             let row = |colour: usize, dy: usize| {
@@ -138,7 +138,7 @@ fn first<'a, S: Simd, F: Form<S>, const V: usize, const A: usize>(
     row: impl Fn(usize, usize) -> &'a [f32],
     single: bool,
     width: usize,
-    out: &mut [F::Value],
+    out: &mut [Value<S, F>],
 ) {
     let rows: [[&[f32]; 4]; 3] =
         std::array::from_fn(|colour| std::array::from_fn(|dy| row(colour, dy)));
@@ -252,9 +252,9 @@ fn second<S: Simd, F: Form<S>, const V: usize, const B: usize>(
     simd: S,
     form: F,
     weights: &Weights,
-    rows: [&[F::Value]; 3],
+    rows: [&[Value<S, F>]; 3],
     columns: usize,
-    out: &mut [F::Value],
+    out: &mut [Value<S, F>],
 ) {
     if columns >= B {
         second_tiles::<S, F, V, B>(simd, form, weights, rows, columns, out);
@@ -270,9 +270,9 @@ fn second_tiles<S: Simd, F: Form<S>, const V: usize, const P: usize>(
     simd: S,
     form: F,
     weights: &Weights,
-    rows: [&[F::Value]; 3],
+    rows: [&[Value<S, F>]; 3],
     columns: usize,
-    out: &mut [F::Value],
+    out: &mut [Value<S, F>],
 ) {
     for x in starts(columns, P) {
         let sums = conv_tile::<S, F, V, P>(simd, form, 1, FIRST / F::CHANNELS, rows, x);
@@ -294,7 +294,7 @@ fn third<S: Simd, F: Form<S>, const W: usize, const C: usize>(
     simd: S,
     form: F,
     weights: &Weights,
-    rows: [&[F::Value]; 3],
+    rows: [&[Value<S, F>]; 3],
     columns: usize,
     cut: Cut,
     found: impl FnMut(usize, f32, [f32; 4]),
@@ -313,7 +313,7 @@ fn third_tiles<S: Simd, F: Form<S>, const W: usize, const P: usize>(
     simd: S,
     form: F,
     weights: &Weights,
-    rows: [&[F::Value]; 3],
+    rows: [&[Value<S, F>]; 3],
     columns: usize,
     cut: Cut,
     mut found: impl FnMut(usize, f32, [f32; 4]),
@@ -369,10 +369,10 @@ fn conv_tile<S: Simd, F: Form<S>, const V: usize, const P: usize>(
     form: F,
     layer: usize,
     values: usize,
-    rows: [&[F::Value]; 3],
+    rows: [&[Value<S, F>]; 3],
     x: usize,
-) -> [[F::Sums; V]; P] {
-    let mut sums = [[form.zero(simd); V]; P];
+) -> [[Sums<S, F>; V]; P] {
+    let mut sums = [[F::By::zero(simd); V]; P];
     let taps = form.taps(layer);
     for (y, row) in rows.into_iter().enumerate() {
         let taps = &taps[y * 3 * values * V..][..3 * values * V];
@@ -380,9 +380,9 @@ fn conv_tile<S: Simd, F: Form<S>, const V: usize, const P: usize>(
         // Neighbours to the right follow one another, so that three columns are one run of taps.
         for tap in 0..3 * values {
             for p in 0..P {
-                let value = form.splat(simd, row[p * values + tap]);
+                let value = F::By::splat(simd, row[p * values + tap]);
                 for v in 0..V {
-                    sums[p][v] = form.add(simd, value, taps[tap * V + v], sums[p][v]);
+                    sums[p][v] = F::By::add(simd, value, taps[tap * V + v], sums[p][v]);
                 }
             }
         }
