@@ -30,6 +30,7 @@ pub mod pipeline;
 pub mod plugin;
 pub mod resize;
 pub mod runtime;
+mod simd;
 pub mod svm;
 pub mod track;
 mod workers;

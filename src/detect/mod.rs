@@ -3,9 +3,7 @@
 
 mod boxes;
 mod clock;
-mod cpu;
 mod net;
-mod pairs;
 mod pnet;
 mod propose;
 mod pyramid;

@@ -4,8 +4,8 @@ use pulp::Simd;
 
 use super::rounded::Rounded;
 use super::{Operation, Pool, Shape, Sum, Taps};
-use crate::detect::cpu::Task;
-use crate::detect::pairs::{Floats, Pairs, Products};
+use crate::simd::cpu::Task;
+use crate::simd::pairs::{Floats, Pairs, Products};
 
 /// Places that are worked on together: what they share of the weights is read once.
 const TILE: usize = 6;

@@ -5,7 +5,7 @@ mod graph;
 mod kernel;
 mod rounded;
 
-use super::cpu::Cpu;
+use crate::simd::cpu::Cpu;
 use kernel::Run;
 use rounded::{PairTaps, Rounded};
 
@@ -222,8 +222,8 @@ mod tests {
     use pulp::Scalar;
 
     use super::*;
-    use crate::detect::cpu::Task;
     use crate::runtime::{Session, SessionOptions, Signature};
+    use crate::simd::cpu::Task;
 
     fn windows(count: usize, side: usize) -> Vec<f32> {
         let mut state = 7u32;

@@ -5,7 +5,7 @@
 
 use super::kernel::Arithmetic;
 use super::{Sum, Taps};
-use crate::detect::pairs::{Integers, Pairs, pair, weight_scale};
+use crate::simd::pairs::{Integers, Pairs, pair, weight_scale};
 
 /// What the largest input of a window is rounded to.
 const MOST: f32 = 16383.0;

@@ -4,7 +4,7 @@ use pulp::Simd;
 
 use super::Rings;
 use super::weights::Weights;
-use crate::detect::pairs::{Floats, Integers, Pairs, Products};
+use crate::simd::pairs::{Floats, Integers, Pairs, Products};
 
 pub type Value<S, F> = <<F as Form<S>>::By as Products<S>>::Value;
 pub type Sums<S, F> = <<F as Form<S>>::By as Products<S>>::Sums;

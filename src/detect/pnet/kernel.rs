@@ -8,8 +8,8 @@ use pulp::Simd;
 use super::forms::{Form, Numbers, Sums, Value, Whole};
 use super::weights::{BLOCK, Bend, FIRST, SECOND, Weights};
 use super::{Cell, Rings, output_size};
-use crate::detect::cpu::Task;
-use crate::detect::pairs::{Pairs, Products};
+use crate::simd::cpu::Task;
+use crate::simd::pairs::{Pairs, Products};
 
 /// One run over a part of a level.
 pub struct Sweep<'a> {

@@ -5,7 +5,7 @@ mod forms;
 mod kernel;
 mod weights;
 
-use super::cpu::Cpu;
+use crate::simd::cpu::Cpu;
 use kernel::Sweep;
 use weights::Weights;
 
@@ -96,8 +96,8 @@ mod tests {
     use pulp::Scalar;
 
     use super::*;
-    use crate::detect::cpu::Task;
     use crate::runtime::{Session, SessionOptions, Signature};
+    use crate::simd::cpu::Task;
 
     const FILE: &[u8] = include_bytes!("../../../models/pnet.onnx");
 

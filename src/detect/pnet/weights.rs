@@ -1,7 +1,7 @@
 //! P-Net's weights as the kernels read them.
 
-use crate::detect::pairs::{pair, weight_scale};
 use crate::onnx::{Constant, Graph, Node};
+use crate::simd::pairs::{pair, weight_scale};
 
 /// Channels after each of the three convolutions.
 pub const FIRST: usize = 10;
