@@ -2,18 +2,20 @@
 //! worn.
 
 use std::fmt;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use ndarray::{Array2, ArrayViewMut1};
+use prost::bytes::Bytes;
 use sha2::{Digest, Sha256};
 
 use crate::attribute::{Mask, MaskNet};
 use crate::geometry::Rect;
 use crate::image::ImageView;
+use crate::int8::Network;
 use crate::locate;
+use crate::memory;
 use crate::resize::{Border, Filter, Layout, Resize, Resizer};
-use crate::runtime::{RuntimeError, Session, SessionOptions, Signature};
+use crate::runtime::{Device, RuntimeError, Session, SessionOptions, Signature};
 
 /// What the metadata calls this network.
 pub const NAME: &str = "facenet";
@@ -76,7 +78,9 @@ pub struct Embedded {
 
 /// FaceNet, the network that sees masks, and their scratch memory.
 pub struct Embedder {
-    session: Session,
+    /// What messages call the model: its path.
+    model: String,
+    net: Net,
     masks: MaskNet,
     resizer: Resizer,
     tensor: Vec<f32>,
@@ -88,8 +92,48 @@ pub struct Embedder {
 impl fmt::Debug for Embedder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Embedder")
-            .field("model", &self.session.model())
+            .field("model", &self.model)
             .finish_non_exhaustive()
+    }
+}
+
+/// A file in integers, as the one that comes along, is run by our own kernels where the CPU can; any other, and a GPU,
+/// is ONNX Runtime's.
+enum Net {
+    Own { network: Network, threads: usize },
+    Runtime(Session),
+}
+
+impl Net {
+    fn new(path: &Path, file: Bytes, options: &SessionOptions) -> Result<Self, RuntimeError> {
+        let is_cpu = options.device == Device::Cpu;
+        let own = is_cpu
+            .then(|| Network::from_onnx(file, INPUT_SIZE))
+            .flatten();
+        // The file is in memory no more.
+        memory::trim();
+        Ok(match own {
+            Some(network) => Self::Own {
+                network,
+                threads: options.thread_count(),
+            },
+            None => Self::Runtime(Session::from_file(path, &SIGNATURE, options)?),
+        })
+    }
+
+    /// Numbers in an embedding, if the file states it.
+    fn width(&self) -> Option<usize> {
+        match self {
+            Self::Own { network, .. } => Some(network.width()),
+            Self::Runtime(session) => session.output_width(),
+        }
+    }
+
+    fn property(&self, key: &str) -> Option<String> {
+        match self {
+            Self::Own { network, .. } => network.property(key).map(str::to_owned),
+            Self::Runtime(session) => session.property(key),
+        }
     }
 }
 
@@ -105,10 +149,16 @@ impl Embedder {
         options: &SessionOptions,
         batch_size: usize,
     ) -> Result<Self, RuntimeError> {
-        let session = Session::from_file(path, &SIGNATURE, options)?;
+        let file = std::fs::read(path).map_err(|reason| RuntimeError::Unreadable {
+            path: path.display().to_string(),
+            reason,
+        })?;
+        let sha256 = sha256(&file);
+        let net = Net::new(path, file.into(), options)?;
         let mut embedder = Self {
-            dim: session.output_width().unwrap_or(0),
-            session,
+            model: path.display().to_string(),
+            dim: net.width().unwrap_or(0),
+            net,
             masks: MaskNet::default(),
             resizer: Resizer::default(),
             tensor: Vec::new(),
@@ -117,10 +167,10 @@ impl Embedder {
             } else {
                 batch_size
             },
-            sha256: sha256(path)?,
+            sha256,
         };
         // One run shows whether the network runs at all, how wide its output is, and spares the
-        // first frame the time that ONNX Runtime takes to get ready.
+        // first frame the time that it takes to get ready.
         embedder.tensor.resize(INPUT_SIZE * INPUT_SIZE * 3, 0.0);
         embedder.dim = embedder.run(1)?.ncols();
         Ok(embedder)
@@ -139,7 +189,7 @@ impl Embedder {
     /// What the file calls its weights (key `version` of its metadata), else the beginning of its
     /// SHA-256.
     pub fn version(&self) -> String {
-        let named = self.session.property("version");
+        let named = self.net.property("version");
         named.unwrap_or_else(|| self.sha256.chars().take(12).collect())
     }
 
@@ -200,18 +250,29 @@ impl Embedder {
     /// Runs the network on the first `batch` crops of `tensor`.
     fn run(&mut self, batch: usize) -> Result<Array2<f32>, RuntimeError> {
         let shape = [batch, INPUT_SIZE, INPUT_SIZE, 3];
-        let model = self.session.model().to_owned();
         let wrong = |found: String| RuntimeError::WrongModel {
-            model,
+            model: self.model.clone(),
             expected: format!("{} (one embedding a face)", SIGNATURE.name),
             found,
         };
-        let outputs = self.session.run(shape, &self.tensor)?;
-        let (shape, values) = outputs.get(0)?;
+        let values = match &mut self.net {
+            Net::Own { network, threads } => network.run(*threads, &self.tensor),
+            Net::Runtime(session) => {
+                let outputs = session.run(shape, &self.tensor)?;
+                let (shape, values) = outputs.get(0)?;
+                if shape.first() != Some(&(batch as i64)) {
+                    return Err(wrong(format!(
+                        "{batch} faces gave an output of shape {shape:?}"
+                    )));
+                }
+                values.to_vec()
+            }
+        };
         let width = values.len() / batch.max(1);
-        if shape.first() != Some(&(batch as i64)) || width == 0 || width * batch != values.len() {
+        if width == 0 || width * batch != values.len() {
             return Err(wrong(format!(
-                "{batch} faces gave an output of shape {shape:?}"
+                "{batch} faces gave {} numbers",
+                values.len()
             )));
         }
         if self.dim != 0 && width != self.dim {
@@ -220,8 +281,8 @@ impl Embedder {
                 self.dim
             )));
         }
-        let mut embeddings = Array2::from_shape_vec((batch, width), values.to_vec())
-            .map_err(|e| wrong(e.to_string()))?;
+        let mut embeddings =
+            Array2::from_shape_vec((batch, width), values).map_err(|e| wrong(e.to_string()))?;
         embeddings.rows_mut().into_iter().for_each(normalise);
         Ok(embeddings)
     }
@@ -237,21 +298,9 @@ fn normalise(mut embedding: ArrayViewMut1<f32>) {
     }
 }
 
-fn sha256(path: &Path) -> Result<String, RuntimeError> {
-    let unreadable = |reason| RuntimeError::Unreadable {
-        path: path.display().to_string(),
-        reason,
-    };
-    let mut file = std::fs::File::open(path).map_err(unreadable)?;
-    let mut hash = Sha256::new();
-    let mut buffer = vec![0; 1 << 16];
-    loop {
-        match file.read(&mut buffer).map_err(unreadable)? {
-            0 => break,
-            n => hash.update(&buffer[..n]),
-        }
-    }
-    Ok(hash.finalize().iter().map(|b| format!("{b:02x}")).collect())
+fn sha256(file: &[u8]) -> String {
+    let hash = Sha256::digest(file);
+    hash.iter().map(|b| format!("{b:02x}")).collect()
 }
 
 #[cfg(test)]

@@ -19,6 +19,7 @@ pub mod embed;
 pub mod gallery;
 pub mod geometry;
 pub mod image;
+mod int8;
 pub mod locate;
 pub mod mask;
 mod memory;

@@ -1482,7 +1482,9 @@ fn without_onnx_runtime_the_message_says_what_to_do() {
     let photo = text(&demo_photos().join("obama.jpg"));
     let folder = Folder::new();
     let output = text(&folder.path("o.npz"));
-    let embed = || command(&["embed", "--output", &output, &photo]);
+    // A network that only ONNX Runtime runs.
+    let model = folder.write("flat.onnx", &flatten_network(&[-1, 160, 160, 3]));
+    let embed = || command(&["embed", "--output", &output, "--model", &model, &photo]);
     let gone = ran(embed().env("ORT_DYLIB_PATH", "/gone/libonnxruntime.so"));
     gone.fails(
         1,
@@ -1491,6 +1493,21 @@ fn without_onnx_runtime_the_message_says_what_to_do() {
     let text_file = folder.write("libonnxruntime.so", b"Dear Ana");
     let says = ["libonnxruntime.so cannot be used as ONNX Runtime 1.17 or newer"];
     ran(embed().env("ORT_DYLIB_PATH", text_file)).fails(1, &says);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn faces_are_embedded_without_onnx_runtime() {
+    if !is_x86_feature_detected!("avx2") {
+        eprintln!("SKIPPED: this CPU has no instructions for FaceNet but those of ONNX Runtime");
+        return;
+    }
+    let folder = Folder::new();
+    let photo = text(&demo_photos().join("obama.jpg"));
+    let output = folder.path("o.npz");
+    let mut embed = command(&["embed", "--output", &text(&output), &photo]);
+    ran(embed.env("ORT_DYLIB_PATH", "/gone/libonnxruntime.so")).succeeds();
+    assert!(output.exists());
 }
 
 #[test]
@@ -1524,7 +1541,8 @@ fn an_onnx_runtime_that_is_too_old_is_refused_with_its_version() {
     }
     let photo = text(&demo_photos().join("obama.jpg"));
     let output = text(&folder.path("o.npz"));
-    let mut embed = command(&["embed", "--output", &output, &photo]);
+    let model = folder.write("flat.onnx", &flatten_network(&[-1, 160, 160, 3]));
+    let mut embed = command(&["embed", "--output", &output, "--model", &model, &photo]);
     let ran = ran(embed.env("ORT_DYLIB_PATH", &library));
     ran.fails(1, &["1.10.0", "1.17 or newer"]);
 }

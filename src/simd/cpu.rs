@@ -3,13 +3,18 @@
 
 use pulp::{Arch, Simd, WithSimd};
 
-use super::pairs::Pairs;
+use super::pairs::{Pairs, Products};
 
 /// What can be done with vectors of any length.
 pub trait Task {
     /// Without pairs of integers.
     fn by_numbers<S: Simd>(self, simd: S);
     fn by_pairs<S: Pairs>(self, simd: S);
+}
+
+/// What can be done with bytes four at a time.
+pub trait QuadTask {
+    fn by_quads<S: Pairs, Q: Products<S, Value = i32, Sums = S::i32s>>(self, simd: S);
 }
 
 struct ByNumbers<T>(T);
@@ -112,6 +117,24 @@ impl Cpu {
     }
 }
 
+impl Cpu {
+    /// Does nothing without pairs.
+    pub fn run_quads(self, task: impl QuadTask) {
+        match self {
+            Self::Numbers(_) => {}
+            // SAFETY: as in `run`.
+            #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
+            Self::V3(simd) => unsafe { x86::quads_v3(task, simd) },
+            #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
+            Self::V3Vnni(simd) => unsafe { x86::quads_v3_vnni(task, simd) },
+            #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
+            Self::V4(simd) => unsafe { x86::quads_v4(task, simd) },
+            #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
+            Self::V4Vnni(simd) => unsafe { x86::quads_v4_vnni(task, simd) },
+        }
+    }
+}
+
 struct Lanes;
 
 impl WithSimd for Lanes {
@@ -126,9 +149,16 @@ impl WithSimd for Lanes {
 /// The same code compiled for each: with VNNI the compiler makes one instruction of product and sum.
 #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
 mod x86 {
-    use pulp::x86::{V3, V4};
+    #[cfg(target_arch = "x86")]
+    use std::arch::x86 as intrinsics;
+    #[cfg(target_arch = "x86_64")]
+    use std::arch::x86_64 as intrinsics;
 
-    use super::Task;
+    use pulp::x86::{V3, V4};
+    use pulp::{Simd, cast};
+
+    use super::{QuadTask, Task};
+    use crate::simd::pairs::{Products, Quads};
 
     #[target_feature(enable = "avx2,fma,bmi1,bmi2,lzcnt,popcnt")]
     pub fn v3(task: impl Task, simd: V3) {
@@ -150,5 +180,74 @@ mod x86 {
     )]
     pub fn v4_vnni(task: impl Task, simd: V4) {
         task.by_pairs(simd);
+    }
+
+    /// With the one instruction of VNNI, which no other code becomes. Used in `quads_v3_vnni` and `quads_v4_vnni` alone.
+    struct Vnni;
+
+    impl Products<V3> for Vnni {
+        type Value = i32;
+        type Sums = <V3 as Simd>::i32s;
+
+        #[inline(always)]
+        fn vectors(values: &[i32]) -> &[Self::Sums] {
+            V3::as_simd_i32s(values).0
+        }
+
+        #[inline(always)]
+        fn splat(simd: V3, value: i32) -> Self::Sums {
+            simd.splat_i32s(value)
+        }
+
+        #[inline(always)]
+        fn add(_: V3, value: Self::Sums, taps: Self::Sums, sums: Self::Sums) -> Self::Sums {
+            // SAFETY: who names this type has asked for the feature.
+            cast(unsafe {
+                intrinsics::_mm256_dpbusd_avx_epi32(cast(sums), cast(value), cast(taps))
+            })
+        }
+    }
+
+    impl Products<V4> for Vnni {
+        type Value = i32;
+        type Sums = <V4 as Simd>::i32s;
+
+        #[inline(always)]
+        fn vectors(values: &[i32]) -> &[Self::Sums] {
+            V4::as_simd_i32s(values).0
+        }
+
+        #[inline(always)]
+        fn splat(simd: V4, value: i32) -> Self::Sums {
+            simd.splat_i32s(value)
+        }
+
+        #[inline(always)]
+        fn add(_: V4, value: Self::Sums, taps: Self::Sums, sums: Self::Sums) -> Self::Sums {
+            // SAFETY: as above.
+            cast(unsafe { intrinsics::_mm512_dpbusd_epi32(cast(sums), cast(value), cast(taps)) })
+        }
+    }
+
+    #[target_feature(enable = "avx2,fma,bmi1,bmi2,lzcnt,popcnt")]
+    pub fn quads_v3(task: impl QuadTask, simd: V3) {
+        task.by_quads::<V3, Quads>(simd);
+    }
+
+    #[target_feature(enable = "avx2,fma,bmi1,bmi2,lzcnt,popcnt,avxvnni")]
+    pub fn quads_v3_vnni(task: impl QuadTask, simd: V3) {
+        task.by_quads::<V3, Vnni>(simd);
+    }
+
+    #[target_feature(enable = "avx512f,avx512bw,avx512cd,avx512dq,avx512vl,bmi1,bmi2,lzcnt,popcnt")]
+    pub fn quads_v4(task: impl QuadTask, simd: V4) {
+        task.by_quads::<V4, Quads>(simd);
+    }
+
+    #[target_feature(
+        enable = "avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx512vnni,bmi1,bmi2,lzcnt,popcnt"
+    )]
+    pub fn quads_v4_vnni(task: impl QuadTask, simd: V4) {
+        task.by_quads::<V4, Vnni>(simd);
     }
 }

@@ -1,5 +1,5 @@
-//! Products of integers of 16 bits, two at a time: half the instructions that numbers take, in CPUs with AVX2 or better
-//! (docs/performance.md).
+//! Products of integers, two of 16 bits or four of 8 at a time: half the instructions that numbers take, or a quarter, in
+//! CPUs with AVX2 or better (docs/performance.md).
 
 use pulp::{Scalar, Simd, cast};
 
@@ -10,6 +10,11 @@ pub trait Pairs: Simd {
     fn numbers(self, sums: Self::i32s) -> Self::f32s;
     /// Rounds two vectors, one behind the other, to pairs of neighbours.
     fn pairs(self, first: Self::f32s, second: Self::f32s) -> Self::i32s;
+    /// `sums` + the products of all quarters, of unsigned `a` and signed `b`; for no more than 7 bits of `b`, sign
+    /// included, since two products are added in 16 bits.
+    fn add_quads(self, a: Self::i32s, b: Self::i32s, sums: Self::i32s) -> Self::i32s;
+    /// Rounds a vector, ties to even, adds `zero`, and keeps to 0…255.
+    fn bytes(self, values: Self::f32s, zero: i32, to: &mut [u8]);
 }
 
 /// The twin of the others, for tests.
@@ -32,6 +37,19 @@ impl Pairs for Scalar {
             first.round_ties_even() as i16,
             second.round_ties_even() as i16,
         )
+    }
+
+    #[inline(always)]
+    fn add_quads(self, a: i32, b: i32, sums: i32) -> i32 {
+        let quads = a.to_le_bytes().into_iter().zip(b.to_le_bytes());
+        quads.fold(sums, |sums, (a, b)| {
+            sums + i32::from(a) * i32::from(b as i8)
+        })
+    }
+
+    #[inline(always)]
+    fn bytes(self, value: f32, zero: i32, to: &mut [u8]) {
+        to[0] = (value.round_ties_even() as i32 + zero).clamp(0, 255) as u8;
     }
 }
 
@@ -58,6 +76,28 @@ impl Pairs for pulp::x86::V3 {
         let packed = self.avx2._mm256_packs_epi32(first, second);
         cast(self.avx2._mm256_permute4x64_epi64::<0b11_01_10_00>(packed))
     }
+
+    #[inline(always)]
+    fn add_quads(self, a: Self::i32s, b: Self::i32s, sums: Self::i32s) -> Self::i32s {
+        let pairs = self.avx2._mm256_maddubs_epi16(cast(a), cast(b));
+        let ones = self.avx._mm256_set1_epi16(1);
+        let products = self.avx2._mm256_madd_epi16(pairs, ones);
+        cast(self.avx2._mm256_add_epi32(cast(sums), products))
+    }
+
+    #[inline(always)]
+    fn bytes(self, values: Self::f32s, zero: i32, to: &mut [u8]) {
+        let values = self.avx._mm256_cvtps_epi32(cast(values));
+        let values = self
+            .avx2
+            ._mm256_add_epi32(values, self.avx._mm256_set1_epi32(zero));
+        let words = self.avx2._mm256_packs_epi32(values, values);
+        let bytes = self.avx2._mm256_packus_epi16(words, words);
+        // Each half of the vector holds its own four.
+        let [low, _, _, _, high, ..]: [u32; 8] = cast(bytes);
+        to[..4].copy_from_slice(&low.to_le_bytes());
+        to[4..8].copy_from_slice(&high.to_le_bytes());
+    }
 }
 
 #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
@@ -83,6 +123,26 @@ impl Pairs for pulp::x86::V4 {
         let packed = self.avx512bw._mm512_packs_epi32(first, second);
         let order = cast([0u64, 2, 4, 6, 1, 3, 5, 7]);
         cast(self.avx512f._mm512_permutexvar_epi64(order, packed))
+    }
+
+    #[inline(always)]
+    fn add_quads(self, a: Self::i32s, b: Self::i32s, sums: Self::i32s) -> Self::i32s {
+        let pairs = self.avx512bw._mm512_maddubs_epi16(cast(a), cast(b));
+        let ones = self.avx512f._mm512_set1_epi16(1);
+        let products = self.avx512bw._mm512_madd_epi16(pairs, ones);
+        cast(self.avx512f._mm512_add_epi32(cast(sums), products))
+    }
+
+    #[inline(always)]
+    fn bytes(self, values: Self::f32s, zero: i32, to: &mut [u8]) {
+        let values = self.avx512f._mm512_cvtps_epi32(cast(values));
+        let values = self
+            .avx512f
+            ._mm512_add_epi32(values, self.avx512f._mm512_set1_epi32(zero));
+        let none = self.avx512f._mm512_setzero_si512();
+        let values = self.avx512f._mm512_max_epi32(values, none);
+        let bytes: [u8; 16] = cast(self.avx512f._mm512_cvtusepi32_epi8(values));
+        to[..16].copy_from_slice(&bytes);
     }
 }
 
@@ -145,6 +205,29 @@ impl<S: Pairs> Products<S> for Integers {
     #[inline(always)]
     fn add(simd: S, value: S::i32s, taps: S::i32s, sums: S::i32s) -> S::i32s {
         simd.add_pairs(value, taps, sums)
+    }
+}
+
+/// In fours of bytes.
+pub struct Quads;
+
+impl<S: Pairs> Products<S> for Quads {
+    type Value = i32;
+    type Sums = S::i32s;
+
+    #[inline(always)]
+    fn vectors(values: &[i32]) -> &[S::i32s] {
+        S::as_simd_i32s(values).0
+    }
+
+    #[inline(always)]
+    fn splat(simd: S, value: i32) -> S::i32s {
+        simd.splat_i32s(value)
+    }
+
+    #[inline(always)]
+    fn add(simd: S, value: S::i32s, taps: S::i32s, sums: S::i32s) -> S::i32s {
+        simd.add_quads(value, taps, sums)
     }
 }
 

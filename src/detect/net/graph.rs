@@ -17,7 +17,7 @@ struct Reader {
 
 /// Takes square windows of `side` pixels, for vectors of so many `lanes`.
 pub fn network(bytes: &[u8], side: usize, lanes: usize) -> Option<Network> {
-    let Graph { nodes, outputs } = Graph::read(bytes)?;
+    let Graph { nodes, outputs, .. } = Graph::read(bytes)?;
     let input = Shape {
         width: side,
         height: side,

@@ -1,0 +1,339 @@
+//! The arithmetic of the steps, for vectors of any length.
+
+use pulp::bytemuck::{cast_slice, cast_slice_mut};
+
+use super::{BLOCK, Border, Conv, Operation, Pool, Tensor};
+use crate::simd::cpu::QuadTask;
+use crate::simd::pairs::{Pairs, Products};
+
+/// Numbers of the output that the last layer works on together.
+const COLUMNS: usize = 64;
+
+/// One step for `count` pictures.
+pub struct Run<'a> {
+    pub operation: &'a Operation,
+    /// The inputs among `tensors`.
+    pub from: &'a [usize],
+    pub tensors: &'a [Tensor],
+    pub buffers: &'a [Vec<i32>],
+    pub result: &'a Tensor,
+    pub to: &'a mut [i32],
+    /// Room for the input with a border.
+    pub bordered: &'a mut Vec<i32>,
+    pub count: usize,
+}
+
+impl<'a> Run<'a> {
+    fn input(&self, number: usize) -> (&'a Tensor, &'a [i32]) {
+        let tensor = &self.tensors[self.from[number]];
+        let all = &self.buffers[tensor.buffer];
+        (tensor, &all[..self.count * tensor.len() / 4])
+    }
+}
+
+impl QuadTask for Run<'_> {
+    // All that is called from here must be inlined to be compiled for the vectors of `S`.
+    #[inline(always)]
+    fn by_quads<S: Pairs, Q: Products<S, Value = i32, Sums = S::i32s>>(self, simd: S) {
+        let (tensor, from) = self.input(0);
+        match self.operation {
+            Operation::Conv(conv) => {
+                let from = match &conv.border {
+                    Some(border) => {
+                        surround(tensor, border, from, self.bordered, self.count);
+                        &self.bordered[..]
+                    }
+                    None => from,
+                };
+                let to = cast_slice_mut(self.to);
+                sums::<S, Q>(simd, conv, from, self.result, to, self.count);
+            }
+            Operation::Pool(pool) => {
+                let to = cast_slice_mut(self.to);
+                largest(pool, tensor, cast_slice(from), self.result, to);
+            }
+            Operation::Concat(tables) => {
+                let mut first = 0;
+                for (number, table) in tables.iter().enumerate() {
+                    let (tensor, from) = self.input(number);
+                    let to: &mut [u8] = cast_slice_mut(self.to);
+                    let from = cast_slice::<_, u8>(from).chunks_exact(tensor.channels);
+                    for (from, to) in from.zip(to.chunks_exact_mut(self.result.channels)) {
+                        for (to, &from) in to[first..].iter_mut().zip(from) {
+                            *to = table[usize::from(from)];
+                        }
+                    }
+                    first += tensor.channels;
+                }
+            }
+            Operation::Add => {
+                let (other, more) = self.input(1);
+                let inputs = [(tensor, cast_slice(from)), (other, cast_slice(more))];
+                add(inputs, self.result, cast_slice_mut(self.to));
+            }
+            Operation::Average => {
+                average(
+                    tensor,
+                    cast_slice(from),
+                    self.result,
+                    cast_slice_mut(self.to),
+                );
+            }
+        }
+    }
+}
+
+/// Copies pictures into the middle of larger ones.
+#[inline(always)]
+fn surround(tensor: &Tensor, border: &Border, from: &[i32], to: &mut Vec<i32>, count: usize) {
+    let groups = tensor.channels / 4;
+    let (row, wide) = (tensor.width * groups, border.width * groups);
+    to.clear();
+    to.resize(
+        count * border.height * wide,
+        i32::from_ne_bytes([tensor.zero; 4]),
+    );
+    let pictures = from.chunks_exact(tensor.height * row);
+    for (from, to) in pictures.zip(to.chunks_exact_mut(border.height * wide)) {
+        let rows = to.chunks_exact_mut(wide).skip(border.top);
+        for (from, to) in from.chunks_exact(row).zip(rows) {
+            to[border.left * groups..][..row].copy_from_slice(from);
+        }
+    }
+}
+
+/// With as many pixels at a time as the registers hold, or fewer where many of a last tile would be of no use.
+#[inline(always)]
+fn sums<S: Pairs, Q: Products<S, Value = i32, Sums = S::i32s>>(
+    simd: S,
+    conv: &Conv,
+    from: &[i32],
+    result: &Tensor,
+    to: &mut [u8],
+    count: usize,
+) {
+    let total = conv.places.len() * count;
+    let worked_on = |tile: usize| total.div_ceil(tile) * tile;
+    if S::F32_LANES < 16 {
+        tiles::<S, Q, 6, 2, 4>(simd, conv, from, result, to, count);
+    } else if total == 9 {
+        tiles::<S, Q, 9, 2, 2>(simd, conv, from, result, to, count);
+    } else if 16 * worked_on(8) < 15 * worked_on(12) {
+        tiles::<S, Q, 8, 2, 2>(simd, conv, from, result, to, count);
+    } else {
+        tiles::<S, Q, 12, 2, 2>(simd, conv, from, result, to, count);
+    }
+}
+
+/// `T` pixels at a time, `V` vectors of channels each; a block has `N` vectors.
+#[inline(always)]
+fn tiles<
+    S: Pairs,
+    Q: Products<S, Value = i32, Sums = S::i32s>,
+    const T: usize,
+    const V: usize,
+    const N: usize,
+>(
+    simd: S,
+    conv: &Conv,
+    from: &[i32],
+    result: &Tensor,
+    to: &mut [u8],
+    count: usize,
+) {
+    let size = from.len() / count;
+    let total = conv.places.len() * count;
+    let zero = f32::from(result.zero);
+    let (low, high) = (simd.splat_f32s(-zero), simd.splat_f32s(255.0 - zero));
+    let length = conv.rows.len() * conv.length * N;
+    let blocks = Q::vectors(&conv.taps).chunks_exact(length);
+    for (block, taps) in blocks.enumerate() {
+        let taps = taps.as_chunks::<N>().0;
+        for part in 0..N / V {
+            let first_channel = block * BLOCK + part * V * S::F32_LANES;
+            if first_channel >= result.channels {
+                break;
+            }
+            let channels = first_channel..first_channel + V * S::F32_LANES;
+            let bias = Q::vectors(&conv.bias[channels.clone()]);
+            let scale = S::as_simd_f32s(&conv.scale[channels]).0;
+            for first in (0..total).step_by(T) {
+                // The last tile sums its last pixel up several times.
+                // Loops, since what the methods of arrays take is not compiled for these vectors.
+                let mut numbers = [0; T];
+                let mut places = [0; T];
+                for i in 0..T {
+                    numbers[i] = (first + i).min(total - 1);
+                    let picture = numbers[i] / conv.places.len();
+                    places[i] = picture * size + conv.places[numbers[i] % conv.places.len()];
+                }
+                let mut tile = [[bias[0]; V]; T];
+                for tile in &mut tile {
+                    for v in 1..V {
+                        tile[v] = bias[v];
+                    }
+                }
+                for (&row, taps) in conv.rows.iter().zip(taps.chunks_exact(conv.length)) {
+                    let length = taps.len();
+                    let mut inputs = [from; T];
+                    for i in 0..T {
+                        inputs[i] = &from[places[i] + row..][..length];
+                    }
+                    for step in 0..length {
+                        for i in 0..T {
+                            let value = Q::splat(simd, inputs[i][step]);
+                            for v in 0..V {
+                                let taps = taps[step][part * V + v];
+                                tile[i][v] = Q::add(simd, value, taps, tile[i][v]);
+                            }
+                        }
+                    }
+                }
+                // Elsewhere, so that the sums themselves never leave the registers: the loop below is not unrolled.
+                let mut sums = [[bias[0]; V]; T];
+                for i in 0..T {
+                    for v in 0..V {
+                        sums[i][v] = tile[i][v];
+                    }
+                }
+                for (sums, number) in sums.iter().zip(numbers) {
+                    let to = &mut to[number * result.channels..][..result.channels];
+                    let to = to[first_channel..].chunks_exact_mut(S::F32_LANES);
+                    for ((sum, to), scale) in sums.iter().zip(to).zip(scale) {
+                        let value = simd.mul_f32s(simd.numbers(*sum), *scale);
+                        let value = simd.max_f32s(simd.min_f32s(value, high), low);
+                        simd.bytes(value, i32::from(result.zero), to);
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn largest(pool: &Pool, tensor: &Tensor, from: &[u8], result: &Tensor, to: &mut [u8]) {
+    let channels = tensor.channels;
+    let row = tensor.width * channels;
+    let pictures = from.chunks_exact(tensor.len());
+    for (from, to) in pictures.zip(to.chunks_exact_mut(result.len())) {
+        for (y, to) in to.chunks_exact_mut(result.width * channels).enumerate() {
+            let rows = &from[y * pool.stride * row..][..pool.size * row];
+            for (x, to) in to.chunks_exact_mut(channels).enumerate() {
+                to.fill(0);
+                for row in rows.chunks_exact(row) {
+                    let pixels = &row[x * pool.stride * channels..][..pool.size * channels];
+                    for pixel in pixels.chunks_exact(channels) {
+                        for (to, &from) in to.iter_mut().zip(pixel) {
+                            *to = (*to).max(from);
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn add(inputs: [(&Tensor, &[u8]); 2], result: &Tensor, to: &mut [u8]) {
+    let [(a, first), (b, second)] = inputs;
+    let (a_scale, b_scale) = (a.scale / result.scale, b.scale / result.scale);
+    let fixed =
+        f32::from(result.zero) - (a_scale * f32::from(a.zero) + b_scale * f32::from(b.zero));
+    for ((to, &a), &b) in to.iter_mut().zip(first).zip(second) {
+        let sum = f32::from(b).mul_add(b_scale, f32::from(a).mul_add(a_scale, fixed));
+        *to = byte(sum);
+    }
+}
+
+#[inline(always)]
+fn average(tensor: &Tensor, from: &[u8], result: &Tensor, to: &mut [u8]) {
+    let pixels = tensor.height * tensor.width;
+    let scale = tensor.scale / (result.scale * pixels as f32);
+    let (zero, all) = (
+        f32::from(result.zero),
+        pixels as i32 * i32::from(tensor.zero),
+    );
+    let pictures = from.chunks_exact(tensor.len());
+    for (from, to) in pictures.zip(to.chunks_exact_mut(result.len())) {
+        for (channel, to) in to.iter_mut().enumerate() {
+            let values = from[channel..].iter().step_by(tensor.channels);
+            let sum: i32 = values.map(|&v| i32::from(v)).sum::<i32>() - all;
+            *to = byte(round(sum as f32 * scale) + zero);
+        }
+    }
+}
+
+/// Around this float32 has no fractions, and its lowest bits are an integer. The compiler makes vectors of what uses it,
+/// and calls of `round_ties_even`.
+const HEIGHT: f32 = 12_582_912.0;
+
+/// Rounds, ties to even, and keeps to 0…255.
+#[inline(always)]
+fn byte(value: f32) -> u8 {
+    let value = if value > 0.0 { value } else { 0.0 };
+    let value = if value < 255.0 { value } else { 255.0 };
+    (value + HEIGHT).to_bits() as u8
+}
+
+/// To an integer, ties to even: for what is not far beyond 22 bits.
+#[inline(always)]
+fn round(value: f32) -> f32 {
+    (value + HEIGHT) - HEIGHT
+}
+
+/// The picture in bytes, with a fourth channel of nothing.
+pub struct First<'a> {
+    pub pictures: &'a [f32],
+    pub tensor: &'a Tensor,
+    pub to: &'a mut [i32],
+    /// Room for the bytes without the fourth channel.
+    pub bytes: &'a mut Vec<u8>,
+}
+
+impl QuadTask for First<'_> {
+    #[inline(always)]
+    fn by_quads<S: Pairs, Q: Products<S, Value = i32, Sums = S::i32s>>(self, _: S) {
+        let Tensor { scale, zero, .. } = *self.tensor;
+        self.bytes.resize(self.pictures.len(), 0);
+        for (to, value) in self.bytes.iter_mut().zip(self.pictures) {
+            *to = byte(round(value / scale) + f32::from(zero));
+        }
+        let pixels = self.bytes.as_chunks::<3>().0;
+        for (&[r, g, b], to) in pixels.iter().zip(self.to) {
+            *to = i32::from_le_bytes([r, g, b, zero]);
+        }
+    }
+}
+
+/// The last layer.
+pub struct Last<'a> {
+    pub features: &'a [f32],
+    pub weights: &'a [f32],
+    pub bias: &'a [f32],
+    pub output: &'a mut [f32],
+}
+
+impl QuadTask for Last<'_> {
+    #[inline(always)]
+    fn by_quads<S: Pairs, Q: Products<S, Value = i32, Sums = S::i32s>>(self, _: S) {
+        let width = self.bias.len();
+        let inputs = self.weights.len() / width;
+        for first in (0..width).step_by(COLUMNS) {
+            let columns = first..(first + COLUMNS).min(width);
+            let rows = self.output.chunks_exact_mut(width);
+            for (features, output) in self.features.chunks_exact(inputs).zip(rows) {
+                let mut sums = [0.0; COLUMNS];
+                for (feature, weights) in features.iter().zip(self.weights.chunks_exact(width)) {
+                    for (sum, weight) in sums.iter_mut().zip(&weights[columns.clone()]) {
+                        *sum += feature * weight;
+                    }
+                }
+                let bias = &self.bias[columns.clone()];
+                for ((output, sum), bias) in output[columns.clone()].iter_mut().zip(sums).zip(bias)
+                {
+                    *output = sum + bias;
+                }
+            }
+        }
+    }
+}
