@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use ndarray::{Array2, ArrayViewMut1};
 use prost::bytes::Bytes;
@@ -16,6 +17,7 @@ use crate::locate;
 use crate::memory;
 use crate::resize::{Border, Filter, Layout, Resize, Resizer};
 use crate::runtime::{Device, RuntimeError, Session, SessionOptions, Signature};
+use crate::shared::Shared;
 
 /// What the metadata calls this network.
 pub const NAME: &str = "facenet";
@@ -100,16 +102,28 @@ impl fmt::Debug for Embedder {
 /// A file in integers, as the one that comes along, is run by our own kernels where the CPU can; any other, and a GPU,
 /// is ONNX Runtime's.
 enum Net {
-    Own { network: Network, threads: usize },
+    Own {
+        network: Arc<Network>,
+        threads: usize,
+    },
     Runtime(Session),
 }
 
+/// Those of our own kernels, by the file's SHA-256.
+static NETWORKS: Shared<Network> = Shared::new();
+
 impl Net {
-    fn new(path: &Path, file: Bytes, options: &SessionOptions) -> Result<Self, RuntimeError> {
-        let is_cpu = options.device == Device::Cpu;
-        let own = is_cpu
-            .then(|| Network::from_onnx(file, INPUT_SIZE))
-            .flatten();
+    fn new(
+        path: &Path,
+        file: Vec<u8>,
+        sha256: &str,
+        options: &SessionOptions,
+    ) -> Result<Self, RuntimeError> {
+        let load = || Network::from_onnx(Bytes::from(file), INPUT_SIZE);
+        let own = match options.device {
+            Device::Cpu => NETWORKS.get(sha256, load),
+            Device::Cuda(_) => None,
+        };
         // The file is in memory no more.
         memory::trim();
         Ok(match own {
@@ -154,7 +168,7 @@ impl Embedder {
             reason,
         })?;
         let sha256 = sha256(&file);
-        let net = Net::new(path, file.into(), options)?;
+        let net = Net::new(path, file, &sha256, options)?;
         let mut embedder = Self {
             model: path.display().to_string(),
             dim: net.width().unwrap_or(0),

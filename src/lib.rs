@@ -31,6 +31,7 @@ pub mod pipeline;
 pub mod plugin;
 pub mod resize;
 pub mod runtime;
+mod shared;
 mod simd;
 pub mod svm;
 pub mod track;

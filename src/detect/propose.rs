@@ -9,13 +9,14 @@ use super::boxes::{CELL, Candidate, Overlap, suppress};
 use super::clock::Clock;
 use super::pnet::{Cell, ProposalNet, Rings, output_size, rows_seen};
 use super::pyramid::{Level, levels};
-use super::stage::{Shared, Source};
+use super::stage::Source;
 use super::{MIN_FACE_SIZES, SCALE_FACTORS};
 use crate::geometry::Rect;
 use crate::image::ImageView;
 use crate::mipmap::Mipmap;
 use crate::resize::{Layout, Resizer};
 use crate::runtime::{RuntimeError, Session, SessionOptions, Signature};
+use crate::shared::Shared;
 use crate::workers::{lock, share};
 
 const SIGNATURE: Signature = Signature {

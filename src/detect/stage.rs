@@ -4,7 +4,7 @@
 //! GPU, is ONNX Runtime's.
 
 use std::path::Path;
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use super::boxes::Candidate;
@@ -13,6 +13,7 @@ use super::net::{Buffers, Network};
 use crate::image::ImageView;
 use crate::resize::{Border, Filter, Layout, Resize, Resizer};
 use crate::runtime::{Device, RuntimeError, Session, SessionOptions, Signature};
+use crate::shared::Shared;
 use crate::workers::{lock, share};
 
 /// Squares in one run of ONNX Runtime: enough to fill the machine, 3.5 MB at most.
@@ -28,28 +29,7 @@ pub enum Source<'a> {
     File(&'a Path),
 }
 
-/// Networks of this library that detectors have, by name: one of each serves all detectors of the process.
-pub struct Shared<T>(Mutex<Vec<(&'static str, Weak<T>)>>);
-
 static NETWORKS: Shared<Network> = Shared::new();
-
-impl<T> Shared<T> {
-    pub const fn new() -> Self {
-        Self(Mutex::new(Vec::new()))
-    }
-
-    fn get(&self, name: &'static str, load: impl FnOnce() -> Option<T>) -> Option<Arc<T>> {
-        let mut all = lock(&self.0);
-        all.retain(|(_, network)| network.strong_count() > 0);
-        let known = all.iter().find(|(other, _)| *other == name);
-        if let Some(network) = known.and_then(|(_, network)| network.upgrade()) {
-            return Some(network);
-        }
-        let network = Arc::new(load()?);
-        all.push((name, Arc::downgrade(&network)));
-        Some(network)
-    }
-}
 
 impl Source<'_> {
     /// For our own kernels, if they are to run it and can. What is wrong with a file, ONNX Runtime will tell.

@@ -23,7 +23,7 @@ pub fn in_order<I: Sync, S, R: Send>(
     let jobs = jobs.clamp(1, items.len().max(1));
     let next = AtomicUsize::new(0);
     let is_over = AtomicBool::new(false);
-    // States are made one after the other: the first one loads ONNX Runtime.
+    // States are made one after the other: the first one loads what all share.
     let starting = Mutex::new(());
     let (sender, receiver) = mpsc::sync_channel::<(usize, Result<R>)>(jobs * WAITING);
     let worker = |sender: mpsc::SyncSender<(usize, Result<R>)>| {
