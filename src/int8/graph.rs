@@ -251,7 +251,8 @@ impl Reader<'_> {
         let is_plain = number(node, "group").unwrap_or(1) == 1
             && pair(node, "dilations", 1)? == [1, 1]
             && !node.texts.contains_key("auto_pad");
-        let fits = inputs.next_multiple_of(4) == tensor.channels
+        let fits = !weights.values.is_empty()
+            && inputs.next_multiple_of(4) == tensor.channels
             && channels % 16 == 0
             && [scales.len(), bias_scales.len()] == [channels; 2]
             && bias.values.len() == 4 * channels
@@ -264,7 +265,7 @@ impl Reader<'_> {
         if !is_plain || !fits || !bias_scales.iter().zip(scales).all(worth) {
             return None;
         }
-        let border = border(node, &tensor)?;
+        let border = border(node, &tensor, [height, width])?;
         let (rows, columns) = match &border {
             Some(border) => (border.height, border.width),
             None => (tensor.height, tensor.width),
@@ -281,23 +282,6 @@ impl Reader<'_> {
                 .map(move |x| (y * down * columns + x * right) * groups)
         });
         let whole = channels.next_multiple_of(BLOCK);
-        let weight = |channel: usize, input: usize, place: usize| -> u8 {
-            if channel < channels && input < inputs {
-                weights.values[(channel * inputs + input) * height * width + place]
-            } else {
-                0
-            }
-        };
-        let mut taps = Vec::with_capacity(whole * height * width * groups);
-        for block in (0..whole).step_by(BLOCK) {
-            for (place, group) in (0..height * width).flat_map(|p| (0..groups).map(move |g| (p, g)))
-            {
-                taps.extend((block..block + BLOCK).map(|channel| {
-                    let quad = [0, 1, 2, 3].map(|i| weight(channel, 4 * group + i, place));
-                    i32::from_le_bytes(quad)
-                }));
-            }
-        }
         let biases = bias
             .values
             .as_chunks()
@@ -307,14 +291,14 @@ impl Reader<'_> {
         let each = weights.values.chunks_exact(inputs * height * width);
         let biases = biases.zip(each).map(|(bias, weights)| {
             let sum: i32 = weights.iter().map(|&w| i32::from(w as i8)).sum();
-            bias - i32::from(tensor.zero) * sum
+            bias.wrapping_sub(i32::from(tensor.zero).wrapping_mul(sum))
         });
         let filled = whole - channels;
         let conv = Conv {
             places: places.collect(),
             rows: (0..height).map(|y| y * columns * groups).collect(),
             length: width * groups,
-            taps,
+            taps: pack(&weights.values, inputs, height * width, whole),
             bias: biases.chain(vec![0; filled]).collect(),
             scale: scales
                 .iter()
@@ -338,7 +322,7 @@ impl Reader<'_> {
             (pair(node, "kernel_shape", 1)?, pair(node, "strides", 1)?);
         let is_plain = size == across
             && stride == right
-            && stride > 0
+            && size.min(stride) > 0
             && pair(node, "dilations", 1)? == [1, 1]
             && number(node, "ceil_mode").unwrap_or(0) == 0
             && !node.texts.contains_key("auto_pad")
@@ -394,6 +378,27 @@ impl Reader<'_> {
     }
 }
 
+/// From `[channel, input, place]` to `[block, place, input, BLOCK]`, four inputs in one, for `whole` channels.
+fn pack(weights: &[u8], inputs: usize, area: usize, whole: usize) -> Vec<i32> {
+    let groups = inputs.div_ceil(4);
+    let length = area * groups * BLOCK;
+    let mut taps = vec![0; whole / BLOCK * length];
+    for (channel, weights) in weights.chunks_exact(inputs * area).enumerate() {
+        let taps = &mut taps[channel / BLOCK * length..][..length];
+        for (group, weights) in weights.chunks(4 * area).enumerate() {
+            for place in 0..area {
+                let mut quad = [0; 4];
+                for (quad, &weight) in quad.iter_mut().zip(weights[place..].iter().step_by(area)) {
+                    *quad = weight;
+                }
+                let at = (place * groups + group) * BLOCK + channel % BLOCK;
+                taps[at] = i32::from_le_bytes(quad);
+            }
+        }
+    }
+    taps
+}
+
 /// Scale and zero of a node that rounds or reads back.
 fn rounding(node: &Node) -> Option<(f32, u8)> {
     let ([scale], [zero]) = (&node.constants[..], &node.integers[..]) else {
@@ -414,18 +419,19 @@ fn table(tensor: &Tensor, scale: f32, zero: u8) -> [u8; 256] {
 }
 
 /// `None` where there are no pixels around the picture.
-fn border(node: &Node, tensor: &Tensor) -> Option<Option<Border>> {
+fn border(node: &Node, tensor: &Tensor, kernel: [usize; 2]) -> Option<Option<Border>> {
     let Some(pads) = node.numbers.get("pads") else {
         return Some(None);
     };
     let [top, left, bottom, right] = pads[..] else {
         return None;
     };
-    let size = |n: i64| usize::try_from(n).ok();
-    let (top, left) = (size(top)?, size(left)?);
+    // No pixel sees nothing but border.
+    let size = |n: i64, kernel: usize| usize::try_from(n).ok().filter(|&n| n < kernel);
+    let (top, left) = (size(top, kernel[0])?, size(left, kernel[1])?);
     let (height, width) = (
-        tensor.height + top + size(bottom)?,
-        tensor.width + left + size(right)?,
+        tensor.height + top + size(bottom, kernel[0])?,
+        tensor.width + left + size(right, kernel[1])?,
     );
     let is_wider = (height, width) != (tensor.height, tensor.width);
     Some(is_wider.then_some(Border {

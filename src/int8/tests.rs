@@ -9,13 +9,18 @@ fn file() -> Bytes {
     Bytes::from(std::fs::read(path.join(MODEL_FILE)).unwrap())
 }
 
-/// Pictures with edges, slopes and noise at all scales.
-fn pictures(count: usize) -> Vec<f32> {
+/// Numbers from 0 to 1 that look like chance.
+fn noise() -> impl FnMut() -> f32 {
     let mut state = 1u32;
-    let mut noise = || {
+    move || {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         (state >> 8) as f32 / (1 << 24) as f32
-    };
+    }
+}
+
+/// Pictures with edges, slopes and noise at all scales.
+fn pictures(count: usize) -> Vec<f32> {
+    let mut noise = noise();
     let mut all = Vec::new();
     for picture in 0..count {
         let waves = [0; 6].map(|_| [noise() * 0.3, noise() * 0.3, noise() * 6.0]);
@@ -106,5 +111,24 @@ fn other_networks_are_not_taken() {
     ];
     for other in others {
         assert!(Network::from_onnx(Bytes::copy_from_slice(other), INPUT_SIZE).is_none());
+    }
+}
+
+/// Most are refused; the others are other networks.
+#[test]
+fn files_with_wrong_bytes_do_no_harm() {
+    let whole = file().to_vec();
+    let pictures = pictures(1);
+    let mut noise = noise();
+    let mut below = |limit: usize| (noise() * limit as f32) as usize;
+    for _ in 0..200 {
+        let mut bytes = whole.clone();
+        // Operators come before weights.
+        for _ in 0..=below(3) {
+            bytes[below(120_000)] = below(256) as u8;
+        }
+        if let Some(net) = Network::from_onnx(Bytes::from(bytes), INPUT_SIZE) {
+            net.run(1, &pictures);
+        }
     }
 }
