@@ -1483,7 +1483,7 @@ fn without_onnx_runtime_the_message_says_what_to_do() {
     let folder = Folder::new();
     let output = text(&folder.path("o.npz"));
     // A network that only ONNX Runtime runs.
-    let model = folder.write("flat.onnx", &flatten_network(&[-1, 160, 160, 3]));
+    let model = text(&folder.write("flat.onnx", &flatten_network(&[-1, 160, 160, 3])));
     let embed = || command(&["embed", "--output", &output, "--model", &model, &photo]);
     let gone = ran(embed().env("ORT_DYLIB_PATH", "/gone/libonnxruntime.so"));
     gone.fails(
@@ -1541,7 +1541,7 @@ fn an_onnx_runtime_that_is_too_old_is_refused_with_its_version() {
     }
     let photo = text(&demo_photos().join("obama.jpg"));
     let output = text(&folder.path("o.npz"));
-    let model = folder.write("flat.onnx", &flatten_network(&[-1, 160, 160, 3]));
+    let model = text(&folder.write("flat.onnx", &flatten_network(&[-1, 160, 160, 3])));
     let mut embed = command(&["embed", "--output", &output, "--model", &model, &photo]);
     let ran = ran(embed.env("ORT_DYLIB_PATH", &library));
     ran.fails(1, &["1.10.0", "1.17 or newer"]);
