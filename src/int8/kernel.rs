@@ -155,7 +155,7 @@ fn tiles<
                 break;
             }
             let channels = first_channel..first_channel + V * S::F32_LANES;
-            let bias = Q::vectors(&conv.bias[channels.clone()]);
+            let bias = Q::vectors(&conv.bias[channels.clone()]).as_chunks::<V>().0[0];
             let scale = S::as_simd_f32s(&conv.scale[channels]).0;
             for first in (0..total).step_by(T) {
                 // The last tile sums its last pixel up several times.
@@ -167,12 +167,7 @@ fn tiles<
                     let picture = numbers[i] / conv.places.len();
                     places[i] = picture * size + conv.places[numbers[i] % conv.places.len()];
                 }
-                let mut tile = [[bias[0]; V]; T];
-                for tile in &mut tile {
-                    for v in 1..V {
-                        tile[v] = bias[v];
-                    }
-                }
+                let mut tile = [bias; T];
                 for (&row, taps) in conv.rows.iter().zip(taps.chunks_exact(conv.length)) {
                     let length = taps.len();
                     let mut inputs = [from; T];
@@ -190,18 +185,17 @@ fn tiles<
                     }
                 }
                 // Elsewhere, so that the sums themselves never leave the registers: the loop below is not unrolled.
-                let mut sums = [[bias[0]; V]; T];
+                let mut values = [[low; V]; T];
                 for i in 0..T {
                     for v in 0..V {
-                        sums[i][v] = tile[i][v];
+                        values[i][v] = simd.mul_f32s(simd.numbers(tile[i][v]), scale[v]);
                     }
                 }
-                for (sums, number) in sums.iter().zip(numbers) {
+                for (values, number) in values.iter().zip(numbers) {
                     let to = &mut to[number * result.channels..][..result.channels];
                     let to = to[first_channel..].chunks_exact_mut(S::F32_LANES);
-                    for ((sum, to), scale) in sums.iter().zip(to).zip(scale) {
-                        let value = simd.mul_f32s(simd.numbers(*sum), *scale);
-                        let value = simd.max_f32s(simd.min_f32s(value, high), low);
+                    for (value, to) in values.iter().zip(to) {
+                        let value = simd.max_f32s(simd.min_f32s(*value, high), low);
                         simd.bytes(value, i32::from(result.zero), to);
                     }
                 }
