@@ -15,6 +15,7 @@ use crate::image::ImageView;
 use crate::int8::Network;
 use crate::locate;
 use crate::memory;
+use crate::onnx;
 use crate::resize::{Border, Filter, Layout, Resize, Resizer};
 use crate::runtime::{Device, RuntimeError, Session, SessionOptions, Signature};
 use crate::shared::Shared;
@@ -119,12 +120,20 @@ impl Net {
         sha256: &str,
         options: &SessionOptions,
     ) -> Result<Self, RuntimeError> {
-        let load = || Network::from_onnx(Bytes::from(file), INPUT_SIZE);
+        let file = Bytes::from(file);
+        let load = || Network::from_onnx(file.clone(), INPUT_SIZE);
         let own = match options.device {
             Device::Cpu => NETWORKS.get(sha256, load),
             Device::Cuda(_) => None,
         };
-        // The file is in memory no more.
+        // Whoever has no ONNX Runtime is not to fetch it for a file that it cannot load.
+        if own.is_none() && !onnx::is_whole(file.clone()) {
+            return Err(RuntimeError::NotAModel {
+                model: path.display().to_string(),
+                reason: "it is no whole ONNX file".to_owned(),
+            });
+        }
+        drop(file);
         memory::trim();
         Ok(match own {
             Some(network) => Self::Own {

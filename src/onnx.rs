@@ -119,6 +119,11 @@ pub struct Constant<T = Vec<f32>> {
     pub values: T,
 }
 
+/// Whether it is an ONNX file from beginning to end, whatever is in it.
+pub fn is_whole(file: impl Buf) -> bool {
+    ModelProto::decode(file).is_ok_and(|model| model.graph.is_some())
+}
+
 impl Graph {
     /// `None` if it is not an ONNX file, or a constant is not whole. Constants of integers are parts of `file`, not
     /// copies, if that is [`Bytes`].

@@ -1493,6 +1493,12 @@ fn without_onnx_runtime_the_message_says_what_to_do() {
     let text_file = folder.write("libonnxruntime.so", b"Dear Ana");
     let says = ["libonnxruntime.so cannot be used as ONNX Runtime 1.17 or newer"];
     ran(embed().env("ORT_DYLIB_PATH", text_file)).fails(1, &says);
+
+    // Nor is it asked for where it would be of no use.
+    let cut = text(&folder.write("cut.onnx", b"Dear Ana"));
+    let mut embed = command(&["embed", "--output", &output, "--model", &cut, &photo]);
+    let ran = ran(embed.env("ORT_DYLIB_PATH", "/gone/libonnxruntime.so"));
+    ran.fails(1, &["cut.onnx is not a network", "no whole ONNX file"]);
 }
 
 #[cfg(target_arch = "x86_64")]
