@@ -4,7 +4,7 @@ use pulp::bytemuck::{cast_slice, cast_slice_mut};
 
 use super::{BLOCK, Border, Conv, Operation, Pool, Tensor};
 use crate::simd::cpu::QuadTask;
-use crate::simd::pairs::{Pairs, Products};
+use crate::simd::pairs::{Pairs, Quads};
 
 /// Numbers of the output that the last layer works on together.
 const COLUMNS: usize = 64;
@@ -34,7 +34,7 @@ impl<'a> Run<'a> {
 impl QuadTask for Run<'_> {
     // All that is called from here must be inlined to be compiled for the vectors of `S`.
     #[inline(always)]
-    fn by_quads<S: Pairs, Q: Products<S, Value = i32, Sums = S::i32s>>(self, simd: S) {
+    fn by_quads<S: Pairs, Q: Quads<S>>(self, simd: S) {
         let (tensor, from) = self.input(0);
         match self.operation {
             Operation::Conv(conv) => {
@@ -104,7 +104,7 @@ fn surround(tensor: &Tensor, border: &Border, from: &[i32], to: &mut Vec<i32>, c
 
 /// With as many pixels at a time as the registers hold, or fewer where many of a last tile would be of no use.
 #[inline(always)]
-fn sums<S: Pairs, Q: Products<S, Value = i32, Sums = S::i32s>>(
+fn sums<S: Pairs, Q: Quads<S>>(
     simd: S,
     conv: &Conv,
     from: &[i32],
@@ -127,13 +127,7 @@ fn sums<S: Pairs, Q: Products<S, Value = i32, Sums = S::i32s>>(
 
 /// `T` pixels at a time, `V` vectors of channels each; a block has `N` vectors.
 #[inline(always)]
-fn tiles<
-    S: Pairs,
-    Q: Products<S, Value = i32, Sums = S::i32s>,
-    const T: usize,
-    const V: usize,
-    const N: usize,
->(
+fn tiles<S: Pairs, Q: Quads<S>, const T: usize, const V: usize, const N: usize>(
     simd: S,
     conv: &Conv,
     from: &[i32],
@@ -146,7 +140,7 @@ fn tiles<
     let zero = f32::from(result.zero);
     let (low, high) = (simd.splat_f32s(-zero), simd.splat_f32s(255.0 - zero));
     let length = conv.rows.len() * conv.length * N;
-    let blocks = Q::vectors(&conv.taps).chunks_exact(length);
+    let blocks = S::as_simd_i32s(&conv.taps).0.chunks_exact(length);
     for (block, taps) in blocks.enumerate() {
         let taps = taps.as_chunks::<N>().0;
         for part in 0..N / V {
@@ -155,7 +149,10 @@ fn tiles<
                 break;
             }
             let channels = first_channel..first_channel + V * S::F32_LANES;
-            let bias = Q::vectors(&conv.bias[channels.clone()]).as_chunks::<V>().0[0];
+            let bias = S::as_simd_i32s(&conv.bias[channels.clone()])
+                .0
+                .as_chunks::<V>()
+                .0[0];
             let scale = S::as_simd_f32s(&conv.scale[channels]).0;
             for first in (0..total).step_by(T) {
                 // The last tile sums its last pixel up several times.
@@ -176,7 +173,7 @@ fn tiles<
                     }
                     for step in 0..length {
                         for i in 0..T {
-                            let value = Q::splat(simd, inputs[i][step]);
+                            let value = simd.splat_i32s(inputs[i][step]);
                             for v in 0..V {
                                 let taps = taps[step][part * V + v];
                                 tile[i][v] = Q::add(simd, value, taps, tile[i][v]);
@@ -286,7 +283,7 @@ pub struct First<'a> {
 
 impl QuadTask for First<'_> {
     #[inline(always)]
-    fn by_quads<S: Pairs, Q: Products<S, Value = i32, Sums = S::i32s>>(self, _: S) {
+    fn by_quads<S: Pairs, Q: Quads<S>>(self, _: S) {
         let Tensor { scale, zero, .. } = *self.tensor;
         self.bytes.resize(self.pictures.len(), 0);
         for (to, value) in self.bytes.iter_mut().zip(self.pictures) {
@@ -309,7 +306,7 @@ pub struct Last<'a> {
 
 impl QuadTask for Last<'_> {
     #[inline(always)]
-    fn by_quads<S: Pairs, Q: Products<S, Value = i32, Sums = S::i32s>>(self, _: S) {
+    fn by_quads<S: Pairs, Q: Quads<S>>(self, _: S) {
         let width = self.bias.len();
         let inputs = self.weights.len() / width;
         for first in (0..width).step_by(COLUMNS) {

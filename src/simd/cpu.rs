@@ -3,7 +3,7 @@
 
 use pulp::{Arch, Simd, WithSimd};
 
-use super::pairs::{Pairs, Products};
+use super::pairs::{Pairs, Quads};
 
 /// What can be done with vectors of any length.
 pub trait Task {
@@ -14,7 +14,7 @@ pub trait Task {
 
 /// What can be done with bytes four at a time.
 pub trait QuadTask {
-    fn by_quads<S: Pairs, Q: Products<S, Value = i32, Sums = S::i32s>>(self, simd: S);
+    fn by_quads<S: Pairs, Q: Quads<S>>(self, simd: S);
 }
 
 struct ByNumbers<T>(T);
@@ -158,7 +158,7 @@ mod x86 {
     use pulp::{Simd, cast};
 
     use super::{QuadTask, Task};
-    use crate::simd::pairs::{Products, Quads};
+    use crate::simd::pairs::{ByPairs, Quads};
 
     #[target_feature(enable = "avx2,fma,bmi1,bmi2,lzcnt,popcnt")]
     pub fn v3(task: impl Task, simd: V3) {
@@ -185,22 +185,11 @@ mod x86 {
     /// With the one instruction of VNNI, which no other code becomes. Used in `quads_v3_vnni` and `quads_v4_vnni` alone.
     struct Vnni;
 
-    impl Products<V3> for Vnni {
-        type Value = i32;
-        type Sums = <V3 as Simd>::i32s;
+    type Sums<S> = <S as Simd>::i32s;
 
+    impl Quads<V3> for Vnni {
         #[inline(always)]
-        fn vectors(values: &[i32]) -> &[Self::Sums] {
-            V3::as_simd_i32s(values).0
-        }
-
-        #[inline(always)]
-        fn splat(simd: V3, value: i32) -> Self::Sums {
-            simd.splat_i32s(value)
-        }
-
-        #[inline(always)]
-        fn add(_: V3, value: Self::Sums, taps: Self::Sums, sums: Self::Sums) -> Self::Sums {
+        fn add(_: V3, value: Sums<V3>, taps: Sums<V3>, sums: Sums<V3>) -> Sums<V3> {
             // SAFETY: who names this type has asked for the feature.
             cast(unsafe {
                 intrinsics::_mm256_dpbusd_avx_epi32(cast(sums), cast(value), cast(taps))
@@ -208,22 +197,9 @@ mod x86 {
         }
     }
 
-    impl Products<V4> for Vnni {
-        type Value = i32;
-        type Sums = <V4 as Simd>::i32s;
-
+    impl Quads<V4> for Vnni {
         #[inline(always)]
-        fn vectors(values: &[i32]) -> &[Self::Sums] {
-            V4::as_simd_i32s(values).0
-        }
-
-        #[inline(always)]
-        fn splat(simd: V4, value: i32) -> Self::Sums {
-            simd.splat_i32s(value)
-        }
-
-        #[inline(always)]
-        fn add(_: V4, value: Self::Sums, taps: Self::Sums, sums: Self::Sums) -> Self::Sums {
+        fn add(_: V4, value: Sums<V4>, taps: Sums<V4>, sums: Sums<V4>) -> Sums<V4> {
             // SAFETY: as above.
             cast(unsafe { intrinsics::_mm512_dpbusd_epi32(cast(sums), cast(value), cast(taps)) })
         }
@@ -231,7 +207,7 @@ mod x86 {
 
     #[target_feature(enable = "avx2,fma,bmi1,bmi2,lzcnt,popcnt")]
     pub fn quads_v3(task: impl QuadTask, simd: V3) {
-        task.by_quads::<V3, Quads>(simd);
+        task.by_quads::<V3, ByPairs>(simd);
     }
 
     #[target_feature(enable = "avx2,fma,bmi1,bmi2,lzcnt,popcnt,avxvnni")]
@@ -241,7 +217,7 @@ mod x86 {
 
     #[target_feature(enable = "avx512f,avx512bw,avx512cd,avx512dq,avx512vl,bmi1,bmi2,lzcnt,popcnt")]
     pub fn quads_v4(task: impl QuadTask, simd: V4) {
-        task.by_quads::<V4, Quads>(simd);
+        task.by_quads::<V4, ByPairs>(simd);
     }
 
     #[target_feature(

@@ -208,23 +208,15 @@ impl<S: Pairs> Products<S> for Integers {
     }
 }
 
-/// In fours of bytes.
-pub struct Quads;
+/// How products of bytes are summed up, four at a time: see [`Pairs::add_quads`].
+pub trait Quads<S: Simd> {
+    fn add(simd: S, value: S::i32s, taps: S::i32s, sums: S::i32s) -> S::i32s;
+}
 
-impl<S: Pairs> Products<S> for Quads {
-    type Value = i32;
-    type Sums = S::i32s;
+/// By what every CPU with pairs has.
+pub struct ByPairs;
 
-    #[inline(always)]
-    fn vectors(values: &[i32]) -> &[S::i32s] {
-        S::as_simd_i32s(values).0
-    }
-
-    #[inline(always)]
-    fn splat(simd: S, value: i32) -> S::i32s {
-        simd.splat_i32s(value)
-    }
-
+impl<S: Pairs> Quads<S> for ByPairs {
     #[inline(always)]
     fn add(simd: S, value: S::i32s, taps: S::i32s, sums: S::i32s) -> S::i32s {
         simd.add_quads(value, taps, sums)
