@@ -19,7 +19,7 @@ use crate::plugin::meta;
 use crate::plugin::models::{self, ModelSettings};
 use crate::runtime::RuntimeError;
 use crate::track::{Effort, Finder, Interval, Plan};
-use crate::workers::lock;
+use crate::workers::{at_work, lock};
 
 static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
     gst::DebugCategory::new(
@@ -76,6 +76,7 @@ pub struct MfrDetect {
 
 impl MfrDetect {
     fn detect(&self, buffer: &mut gst::BufferRef) -> Result<(), gst::ErrorMessage> {
+        let _at_work = at_work();
         let settings = lock(&self.settings).clone();
         let input = lock(&self.input);
         let size = input.size()?;

@@ -24,7 +24,7 @@ use crate::plugin::meta::{self, Face, Identity};
 use crate::plugin::models::{self, ModelSettings};
 use crate::runtime::RuntimeError;
 use crate::track::{self, Answer, Pace, People, Sight};
-use crate::workers::lock;
+use crate::workers::{at_work, lock};
 
 static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
     gst::DebugCategory::new(
@@ -111,6 +111,7 @@ pub struct MfrRecognize {
 
 impl MfrRecognize {
     fn recognize(&self, buffer: &mut gst::BufferRef) -> Result<(), gst::ErrorMessage> {
+        let _at_work = at_work();
         let settings = lock(&self.settings).clone();
         let (reload_error, structures) = {
             let element = self.obj();
