@@ -114,13 +114,17 @@ fn networks(criterion: &mut Criterion, view: &ImageView) -> Result<(), Error> {
 
 fn faces(criterion: &mut Criterion, view: &ImageView) -> Result<(), Error> {
     let face = Rect::new(800.0, 400.0, 200.0, 260.0);
-    let mut embedder = Embedder::from_file(&Embedder::default_model()?, &ONE_THREAD, 8)?;
     let mut group = criterion.benchmark_group("FaceNet");
-    for count in [1, 8] {
+    for (name, count, threads) in [("1", 1, 1), ("8", 8, 1), ("1 by two threads", 1, 2)] {
+        let options = SessionOptions {
+            threads,
+            ..ONE_THREAD
+        };
+        let mut embedder = Embedder::from_file(&Embedder::default_model()?, &options, 8)?;
         let faces = vec![face; count];
         embedder.embed(view, &faces)?;
         group.throughput(Throughput::Elements(count as u64));
-        group.bench_function(BenchmarkId::from_parameter(count), |bencher| {
+        group.bench_function(BenchmarkId::from_parameter(name), |bencher| {
             bencher.iter(|| embedder.embed(view, &faces).map(|e| e.masks.len()).ok());
         });
     }

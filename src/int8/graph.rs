@@ -5,7 +5,8 @@ use std::sync::Mutex;
 
 use prost::bytes::Bytes;
 
-use super::{BLOCK, Border, Conv, Dense, Network, Operation, Pool, Step, Tensor};
+use super::kernel::COLUMNS;
+use super::{BLOCK, Border, Conv, Dense, INPUTS, Network, Operation, Pool, Step, Tensor};
 use crate::onnx::{Constant, Graph, Node};
 use crate::simd::cpu::Cpu;
 
@@ -346,8 +347,9 @@ impl Reader<'_> {
         let inputs = inputs.collect::<Option<Vec<_>>>()?;
         let tensors = || inputs.iter().map(|&t| &self.tensors[t]);
         let Tensor { height, width, .. } = *tensors().next()?;
-        let fits =
-            number(node, "axis")? == 1 && tensors().all(|t| (t.height, t.width) == (height, width));
+        let fits = number(node, "axis")? == 1
+            && inputs.len() <= INPUTS
+            && tensors().all(|t| (t.height, t.width) == (height, width));
         let channels = tensors().map(|t| t.channels).sum();
         fits.then(|| {
             self.push(
@@ -368,9 +370,11 @@ impl Reader<'_> {
             && self.dense.is_none();
         let fits = weights.shape == [self.tensors[from].channels, bias.values.len()];
         (is_plain && fits && !bias.values.is_empty()).then(|| {
+            let mut rows = vec![0.0; weights.values.len()];
+            by_columns(&weights.values, bias.values.len(), &mut rows);
             self.dense = Some(Dense {
                 from,
-                weights: weights.values.clone(),
+                weights: rows,
                 bias: bias.values.clone(),
             });
             Value::Row
@@ -397,6 +401,20 @@ fn pack(weights: &[u8], inputs: usize, area: usize, whole: usize) -> Vec<i32> {
         }
     }
     taps
+}
+
+/// From `[input, width]` to columns that are worked on together: `[width / COLUMNS, input, COLUMNS]`, fewer in the last.
+fn by_columns(weights: &[f32], width: usize, to: &mut [f32]) {
+    let inputs = weights.len() / width;
+    for (number, block) in to.chunks_mut(inputs * COLUMNS).enumerate() {
+        let columns = block.len() / inputs;
+        for (to, from) in block
+            .chunks_exact_mut(columns)
+            .zip(weights.chunks_exact(width))
+        {
+            to.copy_from_slice(&from[number * COLUMNS..][..columns]);
+        }
+    }
 }
 
 /// Scale and zero of a node that rounds or reads back.

@@ -1,33 +1,41 @@
 //! The arithmetic of the steps, for vectors of any length.
 
-use pulp::bytemuck::{cast_slice, cast_slice_mut};
+use std::ops::Range;
+
+use pulp::bytemuck::cast_slice;
 
 use super::{BLOCK, Border, Conv, Operation, Pool, Tensor};
 use crate::simd::cpu::QuadTask;
 use crate::simd::pairs::{Pairs, Quads};
 
 /// Numbers of the output that the last layer works on together.
-const COLUMNS: usize = 64;
+pub const COLUMNS: usize = 64;
 
-/// One step for `count` pictures.
+/// A part of a step.
 pub struct Run<'a> {
     pub operation: &'a Operation,
-    /// The inputs among `tensors`.
-    pub from: &'a [usize],
-    pub tensors: &'a [Tensor],
-    pub buffers: &'a [Vec<i32>],
+    pub inputs: &'a [Input<'a>],
     pub result: &'a Tensor,
-    pub to: &'a mut [i32],
-    /// Room for the input with a border.
-    pub bordered: &'a mut Vec<i32>,
+    /// Of those of all pictures, one behind the other.
+    pub pixels: Range<usize>,
+    /// From a whole block on.
+    pub channels: Range<usize>,
+    /// `[pixels, channels]`
+    pub to: &'a mut [u8],
+}
+
+/// A tensor, and its bytes in so many pictures; with its border where a convolution needs one.
+pub struct Input<'a> {
+    pub tensor: &'a Tensor,
+    pub quads: &'a [i32],
     pub count: usize,
 }
 
-impl<'a> Run<'a> {
-    fn input(&self, number: usize) -> (&'a Tensor, &'a [i32]) {
-        let tensor = &self.tensors[self.from[number]];
-        let all = &self.buffers[tensor.buffer];
-        (tensor, &all[..self.count * tensor.len() / 4])
+impl<'a> Input<'a> {
+    /// Of all channels.
+    fn pixels(&self, pixels: &Range<usize>) -> &'a [u8] {
+        let channels = self.tensor.channels;
+        &cast_slice(self.quads)[pixels.start * channels..pixels.end * channels]
     }
 }
 
@@ -35,57 +43,41 @@ impl QuadTask for Run<'_> {
     // All that is called from here must be inlined to be compiled for the vectors of `S`.
     #[inline(always)]
     fn by_quads<S: Pairs, Q: Quads<S>>(self, simd: S) {
-        let (tensor, from) = self.input(0);
+        let input = &self.inputs[0];
         match self.operation {
-            Operation::Conv(conv) => {
-                let from = match &conv.border {
-                    Some(border) => {
-                        surround(tensor, border, from, self.bordered, self.count);
-                        &self.bordered[..]
-                    }
-                    None => from,
-                };
-                let to = cast_slice_mut(self.to);
-                sums::<S, Q>(simd, conv, from, self.result, to, self.count);
-            }
-            Operation::Pool(pool) => {
-                let to = cast_slice_mut(self.to);
-                largest(pool, tensor, cast_slice(from), self.result, to);
-            }
+            Operation::Conv(conv) => sums::<S, Q>(simd, conv, self),
+            Operation::Pool(pool) => largest(pool, input, self.result, self.pixels, self.to),
             Operation::Concat(tables) => {
                 let mut first = 0;
-                for (number, table) in tables.iter().enumerate() {
-                    let (tensor, from) = self.input(number);
-                    let to: &mut [u8] = cast_slice_mut(self.to);
-                    let from = cast_slice::<_, u8>(from).chunks_exact(tensor.channels);
-                    for (from, to) in from.zip(to.chunks_exact_mut(self.result.channels)) {
+                for (input, table) in self.inputs.iter().zip(tables) {
+                    let channels = input.tensor.channels;
+                    let from = input.pixels(&self.pixels).chunks_exact(channels);
+                    let to = self.to.chunks_exact_mut(self.result.channels);
+                    for (from, to) in from.zip(to) {
                         for (to, &from) in to[first..].iter_mut().zip(from) {
                             *to = table[usize::from(from)];
                         }
                     }
-                    first += tensor.channels;
+                    first += channels;
                 }
             }
             Operation::Add => {
-                let (other, more) = self.input(1);
-                let inputs = [(tensor, cast_slice(from)), (other, cast_slice(more))];
-                add(inputs, self.result, cast_slice_mut(self.to));
+                let inputs = [input, &self.inputs[1]];
+                let inputs = inputs.map(|i| (i.tensor, i.pixels(&self.pixels)));
+                add(inputs, self.result, self.to);
             }
-            Operation::Average => {
-                average(
-                    tensor,
-                    cast_slice(from),
-                    self.result,
-                    cast_slice_mut(self.to),
-                );
-            }
+            Operation::Average => average(input, self.result, self.pixels, self.to),
         }
     }
 }
 
 /// Copies pictures into the middle of larger ones.
-#[inline(always)]
-fn surround(tensor: &Tensor, border: &Border, from: &[i32], to: &mut Vec<i32>, count: usize) {
+pub fn surround(from: &Input, border: &Border, to: &mut Vec<i32>) {
+    let &Input {
+        tensor,
+        quads,
+        count,
+    } = from;
     let groups = tensor.channels / 4;
     let (row, wide) = (tensor.width * groups, border.width * groups);
     to.clear();
@@ -93,7 +85,7 @@ fn surround(tensor: &Tensor, border: &Border, from: &[i32], to: &mut Vec<i32>, c
         count * border.height * wide,
         i32::from_ne_bytes([tensor.zero; 4]),
     );
-    let pictures = from.chunks_exact(tensor.height * row);
+    let pictures = quads.chunks_exact(tensor.height * row);
     for (from, to) in pictures.zip(to.chunks_exact_mut(border.height * wide)) {
         let rows = to.chunks_exact_mut(wide).skip(border.top);
         for (from, to) in from.chunks_exact(row).zip(rows) {
@@ -104,24 +96,17 @@ fn surround(tensor: &Tensor, border: &Border, from: &[i32], to: &mut Vec<i32>, c
 
 /// With as many pixels at a time as the registers hold, or fewer where many of a last tile would be of no use.
 #[inline(always)]
-fn sums<S: Pairs, Q: Quads<S>>(
-    simd: S,
-    conv: &Conv,
-    from: &[i32],
-    result: &Tensor,
-    to: &mut [u8],
-    count: usize,
-) {
-    let total = conv.places.len() * count;
+fn sums<S: Pairs, Q: Quads<S>>(simd: S, conv: &Conv, run: Run) {
+    let total = run.pixels.len();
     let worked_on = |tile: usize| total.div_ceil(tile) * tile;
     if S::F32_LANES < 16 {
-        tiles::<S, Q, 6, 2, 4>(simd, conv, from, result, to, count);
+        tiles::<S, Q, 6, 2, 4>(simd, conv, run);
     } else if total == 9 {
-        tiles::<S, Q, 9, 2, 2>(simd, conv, from, result, to, count);
+        tiles::<S, Q, 9, 2, 2>(simd, conv, run);
     } else if 16 * worked_on(8) < 15 * worked_on(12) {
-        tiles::<S, Q, 8, 2, 2>(simd, conv, from, result, to, count);
+        tiles::<S, Q, 8, 2, 2>(simd, conv, run);
     } else {
-        tiles::<S, Q, 12, 2, 2>(simd, conv, from, result, to, count);
+        tiles::<S, Q, 12, 2, 2>(simd, conv, run);
     }
 }
 
@@ -130,37 +115,41 @@ fn sums<S: Pairs, Q: Quads<S>>(
 fn tiles<S: Pairs, Q: Quads<S>, const T: usize, const V: usize, const N: usize>(
     simd: S,
     conv: &Conv,
-    from: &[i32],
-    result: &Tensor,
-    to: &mut [u8],
-    count: usize,
+    run: Run,
 ) {
-    let size = from.len() / count;
-    let total = conv.places.len() * count;
+    let Run {
+        inputs,
+        result,
+        pixels,
+        channels,
+        to,
+        ..
+    } = run;
+    let (from, size) = (inputs[0].quads, inputs[0].quads.len() / inputs[0].count);
     let zero = f32::from(result.zero);
     let (low, high) = (simd.splat_f32s(-zero), simd.splat_f32s(255.0 - zero));
     let length = conv.rows.len() * conv.length * N;
     let blocks = S::as_simd_i32s(&conv.taps).0.chunks_exact(length);
+    let blocks = blocks.skip(channels.start / BLOCK);
+    let blocks = blocks.take(channels.len().div_ceil(BLOCK));
     for (block, taps) in blocks.enumerate() {
         let taps = taps.as_chunks::<N>().0;
         for part in 0..N / V {
             let first_channel = block * BLOCK + part * V * S::F32_LANES;
-            if first_channel >= result.channels {
+            if first_channel >= channels.len() {
                 break;
             }
-            let channels = first_channel..first_channel + V * S::F32_LANES;
-            let bias = S::as_simd_i32s(&conv.bias[channels.clone()])
-                .0
-                .as_chunks::<V>()
-                .0[0];
-            let scale = S::as_simd_f32s(&conv.scale[channels]).0;
-            for first in (0..total).step_by(T) {
+            let of_all = channels.start + first_channel..;
+            let bias = S::as_simd_i32s(&conv.bias[of_all.clone()][..V * S::F32_LANES]);
+            let bias = bias.0.as_chunks::<V>().0[0];
+            let scale = S::as_simd_f32s(&conv.scale[of_all][..V * S::F32_LANES]).0;
+            for first in pixels.clone().step_by(T) {
                 // The last tile sums its last pixel up several times.
                 // Loops, since what the methods of arrays take is not compiled for these vectors.
                 let mut numbers = [0; T];
                 let mut places = [0; T];
                 for i in 0..T {
-                    numbers[i] = (first + i).min(total - 1);
+                    numbers[i] = (first + i).min(pixels.end - 1);
                     let picture = numbers[i] / conv.places.len();
                     places[i] = picture * size + conv.places[numbers[i] % conv.places.len()];
                 }
@@ -189,7 +178,7 @@ fn tiles<S: Pairs, Q: Quads<S>, const T: usize, const V: usize, const N: usize>(
                     }
                 }
                 for (values, number) in values.iter().zip(numbers) {
-                    let to = &mut to[number * result.channels..][..result.channels];
+                    let to = &mut to[(number - pixels.start) * channels.len()..][..channels.len()];
                     let to = to[first_channel..].chunks_exact_mut(S::F32_LANES);
                     for (value, to) in values.iter().zip(to) {
                         let value = simd.max_f32s(simd.min_f32s(*value, high), low);
@@ -202,22 +191,20 @@ fn tiles<S: Pairs, Q: Quads<S>, const T: usize, const V: usize, const N: usize>(
 }
 
 #[inline(always)]
-fn largest(pool: &Pool, tensor: &Tensor, from: &[u8], result: &Tensor, to: &mut [u8]) {
-    let channels = tensor.channels;
-    let row = tensor.width * channels;
-    let pictures = from.chunks_exact(tensor.len());
-    for (from, to) in pictures.zip(to.chunks_exact_mut(result.len())) {
-        for (y, to) in to.chunks_exact_mut(result.width * channels).enumerate() {
-            let rows = &from[y * pool.stride * row..][..pool.size * row];
-            for (x, to) in to.chunks_exact_mut(channels).enumerate() {
-                to.fill(0);
-                for row in rows.chunks_exact(row) {
-                    let pixels = &row[x * pool.stride * channels..][..pool.size * channels];
-                    for pixel in pixels.chunks_exact(channels) {
-                        for (to, &from) in to.iter_mut().zip(pixel) {
-                            *to = (*to).max(from);
-                        }
-                    }
+fn largest(pool: &Pool, input: &Input, result: &Tensor, pixels: Range<usize>, to: &mut [u8]) {
+    let channels = input.tensor.channels;
+    let row = input.tensor.width * channels;
+    let from: &[u8] = cast_slice(input.quads);
+    for (pixel, to) in pixels.zip(to.chunks_exact_mut(channels)) {
+        let (y, x) = (pixel / result.width, pixel % result.width);
+        let (picture, y) = (y / result.height, y % result.height);
+        let first = picture * input.tensor.len() + y * pool.stride * row;
+        to.fill(0);
+        for row in from[first..][..pool.size * row].chunks_exact(row) {
+            let pixels = &row[x * pool.stride * channels..][..pool.size * channels];
+            for pixel in pixels.chunks_exact(channels) {
+                for (to, &from) in to.iter_mut().zip(pixel) {
+                    *to = (*to).max(from);
                 }
             }
         }
@@ -236,14 +223,14 @@ fn add(inputs: [(&Tensor, &[u8]); 2], result: &Tensor, to: &mut [u8]) {
     }
 }
 
+/// A pixel is a picture.
 #[inline(always)]
-fn average(tensor: &Tensor, from: &[u8], result: &Tensor, to: &mut [u8]) {
-    let pixels = tensor.height * tensor.width;
-    let scale = tensor.scale / (result.scale * pixels as f32);
-    let (zero, all) = (
-        f32::from(result.zero),
-        pixels as i32 * i32::from(tensor.zero),
-    );
+fn average(input: &Input, result: &Tensor, pixels: Range<usize>, to: &mut [u8]) {
+    let tensor = input.tensor;
+    let each = tensor.height * tensor.width;
+    let scale = tensor.scale / (result.scale * each as f32);
+    let (zero, all) = (f32::from(result.zero), each as i32 * i32::from(tensor.zero));
+    let from = input.pixels(&(pixels.start * each..pixels.end * each));
     let pictures = from.chunks_exact(tensor.len());
     for (from, to) in pictures.zip(to.chunks_exact_mut(result.len())) {
         for (channel, to) in to.iter_mut().enumerate() {
@@ -309,13 +296,14 @@ impl QuadTask for Last<'_> {
     fn by_quads<S: Pairs, Q: Quads<S>>(self, _: S) {
         let width = self.bias.len();
         let inputs = self.weights.len() / width;
-        for first in (0..width).step_by(COLUMNS) {
+        let blocks = self.weights.chunks(inputs * COLUMNS);
+        for (weights, first) in blocks.zip((0..width).step_by(COLUMNS)) {
             let columns = first..(first + COLUMNS).min(width);
             let rows = self.output.chunks_exact_mut(width);
             for (features, output) in self.features.chunks_exact(inputs).zip(rows) {
                 let mut sums = [0.0; COLUMNS];
-                for (feature, weights) in features.iter().zip(self.weights.chunks_exact(width)) {
-                    for (sum, weight) in sums.iter_mut().zip(&weights[columns.clone()]) {
+                for (feature, weights) in features.iter().zip(weights.chunks_exact(columns.len())) {
+                    for (sum, weight) in sums.iter_mut().zip(weights) {
                         *sum += feature * weight;
                     }
                 }

@@ -5,19 +5,22 @@
 
 mod graph;
 mod kernel;
+mod run;
 
 use std::collections::HashMap;
 use std::sync::Mutex;
 
 use prost::bytes::Bytes;
-use pulp::bytemuck::cast_slice;
 
 use crate::simd::cpu::Cpu;
 use crate::workers::{lock, share};
-use kernel::Run;
+use run::Buffers;
 
 /// Channels of an output that are worked on together.
 const BLOCK: usize = 32;
+
+/// Tensors that a step takes at most.
+const INPUTS: usize = 4;
 
 /// A network from square pictures to rows of float32.
 pub struct Network {
@@ -29,7 +32,7 @@ pub struct Network {
     dense: Dense,
     /// What the file says of itself, by key.
     properties: HashMap<String, String>,
-    /// One for each thread that has helped.
+    /// One for each that has run it at the same time.
     desks: Mutex<Vec<Buffers>>,
 }
 
@@ -47,9 +50,13 @@ struct Tensor {
 }
 
 impl Tensor {
+    fn pixels(&self) -> usize {
+        self.height * self.width
+    }
+
     /// Bytes of one picture.
     fn len(&self) -> usize {
-        self.height * self.width * self.channels
+        self.pixels() * self.channels
     }
 }
 
@@ -105,20 +112,9 @@ struct Pool {
 struct Dense {
     /// A tensor of one pixel.
     from: usize,
-    /// `[channels of the input, width]`
+    /// `[width / COLUMNS, channels of the input, COLUMNS]`
     weights: Vec<f32>,
     bias: Vec<f32>,
-}
-
-/// What a thread works in.
-#[derive(Default)]
-struct Buffers {
-    /// Fours of bytes.
-    tensors: Vec<Vec<i32>>,
-    bordered: Vec<i32>,
-    /// Of the picture.
-    bytes: Vec<u8>,
-    features: Vec<f32>,
 }
 
 impl Network {
@@ -143,78 +139,25 @@ impl Network {
     /// From pictures `[count, side, side, 3]` to `[count, width]`, shared out to so many threads.
     pub fn run(&self, threads: usize, pictures: &[f32]) -> Vec<f32> {
         let size = self.side * self.side * 3;
-        let mut output = vec![0.0; pictures.len() / size * self.width()];
-        // Weights are read once for all pictures of a share.
-        let each = (pictures.len() / size).div_ceil(threads.max(1)).max(1);
-        let outputs = output.chunks_mut(each * self.width());
-        let shares = pictures.chunks(each * size).zip(outputs).map(Mutex::new);
-        let shares: Vec<_> = shares.collect();
-        share(threads, shares.len(), |number| {
-            let (pictures, output) = &mut *lock(&shares[number]);
-            let mut buffers = lock(&self.desks).pop().unwrap_or_default();
-            self.run_here(pictures, &mut buffers, output);
-            lock(&self.desks).push(buffers);
-        });
-        drop(shares);
-        output
-    }
-
-    fn run_here(&self, pictures: &[f32], buffers: &mut Buffers, output: &mut [f32]) {
-        let count = output.len() / self.width().max(1);
-        debug_assert_eq!(pictures.len(), count * self.side * self.side * 3);
-        for tensor in &self.tensors {
-            if buffers.tensors.len() <= tensor.buffer {
-                buffers.tensors.resize_with(tensor.buffer + 1, Vec::new);
-            }
-            let buffer = &mut buffers.tensors[tensor.buffer];
-            buffer.resize(buffer.len().max(count * tensor.len() / 4), 0);
-        }
-        let input = &self.tensors[0];
-        self.cpu.run_quads(kernel::First {
-            pictures,
-            tensor: input,
-            to: &mut buffers.tensors[input.buffer],
-            bytes: &mut buffers.bytes,
-        });
-        for step in &self.steps {
-            let tensor = &self.tensors[step.to];
-            // Its buffer is none of those that it reads.
-            let mut to = std::mem::take(&mut buffers.tensors[tensor.buffer]);
-            self.cpu.run_quads(Run {
-                operation: &step.operation,
-                from: &step.from,
-                tensors: &self.tensors,
-                buffers: &buffers.tensors,
-                result: tensor,
-                to: &mut to[..count * tensor.len() / 4],
-                bordered: &mut buffers.bordered,
-                count,
+        let count = pictures.len() / size;
+        let mut output = vec![0.0; count * self.width()];
+        // Weights are read once for all pictures of a share. Those left over are worked on together.
+        let each = count / threads.max(1);
+        let (whole, rest) = pictures.split_at(threads * each * size);
+        let (outputs, last) = output.split_at_mut(threads * each * self.width());
+        if each > 0 {
+            let outputs = outputs.chunks_mut(each * self.width());
+            let shares = whole.chunks(each * size).zip(outputs).map(Mutex::new);
+            let shares: Vec<_> = shares.collect();
+            share(threads, shares.len(), |number| {
+                let (pictures, output) = &mut *lock(&shares[number]);
+                run::run(self, 1, pictures, output);
             });
-            buffers.tensors[tensor.buffer] = to;
         }
-        self.end(buffers, output);
-    }
-
-    /// The last layer.
-    fn end(&self, buffers: &mut Buffers, output: &mut [f32]) {
-        let Dense {
-            from,
-            weights,
-            bias,
-        } = &self.dense;
-        let tensor = &self.tensors[*from];
-        let bytes: &[u8] = cast_slice(&buffers.tensors[tensor.buffer]);
-        let worth = |&byte: &u8| (f32::from(byte) - f32::from(tensor.zero)) * tensor.scale;
-        buffers.features.clear();
-        let count = output.len() / bias.len();
-        let bytes = &bytes[..count * tensor.len()];
-        buffers.features.extend(bytes.iter().map(worth));
-        self.cpu.run_quads(kernel::Last {
-            features: &buffers.features,
-            weights,
-            bias,
-            output,
-        });
+        if !rest.is_empty() {
+            run::run(self, threads, rest, last);
+        }
+        output
     }
 }
 

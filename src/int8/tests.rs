@@ -93,12 +93,17 @@ fn a_face_does_not_depend_on_those_beside_it() {
         return;
     };
     let pictures = pictures(9);
-    let singles: Vec<f32> = pictures
-        .chunks(INPUT_SIZE * INPUT_SIZE * 3)
-        .flat_map(|picture| net.run(1, picture))
-        .collect();
-    assert_eq!(net.run(1, &pictures), singles);
-    assert_eq!(net.run(2, &pictures), singles);
+    let singles = |threads: usize| -> Vec<f32> {
+        let pictures = pictures.chunks(INPUT_SIZE * INPUT_SIZE * 3);
+        pictures.flat_map(|p| net.run(threads, p)).collect()
+    };
+    let alone = singles(1);
+    // From two threads on they share the steps of a picture, unless they have one each.
+    assert_eq!(singles(2), alone);
+    assert_eq!(singles(5), alone);
+    for threads in [1, 2, 5, 20] {
+        assert_eq!(net.run(threads, &pictures), alone);
+    }
     assert!(net.run(2, &[]).is_empty());
 }
 
