@@ -22,6 +22,9 @@ pub enum Filter {
     Linear,
 }
 
+/// Columns that are turned into rows together.
+const TURNED: usize = 8;
+
 /// What lies outside the image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Border {
@@ -116,11 +119,8 @@ impl Resizer {
             return self.components.each_ref().map(Vec::as_slice);
         }
         for (upright, stored) in self.upright.iter_mut().zip(&self.components) {
-            upright.clear();
-            upright.extend((0..height).flat_map(|y| {
-                let start = walk.start.wrapping_add_signed(walk.y * y as isize);
-                (0..width).map(move |x| stored[start.wrapping_add_signed(walk.x * x as isize)])
-            }));
+            upright.resize(width * height, 0.0);
+            walk.follow(stored, width, upright);
         }
         self.upright.each_ref().map(Vec::as_slice)
     }
@@ -335,13 +335,65 @@ impl Walk {
             if orientation.flip_x { -1 } else { 1 },
             if orientation.flip_y { -row } else { row },
         );
-        let right = if orientation.flip_x { width - 1 } else { 0 };
-        let bottom = if orientation.flip_y { height - 1 } else { 0 };
+        let right = if orientation.flip_x {
+            width.saturating_sub(1)
+        } else {
+            0
+        };
+        let bottom = if orientation.flip_y {
+            height.saturating_sub(1)
+        } else {
+            0
+        };
         let (x, y) = orientation.turn_size((x, y));
         Self {
             start: bottom * width + right,
             x,
             y,
+        }
+    }
+}
+
+impl Walk {
+    /// Copies pixels in this order, row after row of `width`.
+    fn follow(&self, stored: &[f32], width: usize, upright: &mut [f32]) {
+        if upright.is_empty() {
+            return;
+        }
+        let height = upright.len() / width;
+        let at = |x: usize, y: usize| {
+            let steps = self.x * x as isize + self.y * y as isize;
+            self.start.wrapping_add_signed(steps)
+        };
+        if self.x.abs() == 1 {
+            for (y, to) in upright.chunks_exact_mut(width).enumerate() {
+                let first = at(0, y).min(at(width - 1, y));
+                to.copy_from_slice(&stored[first..][..width]);
+                if self.x < 0 {
+                    to.reverse();
+                }
+            }
+            return;
+        }
+        // Columns of the upright picture are stored as rows: some of them side by side, so that lines of the cache are
+        // filled at once.
+        for left in (0..width).step_by(TURNED) {
+            let columns = TURNED.min(width - left);
+            let runs: [&[f32]; TURNED] = std::array::from_fn(|i| {
+                let x = left + i.min(columns - 1);
+                &stored[at(x, 0).min(at(x, height - 1))..][..height]
+            });
+            for y in 0..height {
+                let from = if self.y < 0 { height - 1 - y } else { y };
+                let to = &mut upright[y * width + left..][..columns];
+                match <&mut [f32; TURNED]>::try_from(&mut *to) {
+                    Ok(to) => *to = std::array::from_fn(|i| runs[i][from]),
+                    Err(_) => to
+                        .iter_mut()
+                        .zip(runs)
+                        .for_each(|(to, run)| *to = run[from]),
+                }
+            }
         }
     }
 }
@@ -801,6 +853,30 @@ mod tests {
             let view = view.oriented(orientation);
             let plan = resize(whole(&view), 3, 2, Filter::Area);
             assert_eq!(reds(&view, &plan), expected, "{orientation:?}");
+        }
+    }
+
+    #[test]
+    fn planes_are_turned_as_single_pixels_are() {
+        let data: Vec<u8> = (0..37 * 21).map(|i| (i * 7 % 251) as u8).collect();
+        let stored = gray(&data, 37, 21);
+        for flags in 0..8 {
+            let orientation = Orientation {
+                transpose: flags & 1 > 0,
+                flip_x: flags & 2 > 0,
+                flip_y: flags & 4 > 0,
+            };
+            let view = stored.oriented(orientation);
+            let (width, height) = (view.width(), view.height());
+            let plan = resize(whole(&view), width, height, Filter::Area);
+            let expected = reds(&view, &plan);
+            let mut resizer = Resizer::default();
+            for rows in [0..height, 3..height - 2, 5..6, 4..4] {
+                let found = resizer.planes(&view, &plan, rows.clone())[0];
+                let found: Vec<u8> = found.iter().map(|&v| v as u8).collect();
+                let expected = &expected[rows.start * width..rows.end * width];
+                assert_eq!(found, expected, "{orientation:?}, {rows:?}");
+            }
         }
     }
 
