@@ -158,7 +158,7 @@ fn pixels(criterion: &mut Criterion, view: &ImageView) {
     group.bench_function(&format, |bencher| {
         bencher.iter(|| {
             mipmap.reset();
-            mipmap.make(view, HEIGHT as f32 / 12.0);
+            mipmap.make(view, HEIGHT as f32 / 12.0, 1);
         });
     });
     group.finish();

@@ -158,7 +158,7 @@ impl Proposer {
         };
         let begin = Clock::now();
         let coarsest = levels.clone().last().map_or(0.0, |level| level.cell());
-        self.mipmap.make(view, coarsest);
+        self.mipmap.make(view, coarsest, self.threads);
         self.clock.pixels(begin);
         self.strips.clear();
         for level in levels.clone() {
