@@ -46,7 +46,7 @@ enum Command {
     List(ListArgs),
     /// Find the faces in photos and name them
     Identify(IdentifyArgs),
-    /// Write the embedding of the largest face of every photo
+    /// Write the embedding of the most prominent face of every photo
     Embed(EmbedArgs),
     /// Measure a gallery on photos of known and of unknown people
     Evaluate(EvaluateArgs),
