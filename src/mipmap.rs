@@ -15,7 +15,7 @@ const LEAST_CELL: f32 = 4.0;
 /// Into how many bands each plane of a half is divided, for threads to share,
 const BANDS: usize = 4;
 const PLANES: usize = 3;
-/// if it is of so many pixels: to wake a thread takes as long as to make a tenth of them.
+/// if it has so many pixels: smaller ones are hardly worth waking a thread.
 const SHARED: usize = 200_000;
 
 /// The halves of one picture. Its memory serves the next one.
@@ -237,6 +237,29 @@ mod tests {
                     }
                 }
             }
+        }
+    }
+
+    #[test]
+    fn threads_make_what_one_does() {
+        let (width, height) = (1300, 861);
+        for format in [PixelFormat::Nv12, PixelFormat::I420, PixelFormat::Rgb] {
+            let stride = 3 * width;
+            let data: Vec<u8> = (0..stride * height).map(|i| (i * 37 % 251) as u8).collect();
+            let planes = vec![
+                Plane {
+                    data: &data,
+                    stride
+                };
+                format.planes()
+            ];
+            let view = ImageView::new(info(format, width, height), &planes).unwrap();
+            let [one, three] = [1, 3].map(|threads| {
+                let mut mipmap = Mipmap::default();
+                mipmap.make(&view, 8.0, threads);
+                mipmap.halves.remove(0).planes
+            });
+            assert!(one == three, "{format:?}");
         }
     }
 
