@@ -18,8 +18,8 @@ use gstmfr::embed::{Embedder, crop_rgb8};
 use gstmfr::geometry::Rect;
 use gstmfr::image::{ImageView, PixelFormat};
 use gstmfr::mipmap::Mipmap;
+use gstmfr::nn::SessionOptions;
 use gstmfr::resize::{Border, Filter, Resize, Resizer};
-use gstmfr::runtime::SessionOptions;
 use shared::Error;
 use shared::frames::{Frame, Photos, pyramid_pixels};
 
@@ -33,7 +33,7 @@ const FORMATS: [PixelFormat; 4] = [
     PixelFormat::Bgrx,
 ];
 const ONE_THREAD: SessionOptions = SessionOptions {
-    device: gstmfr::runtime::Device::Cpu,
+    device: gstmfr::nn::Device::Cpu,
     threads: 1,
 };
 
@@ -130,7 +130,7 @@ fn faces(criterion: &mut Criterion, view: &ImageView) -> Result<(), Error> {
     }
     group.finish();
     let crop = crop_rgb8(view, face);
-    let mut masks = MaskNet::default();
+    let mut masks = MaskNet::load()?;
     criterion.bench_function("mask or none", |bencher| {
         bencher.iter(|| masks.see_rgb8(&crop));
     });

@@ -22,7 +22,7 @@ use gstmfr::embed::Embedder;
 use gstmfr::gallery::{Contract, Entry, FORMAT, Gallery, Kind};
 use gstmfr::geometry::Rect;
 use gstmfr::image::{ImageViewMut, PixelFormat, PlaneMut};
-use gstmfr::runtime::SessionOptions;
+use gstmfr::nn::SessionOptions;
 use image::imageops::{self, FilterType};
 use ndarray::Array1;
 use shared::frames::{Frame, Photos};

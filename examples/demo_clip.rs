@@ -18,8 +18,8 @@ use gstmfr::detect::{Detector, Params};
 use gstmfr::geometry::Rect;
 use gstmfr::image::ImageView;
 use gstmfr::mask::{self, MaskType};
+use gstmfr::nn::SessionOptions;
 use gstmfr::resize::{Border, Filter, Resize, Resizer};
-use gstmfr::runtime::SessionOptions;
 
 const WIDTH: usize = 1280;
 const HEIGHT: usize = 720;

@@ -18,7 +18,7 @@ use gstmfr::detect::{Detector, Face, Params};
 use gstmfr::geometry::{Landmarks, Point, Rect};
 use gstmfr::image::ImageView;
 use gstmfr::mask::{self, MaskType};
-use gstmfr::runtime::SessionOptions;
+use gstmfr::nn::SessionOptions;
 
 const USAGE: &str = "\
 Usage: mask_change INPUT OUTPUT.mp4 [--on SECONDS] [--off SECONDS] … [OPTIONS]

@@ -15,7 +15,7 @@ use std::process::ExitCode;
 use gstmfr::detect::{Detector, Face, Params};
 use gstmfr::geometry::Point;
 use gstmfr::image::ImageView;
-use gstmfr::runtime::SessionOptions;
+use gstmfr::nn::SessionOptions;
 
 /// White, blue, black, beige, grey: medical masks and the commonest cloth.
 const COLOURS: [[u8; 3]; 5] = [

@@ -11,8 +11,8 @@ tree. Every face is seen seven times over: bare; twice with a mask by `mfr-enrol
 painter below, whose colours, shapes and light vary beyond what is worn; twice with something that is no mask before
 it (hand, arm, book, beard, microphone, dark glasses, scarf, a mask under the chin). Turned faces are seen bare three
 times more. Of each epoch's crops none is like another: shifted, turned, cut off by the edge of the photo, small,
-blurred, compressed, in other light. No photo of a real mask is learned from. The weights are written to
-src/attribute/weights.rs as eight-bit numbers, together with the numbers that a test compares.
+blurred, compressed, in other light. No photo of a real mask is learned from. The network is written to mask.onnx with
+eight-bit weights; the numbers that a test compares are printed.
 
 `measure` asks the built program about faces of which it is known whether they wear a mask: the largest of each photo
 of a folder, or, with --boxes, those of DIR/boxes.json ({photo: [[x1, y1, x2, y2, class], …]}) that are 40 pixels or
@@ -29,8 +29,10 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
 
-SIDE = 32  # what the network looks at, as in src/attribute
+SIDE = 32  # what the network looks at, as in src/attribute.rs
 CHANNELS = (12, 24, 32)  # of the three convolutions
 CROP = 1.32  # the crop in face boxes, as in src/embed.rs
 CONTEXT, CONTEXT_SIDE = 2.0, 128  # what is kept of a photo: more than the crop, to shift it
@@ -591,31 +593,58 @@ def calibrated(layers, crops, masked):
     return [*layers[:-1], [part * np.float32(best) for part in layers[-1]]]
 
 
-def weights_rs(layers):
-    """The network as Rust."""
+def mask_onnx(quantised_layers):
+    """The network as an ONNX file: weights in eight bits behind DequantizeLinear, biases in float32."""
+    *convolutions, (dense, scale, bias) = quantised_layers
+    nodes, tensors = [], []
 
-    def number(value):
-        return np.format_float_positional(np.float32(value), unique=True, trim="0")
+    def tensor(name, values):
+        tensors.append(numpy_helper.from_array(np.ascontiguousarray(values), name))
+        return name
 
-    def table(name, kind, values, text):
-        return f"static {name}: [{kind}; {values.size}] = [{', '.join(map(text, values.ravel()))}];"
+    def dequantised(name, values, scales, **axis):
+        inputs = [
+            tensor(f"{name}_quantized", values),
+            tensor(f"{name}_scale", scales),
+            tensor(f"{name}_zero_point", np.zeros_like(scales, np.int8)),
+        ]
+        nodes.append(helper.make_node("DequantizeLinear", inputs, [name], **axis))
+        return name
 
-    *convolutions, (dense, scale, bias) = quantised(layers)
-    out = ["//! Written by models/mask_attribute.py.", "", "use super::Layer;", ""]
-    out.append(f"pub(super) const LAYERS: [Layer; {len(convolutions)}] = [")
-    out += [
-        f"Layer {{ weights: &WEIGHTS_{n}, scales: &SCALES_{n}, biases: &BIASES_{n} }},"
-        for n in range(len(convolutions))
-    ]
-    out.append("];")
-    for n, (weights, scales, biases) in enumerate(convolutions):
-        out.append(table(f"WEIGHTS_{n}", "i8", weights, str))
-        out.append(table(f"SCALES_{n}", "f32", scales, number))
-        out.append(table(f"BIASES_{n}", "f32", biases, number))
-    out.append("pub(super) " + table("DENSE", "i8", dense, str))
-    out.append(f"pub(super) const SCALE: f32 = {number(scale[0])};")
-    out.append(f"pub(super) const BIAS: f32 = {number(bias[0])};")
-    return "\n".join(out) + "\n"
+    nodes.append(helper.make_node("Transpose", ["image"], ["image.nchw"], perm=[0, 3, 1, 2]))
+    last, channels, side = "image.nchw", 3, SIDE
+    for n, (weights, scales, biases) in enumerate(convolutions, 1):
+        # [rows, columns, in, out] to [out, in, rows, columns]
+        kernel = weights.reshape(3, 3, channels, -1).transpose(3, 2, 0, 1)
+        name = dequantised(f"conv{n}.weight", kernel, scales, axis=0)
+        # As SAME padding with stride 2 would have it before the first pixel: what the network was trained with.
+        nodes.append(helper.make_node(
+            "Conv", [last, name, tensor(f"conv{n}.bias", biases)], [f"conv{n}"],
+            kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 0, 0]))
+        nodes.append(helper.make_node("Relu", [f"conv{n}"], [f"relu{n}"]))
+        last, channels, side = f"relu{n}", len(biases), side // 2
+    nodes.append(helper.make_node("Flatten", [last], ["features"]))
+    # [rows, columns, in] to [in, rows, columns]
+    rows = dense.reshape(side, side, channels).transpose(2, 0, 1).reshape(-1, 1)
+    # In float32: ONNX Runtime makes an approximation of a Gemm behind DequantizeLinear.
+    name = tensor("dense.weight", (rows * scale).astype(np.float32))
+    nodes.append(helper.make_node("Gemm", ["features", name, tensor("dense.bias", bias)], ["log_odds"]))
+    graph = helper.make_graph(
+        nodes, "mask",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["N", SIDE, SIDE, 3])],
+        [helper.make_tensor_value_info("log_odds", TensorProto.FLOAT, ["N", 1])],
+        tensors)
+    model = helper.make_model(
+        graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8,
+        producer_name="gst-plugin-mfr models/mask_attribute.py")
+    helper.set_model_props(model, {
+        "model": "whether a face wears a mask",
+        "license": "MIT",
+        "preprocessing": "FaceNet's crop, RGB, means of 5x5 pixels, mean 0 and standard deviation 1 of the whole (at least 10/128)",
+        "outputs": "log_odds: [N,1], above 0 with a mask",
+    })
+    onnx.checker.check_model(model, full_check=True)
+    return model.SerializeToString()
 
 
 def golden(layers):
@@ -670,9 +699,7 @@ def train(options):
     plain = _contexts[held_out][:, :, start : start + side, start : start + side].reshape(-1, side, side, 3)
     plain = np.array([cv2.resize(c, (SIDE, SIDE), interpolation=cv2.INTER_AREA) for c in plain])
     layers = calibrated(layers, plain, np.tile(MASKED, held_out.sum()))
-    target = Path(__file__).parent.parent / "src/attribute/weights.rs"
-    target.write_text(weights_rs(layers))
-    subprocess.run(["rustfmt", "--edition", "2024", target], check=True)
+    (Path(__file__).parent / "mask.onnx").write_bytes(mask_onnx(quantised(layers)))
     print("golden", golden(layers))
 
 

@@ -6,19 +6,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ndarray::{Array2, ArrayViewMut1};
-use prost::bytes::Bytes;
-use sha2::{Digest, Sha256};
 
 use crate::attribute::{Mask, MaskNet};
 use crate::geometry::Rect;
 use crate::image::ImageView;
-use crate::int8::Network;
 use crate::locate;
-use crate::memory;
-use crate::onnx;
+use crate::nn::{Network, Role, RuntimeError, SessionOptions, Source};
 use crate::resize::{Border, Filter, Layout, Resize, Resizer};
-use crate::runtime::{Device, RuntimeError, Session, SessionOptions, Signature};
-use crate::shared::Shared;
 
 /// What the metadata calls this network.
 pub const NAME: &str = "facenet";
@@ -38,12 +32,6 @@ pub const PREPROCESSING: &str = "mtcnn-box-x1.32-squeezed-160-rgb-(x-127.5)/128"
 
 /// Faces in one run, unless told otherwise: larger batches gain little on a CPU and cost memory.
 pub const DEFAULT_BATCH_SIZE: usize = 8;
-
-const SIGNATURE: Signature = Signature {
-    name: "FaceNet",
-    input: &[-1, INPUT_SIZE as i64, INPUT_SIZE as i64, 3],
-    outputs: &[&[-1, -1]],
-};
 
 /// The crop rule, used in enrolment and at run time alike: the detector's box, width and height
 /// each ×1.32 about the centre, black outside the image, squeezed to 160×160 without keeping the
@@ -81,82 +69,22 @@ pub struct Embedded {
 
 /// FaceNet, the network that sees masks, and their scratch memory.
 pub struct Embedder {
-    /// What messages call the model: its path.
-    model: String,
-    net: Net,
+    net: Arc<Network>,
+    threads: usize,
     masks: MaskNet,
     resizer: Resizer,
     tensor: Vec<f32>,
+    /// The embeddings of a batch.
+    outputs: [Vec<f32>; 1],
     batch_size: usize,
     dim: usize,
-    sha256: String,
 }
 
 impl fmt::Debug for Embedder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Embedder")
-            .field("model", &self.model)
+            .field("model", &self.net.name())
             .finish_non_exhaustive()
-    }
-}
-
-/// A file in integers, as the one that comes along, is run by our own kernels where the CPU can; any other, and a GPU,
-/// is ONNX Runtime's.
-enum Net {
-    Own {
-        network: Arc<Network>,
-        threads: usize,
-    },
-    Runtime(Session),
-}
-
-/// Those of our own kernels, by the file's SHA-256.
-static NETWORKS: Shared<Network> = Shared::new();
-
-impl Net {
-    fn new(
-        path: &Path,
-        file: Vec<u8>,
-        sha256: &str,
-        options: &SessionOptions,
-    ) -> Result<Self, RuntimeError> {
-        let file = Bytes::from(file);
-        let load = || Network::from_onnx(file.clone(), INPUT_SIZE);
-        let own = match options.device {
-            Device::Cpu => NETWORKS.get(sha256, load),
-            Device::Cuda(_) => None,
-        };
-        // Whoever has no ONNX Runtime is not to fetch it for a file that it cannot load.
-        if own.is_none() && !onnx::is_whole(file.clone()) {
-            return Err(RuntimeError::NotAModel {
-                model: path.display().to_string(),
-                reason: "it is no whole ONNX file".to_owned(),
-            });
-        }
-        drop(file);
-        memory::trim();
-        Ok(match own {
-            Some(network) => Self::Own {
-                network,
-                threads: options.thread_count(),
-            },
-            None => Self::Runtime(Session::from_file(path, &SIGNATURE, options)?),
-        })
-    }
-
-    /// Numbers in an embedding, if the file states it.
-    fn width(&self) -> Option<usize> {
-        match self {
-            Self::Own { network, .. } => Some(network.width()),
-            Self::Runtime(session) => session.output_width(),
-        }
-    }
-
-    fn property(&self, key: &str) -> Option<String> {
-        match self {
-            Self::Own { network, .. } => network.property(key).map(str::to_owned),
-            Self::Runtime(session) => session.property(key),
-        }
     }
 }
 
@@ -172,31 +100,45 @@ impl Embedder {
         options: &SessionOptions,
         batch_size: usize,
     ) -> Result<Self, RuntimeError> {
-        let file = std::fs::read(path).map_err(|reason| RuntimeError::Unreadable {
-            path: path.display().to_string(),
-            reason,
-        })?;
-        let sha256 = sha256(&file);
-        let net = Net::new(path, file, &sha256, options)?;
+        let net = Network::load(Role::FaceNet, Source::File(path), options)?;
+        let batch_size = match batch_size {
+            0 => DEFAULT_BATCH_SIZE,
+            size => size,
+        };
         let mut embedder = Self {
-            model: path.display().to_string(),
-            dim: net.width().unwrap_or(0),
-            net,
-            masks: MaskNet::default(),
+            net: Arc::new(net),
+            threads: options.thread_count(),
+            masks: MaskNet::load()?,
             resizer: Resizer::default(),
             tensor: Vec::new(),
-            batch_size: if batch_size == 0 {
-                DEFAULT_BATCH_SIZE
-            } else {
-                batch_size
-            },
-            sha256,
+            outputs: [Vec::new()],
+            batch_size,
+            dim: 0,
         };
         // One run shows whether the network runs at all, how wide its output is, and spares the
         // first frame the time that it takes to get ready.
         embedder.tensor.resize(INPUT_SIZE * INPUT_SIZE * 3, 0.0);
         embedder.dim = embedder.run(1)?.ncols();
         Ok(embedder)
+    }
+
+    /// Another embedder with the same networks and memory of its own: both may run at the same time.
+    pub fn fork(&self) -> Self {
+        Self {
+            net: Arc::clone(&self.net),
+            threads: self.threads,
+            masks: self.masks.fork(),
+            resizer: Resizer::default(),
+            tensor: Vec::new(),
+            outputs: [Vec::new()],
+            batch_size: self.batch_size,
+            dim: self.dim,
+        }
+    }
+
+    /// FaceNet, and the mask network.
+    pub fn networks(&self) -> [&Network; 2] {
+        [&self.net, self.masks.network()]
     }
 
     /// Numbers in an embedding.
@@ -206,18 +148,22 @@ impl Embedder {
 
     /// SHA-256 of the model file, in hexadecimal: the identity of the network.
     pub fn model_sha256(&self) -> &str {
-        &self.sha256
+        self.net.sha256()
     }
 
     /// What the file calls its weights (key `version` of its metadata), else the beginning of its
     /// SHA-256.
     pub fn version(&self) -> String {
-        let named = self.net.property("version");
-        named.unwrap_or_else(|| self.sha256.chars().take(12).collect())
+        let named = self.net.property("version").map(str::to_owned);
+        named.unwrap_or_else(|| self.net.sha256().chars().take(12).collect())
     }
 
     /// Whether the faces in one image wear masks, without embedding them: a hundredth of the time.
-    pub fn glance(&mut self, view: &ImageView, faces: &[Rect]) -> Vec<Mask> {
+    pub fn glance(
+        &mut self,
+        view: &ImageView,
+        faces: &[Rect],
+    ) -> Result<Vec<Mask>, RuntimeError> {
         self.tensor.resize(INPUT_SIZE * INPUT_SIZE * 3, 0.0);
         let look = |face: &Rect| {
             self.resizer
@@ -234,8 +180,18 @@ impl Embedder {
         })
     }
 
-    /// The faces in ready-made crops: packed 8-bit RGB, 160×160 each.
+    /// The faces in ready-made crops: packed 8-bit RGB, 160×160 each; a crop of another length is an error.
     pub fn embed_crops(&mut self, crops: &[&[u8]]) -> Result<Embedded, RuntimeError> {
+        let expected = INPUT_SIZE * INPUT_SIZE * 3;
+        if let Some(crop) = crops.iter().find(|crop| crop.len() != expected) {
+            return Err(RuntimeError::Run {
+                model: self.net.name().to_owned(),
+                reason: format!(
+                    "a crop of {} bytes was given where {expected} are expected (RGB, {INPUT_SIZE}×{INPUT_SIZE})",
+                    crop.len()
+                ),
+            });
+        }
         self.embed_with(crops.len(), |_, i, out| {
             for (out, &value) in out.iter_mut().zip(crops[i]) {
                 *out = (f32::from(value) - 127.5) / 128.0;
@@ -257,7 +213,7 @@ impl Embedder {
             self.tensor.resize(batch * length, 0.0);
             for (i, out) in self.tensor.chunks_exact_mut(length).enumerate() {
                 fill(&mut self.resizer, done + i, out);
-                masks.push(self.masks.see_tensor(out));
+                masks.push(self.masks.see_tensor(out)?);
             }
             let embeddings = self.run(batch)?;
             all.slice_mut(ndarray::s![done..done + batch, ..])
@@ -274,23 +230,15 @@ impl Embedder {
     fn run(&mut self, batch: usize) -> Result<Array2<f32>, RuntimeError> {
         let shape = [batch, INPUT_SIZE, INPUT_SIZE, 3];
         let wrong = |found: String| RuntimeError::WrongModel {
-            model: self.model.clone(),
-            expected: format!("{} (one embedding a face)", SIGNATURE.name),
+            model: self.net.name().to_owned(),
+            expected: "FaceNet (one embedding a face)".to_owned(),
             found,
         };
-        let values = match &mut self.net {
-            Net::Own { network, threads } => network.run(*threads, &self.tensor),
-            Net::Runtime(session) => {
-                let outputs = session.run(shape, &self.tensor)?;
-                let (shape, values) = outputs.get(0)?;
-                if shape.first() != Some(&(batch as i64)) {
-                    return Err(wrong(format!(
-                        "{batch} faces gave an output of shape {shape:?}"
-                    )));
-                }
-                values.to_vec()
-            }
-        };
+        let [values] = &mut self.outputs;
+        values.clear();
+        let outputs = std::slice::from_mut(values);
+        self.net.run(self.threads, shape, &self.tensor, outputs)?;
+        let [values] = &mut self.outputs;
         let width = values.len() / batch.max(1);
         if width == 0 || width * batch != values.len() {
             return Err(wrong(format!(
@@ -305,7 +253,7 @@ impl Embedder {
             )));
         }
         let mut embeddings =
-            Array2::from_shape_vec((batch, width), values).map_err(|e| wrong(e.to_string()))?;
+            Array2::from_shape_vec((batch, width), std::mem::take(values)).map_err(|e| wrong(e.to_string()))?;
         embeddings.rows_mut().into_iter().for_each(normalise);
         Ok(embeddings)
     }
@@ -319,11 +267,6 @@ fn normalise(mut embedding: ArrayViewMut1<f32>) {
     } else {
         embedding.fill(0.0);
     }
-}
-
-fn sha256(file: &[u8]) -> String {
-    let hash = Sha256::digest(file);
-    hash.iter().map(|b| format!("{b:02x}")).collect()
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use crate::detect::{Detector, Face, Params};
 use crate::embed::{Embedded, Embedder};
 use crate::geometry::Rect;
 use crate::image::ImageView;
-use crate::runtime::{RuntimeError, SessionOptions};
+use crate::nn::{RuntimeError, SessionOptions};
 
 /// A detector and an embedder that work one after the other.
 #[derive(Debug)]

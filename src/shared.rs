@@ -13,15 +13,15 @@ impl<T> Shared<T> {
     }
 
     /// The one of this name. It is loaded if nobody has it; who asks meanwhile waits for that.
-    pub fn get(&self, name: &str, load: impl FnOnce() -> Option<T>) -> Option<Arc<T>> {
+    pub fn get<E>(&self, name: &str, load: impl FnOnce() -> Result<T, E>) -> Result<Arc<T>, E> {
         let mut all = lock(&self.0);
         all.retain(|(_, network)| network.strong_count() > 0);
         let known = all.iter().find(|(other, _)| other == name);
         if let Some(network) = known.and_then(|(_, network)| network.upgrade()) {
-            return Some(network);
+            return Ok(network);
         }
         let network = Arc::new(load()?);
         all.push((name.to_owned(), Arc::downgrade(&network)));
-        Some(network)
+        Ok(network)
     }
 }

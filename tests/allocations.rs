@@ -12,7 +12,7 @@ use gstmfr::detect::{Detector, Params};
 use gstmfr::embed::Embedder;
 use gstmfr::geometry::Rect;
 use gstmfr::image::{Colorimetry, ImageInfo, ImageView, PixelFormat, Plane};
-use gstmfr::runtime::{Device, SessionOptions};
+use gstmfr::nn::{Device, SessionOptions};
 
 const ONE_THREAD: SessionOptions = SessionOptions {
     device: Device::Cpu,

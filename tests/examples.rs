@@ -14,8 +14,8 @@ use gstmfr::detect::Params;
 use gstmfr::embed::PREPROCESSING;
 use gstmfr::gallery::{Contract, Entry, FORMAT, Gallery, Kind};
 use gstmfr::image::ImageView;
+use gstmfr::nn::SessionOptions;
 use gstmfr::pipeline::Pipeline;
-use gstmfr::runtime::SessionOptions;
 use serde_json::Value;
 
 mod common;

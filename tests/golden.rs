@@ -7,7 +7,7 @@ use gstmfr::detect::{Detector, Params, REFERENCE_OVERLAP};
 use gstmfr::embed::{Embedder, INPUT_SIZE};
 use gstmfr::geometry::Rect;
 use gstmfr::image::ImageView;
-use gstmfr::runtime::SessionOptions;
+use gstmfr::nn::SessionOptions;
 use serde_json::Value;
 
 mod common;

@@ -10,8 +10,8 @@ use gst::prelude::*;
 use gstmfr::detect::{self, Detector};
 use gstmfr::image::ImageView;
 use gstmfr::mask::{self, MaskType};
+use gstmfr::nn::SessionOptions;
 use gstmfr::plugin::message::Event;
-use gstmfr::runtime::SessionOptions;
 use gstmfr::track::{Effort, Finder, Interval, Plan};
 use gstmfr::{Face, Message};
 

@@ -4,7 +4,7 @@ use gstmfr::detect::{DEFAULT_SCALE_FACTOR, Detector, Params};
 use gstmfr::image::{
     Channel, ColorModel, Colorimetry, ImageError, ImageInfo, ImageView, PixelFormat, Plane,
 };
-use gstmfr::runtime::SessionOptions;
+use gstmfr::nn::SessionOptions;
 use image::RgbImage;
 use image::imageops::{self, FilterType};
 

@@ -3,8 +3,6 @@
 
 mod boxes;
 mod clock;
-mod net;
-mod pnet;
 mod propose;
 mod pyramid;
 mod region;
@@ -16,11 +14,11 @@ use std::time::Duration;
 
 use crate::geometry::{Landmarks, Rect};
 use crate::image::ImageView;
-use crate::runtime::{RuntimeError, SessionOptions, Signature};
+use crate::nn::{Network, Role, RuntimeError, SessionOptions, Source};
 use boxes::{Candidate, Overlap, suppress};
 use propose::Proposer;
 pub use region::{RegionError, parse_regions};
-use stage::{Source, Stage};
+use stage::Stage;
 
 /// What the metadata and the gallery call this detector.
 pub const NAME: &str = "mtcnn";
@@ -59,17 +57,6 @@ const SETTLED: (f32, f32) = (0.5, DEFAULT_THRESHOLDS[2]);
 /// Least intersection over union of a candidate, which is square and as P-Net guesses it, and a known
 /// face.
 const SAME_PLACE: f32 = 0.3;
-
-const RNET: Signature = Signature {
-    name: "MTCNN's R-Net",
-    input: &[-1, 24, 24, 3],
-    outputs: &[&[-1, 4], &[-1, 2]],
-};
-const ONET: Signature = Signature {
-    name: "MTCNN's O-Net",
-    input: &[-1, 48, 48, 3],
-    outputs: &[&[-1, 4], &[-1, 10], &[-1, 2]],
-};
 
 /// A face found.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -197,12 +184,33 @@ impl Detector {
     ) -> Result<Self, RuntimeError> {
         Ok(Self {
             proposer: Proposer::new(pnet, options)?,
-            rnet: Stage::new(rnet, &RNET, options)?,
-            onet: Stage::new(onet, &ONET, options)?,
+            rnet: Stage::new(Role::RNet, rnet, options)?,
+            onet: Stage::new(Role::ONet, onet, options)?,
             stages: Stages::default(),
             reach: 1.0,
             unfinished: 0,
         })
+    }
+
+    /// Another detector with the same networks and memory of its own: both may run at the same time.
+    pub fn fork(&self) -> Self {
+        Self {
+            proposer: self.proposer.fork(),
+            rnet: self.rnet.fork(),
+            onet: self.onet.fork(),
+            stages: Stages::default(),
+            reach: 1.0,
+            unfinished: 0,
+        }
+    }
+
+    /// P-Net, R-Net and O-Net.
+    pub fn networks(&self) -> [&Network; 3] {
+        [
+            self.proposer.network(),
+            self.rnet.network(),
+            self.onet.network(),
+        ]
     }
 
     /// Where the time of the last call of [`detect`](Self::detect) or [`follow`](Self::follow) went.

@@ -1,29 +1,19 @@
-//! The first stage: P-Net on the levels of a pyramid, in strips that threads share.
-//!
-//! On the CPU our own kernels do it. A GPU, or a network of another graph than `models/pnet.onnx`, is ONNX Runtime's.
+//! The first stage: P-Net on the levels of a pyramid, in strips that threads share; by ONNX Runtime, level by level.
 
 use std::sync::{Arc, Mutex};
 
 use super::Params;
 use super::boxes::{CELL, Candidate, Overlap, suppress};
 use super::clock::Clock;
-use super::pnet::{Cell, ProposalNet, Rings, output_size, rows_seen};
 use super::pyramid::{Level, levels};
-use super::stage::Source;
 use super::{MIN_FACE_SIZES, SCALE_FACTORS};
 use crate::geometry::Rect;
 use crate::image::ImageView;
 use crate::mipmap::Mipmap;
+use crate::nn::row_stream::{Cell, Rings, RowStream, output_size, rows_seen};
+use crate::nn::{Engine, Network, Role, RuntimeError, Source, SessionOptions};
 use crate::resize::{Layout, Resizer};
-use crate::runtime::{RuntimeError, Session, SessionOptions, Signature};
-use crate::shared::Shared;
 use crate::workers::{lock, share};
-
-const SIGNATURE: Signature = Signature {
-    name: "MTCNN's P-Net",
-    input: &[-1, -1, -1, 3],
-    outputs: &[&[-1, -1, -1, 4], &[-1, -1, -1, 2]],
-};
 
 /// Overlap at which boxes of one level count as one face (reference ports).
 const NMS_LEVEL: f64 = 0.5;
@@ -39,32 +29,27 @@ const MAX_CANDIDATES: usize = 5_000;
 /// cache, and threads have something to share.
 const STRIP: usize = 32;
 
-static NETWORKS: Shared<ProposalNet> = Shared::new();
-
 /// P-Net and the memory that it works in.
 pub struct Proposer {
-    net: Net,
+    net: Arc<Network>,
     threads: usize,
     mipmap: Mipmap,
     strips: Vec<Strip>,
     /// What each strip gave.
     found: Vec<Mutex<Vec<Cell>>>,
     /// One for each thread that has helped.
-    desks: Mutex<Vec<Desk>>,
+    workspaces: Mutex<Vec<Workspace>>,
     clock: Clock,
-}
-
-enum Net {
-    Own(Arc<ProposalNet>),
-    Runtime(Session, Box<Desk>),
 }
 
 /// What one thread works with.
 #[derive(Default)]
-struct Desk {
+struct Workspace {
     resizer: Resizer,
     rings: Rings,
+    /// A level for ONNX Runtime, and what that makes of it.
     tensor: Vec<f32>,
+    outputs: [Vec<f32>; 2],
 }
 
 /// Rows of the output for one level.
@@ -77,20 +62,29 @@ struct Strip {
 
 impl Proposer {
     pub fn new(source: Source, options: &SessionOptions) -> Result<Self, RuntimeError> {
-        let own = source.own(options, &NETWORKS, ProposalNet::from_onnx);
-        let net = match own {
-            Some(net) => Net::Own(net),
-            None => Net::Runtime(source.session(&SIGNATURE, options)?, Box::default()),
-        };
-        Ok(Self {
+        let net = Arc::new(Network::load(Role::PNet, source, options)?);
+        Ok(Self::with(net, options.thread_count()))
+    }
+
+    fn with(net: Arc<Network>, threads: usize) -> Self {
+        Self {
             net,
-            threads: options.thread_count(),
+            threads,
             mipmap: Mipmap::default(),
             strips: Vec::new(),
             found: Vec::new(),
-            desks: Mutex::default(),
+            workspaces: Mutex::default(),
             clock: Clock::default(),
-        })
+        }
+    }
+
+    /// The same network with memory of its own.
+    pub fn fork(&self) -> Self {
+        Self::with(Arc::clone(&self.net), self.threads)
+    }
+
+    pub fn network(&self) -> &Network {
+        &self.net
     }
 
     /// A new picture.
@@ -126,36 +120,28 @@ impl Proposer {
         let mut add = |level: Level, found: Vec<Cell>| {
             candidates.extend(settle(found, &level, region));
         };
-        match &mut self.net {
-            Net::Own(_) => {
-                self.sweep(view, region, levels, threshold, add);
-                Ok(())
-            }
-            Net::Runtime(session, desk) => {
-                for level in levels {
-                    let least = threshold(&level);
-                    add(
-                        level,
-                        run_level(session, desk, view, region, &level, least)?,
-                    );
-                }
-                Ok(())
-            }
+        let net = Arc::clone(&self.net);
+        if let Engine::Rows(rows) = net.engine() {
+            self.sweep(rows, view, region, levels, threshold, add);
+            return Ok(());
         }
+        for level in levels {
+            let least = threshold(&level);
+            add(level, self.run_level(&net, view, region, &level, least)?);
+        }
+        Ok(())
     }
 
-    /// By our own kernels.
+    /// By our own kernel.
     fn sweep(
         &mut self,
+        net: &RowStream,
         view: &ImageView,
         region: Rect,
         levels: impl Iterator<Item = Level> + Clone,
         threshold: impl Fn(&Level) -> f32 + Sync,
         mut add: impl FnMut(Level, Vec<Cell>),
     ) {
-        let Net::Own(net) = &self.net else {
-            return;
-        };
         let begin = Clock::now();
         let coarsest = levels.clone().last().map_or(0.0, |level| level.cell());
         self.mipmap.make(view, coarsest, self.threads);
@@ -175,13 +161,13 @@ impl Proposer {
         }
         share(self.threads, self.strips.len(), |number| {
             let strip = self.strips[number];
-            let mut desk = lock(&self.desks).pop().unwrap_or_default();
+            let mut workspace = lock(&self.workspaces).pop().unwrap_or_default();
             let begin = Clock::now();
             let cell = strip.level.cell();
             let (source, size) = self.mipmap.smallest(view, cell);
             let resize = strip.level.resize(region, size);
             let rows = rows_seen(strip.start..strip.end, strip.level.height);
-            let pixels = desk.resizer.planes(&source, &resize, rows);
+            let pixels = workspace.resizer.planes(&source, &resize, rows);
             let begin = self.clock.pixels(begin);
             let mut found = lock(&self.found[number]);
             found.clear();
@@ -191,11 +177,11 @@ impl Proposer {
                 width,
                 strip.start,
                 threshold(&strip.level),
-                &mut desk.rings,
+                &mut workspace.rings,
                 &mut found,
             );
             self.clock.network(begin);
-            lock(&self.desks).push(desk);
+            lock(&self.workspaces).push(workspace);
         });
         let mut number = 0;
         for level in levels {
@@ -209,6 +195,44 @@ impl Proposer {
             number = end;
         }
     }
+
+    /// By ONNX Runtime: one level.
+    fn run_level(
+        &mut self,
+        net: &Network,
+        view: &ImageView,
+        region: Rect,
+        level: &Level,
+        threshold: f32,
+    ) -> Result<Vec<Cell>, RuntimeError> {
+        let mut workspace = lock(&self.workspaces).pop().unwrap_or_default();
+        let Workspace {
+            tensor,
+            resizer,
+            outputs,
+            ..
+        } = &mut workspace;
+        tensor.resize(level.width * level.height * 3, 0.0);
+        outputs.iter_mut().for_each(Vec::clear);
+        resizer.tensor(view, &level.resize(region, 1.0), Layout::Columns, tensor);
+        let ran = net.run(1, [1, level.width, level.height, 3], tensor, outputs);
+        let [offsets, scores] = &*outputs;
+        // Columns first, as the input.
+        let rows = output_size(level.width, level.height).1.max(1);
+        let cells = scores.as_chunks::<2>().0.iter().zip(offsets.as_chunks::<4>().0);
+        let cells = cells
+            .enumerate()
+            .filter(|(_, (score, _))| score[1] >= threshold)
+            .map(|(i, (score, offsets))| Cell {
+                column: i / rows,
+                row: i % rows,
+                score: score[1],
+                offsets: *offsets,
+            })
+            .collect();
+        lock(&self.workspaces).push(workspace);
+        ran.map(|()| cells)
+    }
 }
 
 /// A probability of so many times the odds. 0 and 1 stay what they are: let all pass, let nothing pass.
@@ -218,42 +242,6 @@ fn with_odds(times: f32, probability: f32) -> f32 {
     }
     let odds = times * probability / (1.0 - probability);
     odds / (1.0 + odds)
-}
-
-/// By ONNX Runtime: one level.
-fn run_level(
-    session: &mut Session,
-    desk: &mut Desk,
-    view: &ImageView,
-    region: Rect,
-    level: &Level,
-    threshold: f32,
-) -> Result<Vec<Cell>, RuntimeError> {
-    let Desk {
-        tensor, resizer, ..
-    } = desk;
-    tensor.resize(level.width * level.height * 3, 0.0);
-    resizer.tensor(view, &level.resize(region, 1.0), Layout::Columns, tensor);
-    let outputs = session.run([1, level.width, level.height, 3], tensor)?;
-    let (_, offsets) = outputs.get(0)?;
-    let (shape, scores) = outputs.get(1)?;
-    // Columns first, as the input.
-    let rows = shape.get(2).map_or(1, |&rows| rows.max(1) as usize);
-    let cells = scores
-        .as_chunks::<2>()
-        .0
-        .iter()
-        .zip(offsets.as_chunks::<4>().0);
-    Ok(cells
-        .enumerate()
-        .filter(|(_, (score, _))| score[1] >= threshold)
-        .map(|(i, (score, offsets))| Cell {
-            column: i / rows,
-            row: i % rows,
-            score: score[1],
-            offsets: *offsets,
-        })
-        .collect())
 }
 
 /// The cells of a level that stand for faces of their own, in the picture.

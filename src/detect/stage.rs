@@ -1,116 +1,69 @@
-//! R-Net and O-Net: a network that looks at squares of the picture.
-//!
-//! On the CPU our own kernels do it, as long as the network has only operators that they know. Any other network, and a
-//! GPU, is ONNX Runtime's.
+//! R-Net and O-Net: a network that looks at squares of the image.
 
-use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use super::boxes::Candidate;
 use super::clock::Clock;
-use super::net::{Buffers, Network};
 use crate::image::ImageView;
+use crate::nn::{Axes, Network, Role, RuntimeError, Source, SessionOptions};
 use crate::resize::{Border, Filter, Layout, Resize, Resizer};
-use crate::runtime::{Device, RuntimeError, Session, SessionOptions, Signature};
-use crate::shared::Shared;
 use crate::workers::{lock, share};
 
-/// Squares in one run of ONNX Runtime: enough to fill the machine, 3.5 MB at most.
+/// Squares in one run of ONNX Runtime, which has threads of its own: enough to fill the machine, 3.5 MB at most.
 const BATCH: usize = 128;
 
 /// Squares that a thread takes at a time.
 const SHARE: usize = 6;
 
-/// Where a network comes from.
-pub enum Source<'a> {
-    /// Its name in messages, and an ONNX file.
-    Bytes(&'static str, &'a [u8]),
-    File(&'a Path),
-}
-
-static NETWORKS: Shared<Network> = Shared::new();
-
-impl Source<'_> {
-    /// For our own kernels, if they are to run it and can. What is wrong with a file, ONNX Runtime will tell.
-    pub fn own<T>(
-        &self,
-        options: &SessionOptions,
-        shared: &Shared<T>,
-        load: impl FnOnce(&[u8]) -> Option<T>,
-    ) -> Option<Arc<T>> {
-        match self {
-            _ if options.device != Device::Cpu => None,
-            Self::Bytes(name, bytes) => shared.get(name, || load(bytes)),
-            Self::File(path) => load(&std::fs::read(path).ok()?).map(Arc::new),
-        }
-    }
-
-    pub fn session(
-        &self,
-        signature: &Signature,
-        options: &SessionOptions,
-    ) -> Result<Session, RuntimeError> {
-        match self {
-            Self::Bytes(name, bytes) => Session::from_bytes(name, bytes, signature, options),
-            Self::File(path) => Session::from_file(path, signature, options),
-        }
-    }
-}
-
 /// A network and the memory that it works in.
 pub struct Stage {
-    net: Net,
+    net: Arc<Network>,
     /// Pixels along each side of what the network sees.
     side: usize,
     threads: usize,
     /// What each share of the squares gave, output by output.
-    shares: Vec<Mutex<Vec<Vec<f32>>>>,
+    shares: Vec<Mutex<Result<Vec<Vec<f32>>, RuntimeError>>>,
     /// The same for all squares.
     outputs: Vec<Vec<f32>>,
     /// One for each thread that has helped.
-    desks: Mutex<Vec<Desk>>,
+    workspaces: Mutex<Vec<Workspace>>,
     clock: Clock,
 }
 
-enum Net {
-    Own(Arc<Network>),
-    Runtime(Session, Box<Desk>),
-}
-
-/// What one thread works with.
+/// What one thread cuts squares with.
 #[derive(Default)]
-struct Desk {
+struct Workspace {
     resizer: Resizer,
     tensor: Vec<f32>,
-    buffers: Buffers,
 }
 
 impl Stage {
-    pub fn new(
-        source: Source,
-        signature: &Signature,
-        options: &SessionOptions,
-    ) -> Result<Self, RuntimeError> {
-        let side = signature.input[1] as usize;
-        let fits = |net: &Arc<Network>| {
-            let widths = signature.outputs.iter().map(|o| o[1] as usize);
-            net.widths().eq(widths)
-        };
-        let own = source.own(options, &NETWORKS, |bytes| Network::from_onnx(bytes, side));
-        let net = match own.filter(fits) {
-            Some(net) => Net::Own(net),
-            None => Net::Runtime(source.session(signature, options)?, Box::default()),
-        };
-        Ok(Self {
-            net,
-            side,
-            threads: options.thread_count(),
+    pub fn new(role: Role, source: Source, options: &SessionOptions) -> Result<Self, RuntimeError> {
+        let net = Arc::new(Network::load(role, source, options)?);
+        Ok(Self::with(net, options.thread_count()))
+    }
+
+    fn with(net: Arc<Network>, threads: usize) -> Self {
+        let signature = net.role().signature();
+        Self {
+            side: signature.input[1] as usize,
+            threads,
             shares: Vec::new(),
             outputs: vec![Vec::new(); signature.outputs.len()],
-            desks: Mutex::default(),
+            workspaces: Mutex::default(),
             clock: Clock::default(),
-        })
+            net,
+        }
+    }
+
+    /// The same network with memory of its own.
+    pub fn fork(&self) -> Self {
+        Self::with(Arc::clone(&self.net), self.threads)
+    }
+
+    pub fn network(&self) -> &Network {
+        &self.net
     }
 
     /// Time for crops and for the network.
@@ -118,7 +71,7 @@ impl Stage {
         &mut self.clock
     }
 
-    /// How many squares the last run has come to.
+    /// How many squares the last run had time for.
     pub fn squares(&self) -> usize {
         // The scores come last: no face, face.
         self.outputs.last().map_or(0, |scores| scores.len() / 2)
@@ -133,76 +86,77 @@ impl Stage {
         time: Option<Duration>,
     ) -> Result<&[Vec<f32>], RuntimeError> {
         self.outputs.iter_mut().for_each(Vec::clear);
-        let end = time.map(|time| Instant::now() + time);
-        match &mut self.net {
-            Net::Own(_) => self.run_own(view, squares, end),
-            Net::Runtime(session, desk) => {
-                for (number, batch) in squares.chunks(BATCH).enumerate() {
-                    if number > 0 && is_past(end) {
-                        break;
+        let end = time.and_then(deadline);
+        let (threads, each) = match self.net.is_own() {
+            true => (self.threads, SHARE),
+            false => (1, BATCH),
+        };
+        let count = squares.len().div_ceil(each);
+        if self.shares.len() < count {
+            self.shares.resize_with(count, || Mutex::new(Ok(Vec::new())));
+        }
+        share(threads, count, |number| {
+            let mut given = lock(&self.shares[number]);
+            let mut outputs = std::mem::replace(&mut *given, Ok(Vec::new())).unwrap_or_default();
+            outputs.resize_with(self.outputs.len(), Vec::new);
+            outputs.iter_mut().for_each(Vec::clear);
+            if number == 0 || !is_past(end) {
+                let squares = &squares[number * each..];
+                let squares = &squares[..each.min(squares.len())];
+                *given = self.look(view, squares, &mut outputs).map(|()| outputs);
+            } else {
+                *given = Ok(outputs);
+            }
+        });
+        for given in &self.shares[..count] {
+            let mut given = lock(given);
+            match &*given {
+                Ok(given) if given.iter().all(Vec::is_empty) => break,
+                Ok(given) => {
+                    for (all, given) in self.outputs.iter_mut().zip(given.iter()) {
+                        all.extend_from_slice(given);
                     }
-                    let begin = Clock::now();
-                    desk.cut(view, batch, self.side, Layout::Columns);
-                    let begin = self.clock.pixels(begin);
-                    let given =
-                        session.run([batch.len(), self.side, self.side, 3], &desk.tensor)?;
-                    for (i, output) in self.outputs.iter_mut().enumerate() {
-                        output.extend_from_slice(given.get(i)?.1);
-                    }
-                    self.clock.network(begin);
                 }
+                // Leaves an empty share for the next run.
+                Err(_) => std::mem::replace(&mut *given, Ok(Vec::new())).map(|_| ())?,
             }
         }
         Ok(&self.outputs)
     }
 
-    fn run_own(&mut self, view: &ImageView, squares: &[Candidate], end: Option<Instant>) {
-        let Net::Own(net) = &self.net else {
-            return;
+    /// Some of the squares, on the thread that calls.
+    fn look(
+        &self,
+        view: &ImageView,
+        squares: &[Candidate],
+        outputs: &mut [Vec<f32>],
+    ) -> Result<(), RuntimeError> {
+        let mut workspace = lock(&self.workspaces).pop().unwrap_or_default();
+        let begin = Clock::now();
+        let layout = match self.net.axes() {
+            Axes::RowsFirst => Layout::Rows,
+            Axes::ColumnsFirst => Layout::Columns,
         };
-        let count = squares.len().div_ceil(SHARE);
-        if self.shares.len() < count {
-            self.shares.resize_with(count, Mutex::default);
-        }
-        share(self.threads, count, |number| {
-            let mut given = lock(&self.shares[number]);
-            given.resize_with(self.outputs.len(), Vec::new);
-            given.iter_mut().for_each(Vec::clear);
-            if number > 0 && is_past(end) {
-                return;
-            }
-            let squares = &squares[number * SHARE..];
-            let squares = &squares[..SHARE.min(squares.len())];
-            let mut desk = lock(&self.desks).pop().unwrap_or_default();
-            let begin = Clock::now();
-            desk.cut(view, squares, self.side, Layout::Rows);
-            let begin = self.clock.pixels(begin);
-            let Desk {
-                tensor, buffers, ..
-            } = &mut desk;
-            net.run(tensor, buffers, |output, _, values| {
-                given[output].extend_from_slice(values);
-            });
-            self.clock.network(begin);
-            lock(&self.desks).push(desk);
-        });
-        for given in &self.shares[..count] {
-            let given = lock(given);
-            if given.iter().all(Vec::is_empty) {
-                break;
-            }
-            for (all, given) in self.outputs.iter_mut().zip(given.iter()) {
-                all.extend_from_slice(given);
-            }
-        }
+        workspace.cut(view, squares, self.side, layout);
+        let begin = self.clock.pixels(begin);
+        let shape = [squares.len(), self.side, self.side, 3];
+        let ran = self.net.run(1, shape, &workspace.tensor, outputs);
+        self.clock.network(begin);
+        lock(&self.workspaces).push(workspace);
+        ran
     }
+}
+
+/// `None` if it is beyond what the clock can tell.
+fn deadline(time: Duration) -> Option<Instant> {
+    Instant::now().checked_add(time)
 }
 
 fn is_past(end: Option<Instant>) -> bool {
     end.is_some_and(|end| Instant::now() > end)
 }
 
-impl Desk {
+impl Workspace {
     /// The squares as one tensor `[n, side, side, 3]`. Not from halves of the picture: boxes would move.
     fn cut(&mut self, view: &ImageView, squares: &[Candidate], side: usize, layout: Layout) {
         let length = side * side * 3;
@@ -217,30 +171,5 @@ impl Desk {
             };
             self.resizer.tensor(view, &resize, layout, out);
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn detectors_share_what_is_built_in_while_one_of_them_lives() {
-        let shared = Shared::new();
-        let options = SessionOptions::default();
-        let own =
-            |name, number: Option<u8>| Source::Bytes(name, b"").own(&options, &shared, |_| number);
-        let first = own("one", Some(1)).unwrap();
-        assert!(Arc::ptr_eq(&first, &own("one", Some(2)).unwrap()));
-        assert_eq!(own("other", Some(3)).as_deref(), Some(&3));
-        assert_eq!(own("none", None), None);
-        drop(first);
-        assert_eq!(own("one", Some(4)).as_deref(), Some(&4));
-        let cuda = SessionOptions {
-            device: Device::Cuda(0),
-            ..options.clone()
-        };
-        let source = Source::Bytes("one", b"");
-        assert_eq!(source.own(&cuda, &shared, |_| Some(5)), None);
     }
 }

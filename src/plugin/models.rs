@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, Weak};
 use gst::glib;
 use gst::prelude::*;
 
-use crate::runtime::{RuntimeError, SessionOptions};
+use crate::nn::{RuntimeError, SessionOptions};
 use crate::workers::lock;
 
 pub const DEFAULT_DEVICE: &str = "cpu";

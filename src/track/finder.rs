@@ -11,7 +11,7 @@ use super::{Cuts, Expected, Tracker};
 use crate::detect::{Detector, Face, Params};
 use crate::geometry::Rect;
 use crate::image::ImageView;
-use crate::runtime::RuntimeError;
+use crate::nn::RuntimeError;
 
 /// How often the whole picture is searched at least, where it is left to us: a new face waits so long at most.
 const SEARCH_EVERY: Duration = Duration::from_millis(200);

@@ -9,8 +9,8 @@ use gstmfr::detect::Detector;
 use gstmfr::gallery::{Contract, Entry, FORMAT, Gallery, Kind};
 use gstmfr::geometry::Point;
 use gstmfr::image::ImageView;
+use gstmfr::nn::SessionOptions;
 use gstmfr::pipeline::Pipeline;
-use gstmfr::runtime::SessionOptions;
 
 /// GStreamer, and the elements as they were built for this test.
 #[cfg(feature = "plugin")]

@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anyhow::Result;
 use gstmfr::embed::{DEFAULT_BATCH_SIZE, Embedded, Embedder};
-use gstmfr::runtime::RuntimeError;
+use gstmfr::nn::RuntimeError;
 use ndarray::s;
 
 use crate::finder::Finder;

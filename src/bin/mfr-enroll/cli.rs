@@ -12,7 +12,7 @@ use gstmfr::detect::{
 use gstmfr::gallery::DEFAULT_TARGET_FPIR;
 use gstmfr::geometry::Rect;
 use gstmfr::mask::{MaskType, UnknownMask};
-use gstmfr::runtime::{Device, SessionOptions};
+use gstmfr::nn::{Device, SessionOptions};
 
 use crate::options::{self, Masks, MinFace, Subject, Vision};
 

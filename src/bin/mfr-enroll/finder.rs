@@ -4,8 +4,8 @@ use gstmfr::attribute::{Mask, MaskNet};
 use gstmfr::detect::{Detector, Face, MIN_FACE_SIZES, Params};
 use gstmfr::geometry::{Landmarks, Point, Rect};
 use gstmfr::image::ImageView;
+use gstmfr::nn::RuntimeError;
 use gstmfr::resize::{Border, Filter, Resize, Resizer};
-use gstmfr::runtime::RuntimeError;
 
 use crate::options::{MinFace, Vision};
 
@@ -40,7 +40,7 @@ impl Finder {
     pub fn new(vision: &Vision) -> Result<Self, RuntimeError> {
         Ok(Self {
             detector: vision.detector()?,
-            masks: MaskNet::default(),
+            masks: MaskNet::load()?,
             min_face: vision.min_face,
             params: vision.params.clone(),
             resizer: Resizer::default(),
@@ -60,7 +60,7 @@ impl Finder {
     }
 
     /// Whether the face in a crop, as `embed::crop_rgb8` gives it, wears a mask.
-    pub fn mask(&mut self, crop: &[u8]) -> Mask {
+    pub fn mask(&mut self, crop: &[u8]) -> Result<Mask, RuntimeError> {
         self.masks.see_rgb8(crop)
     }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use gstmfr::detect::{Detector, Params};
 use gstmfr::embed::Embedder;
 use gstmfr::mask::MaskType;
-use gstmfr::runtime::{Device, RuntimeError, SessionOptions};
+use gstmfr::nn::{Device, RuntimeError, SessionOptions};
 
 /// One run of the program.
 #[derive(Debug)]

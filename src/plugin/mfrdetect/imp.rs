@@ -17,7 +17,7 @@ use crate::plugin::frame::{self, Input, StreamTime};
 use crate::plugin::load::{self, Load, Pressure};
 use crate::plugin::meta;
 use crate::plugin::models::{self, ModelSettings};
-use crate::runtime::RuntimeError;
+use crate::nn::RuntimeError;
 use crate::track::{Effort, Finder, Interval, Plan};
 use crate::workers::{at_work, lock};
 

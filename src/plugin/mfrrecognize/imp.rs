@@ -22,7 +22,7 @@ use crate::plugin::load::{self, Load, Pressure};
 use crate::plugin::message::{FaceNews, Message};
 use crate::plugin::meta::{self, Face, Identity};
 use crate::plugin::models::{self, ModelSettings};
-use crate::runtime::RuntimeError;
+use crate::nn::RuntimeError;
 use crate::track::{self, Answer, Pace, People, Sight};
 use crate::workers::{at_work, lock};
 
@@ -294,7 +294,7 @@ impl State {
         let mut embedder = lock(&self.embedder);
         let mut glanced = self.people.to_glance_at(pace);
         glanced.truncate(most.max(1).saturating_mul(GLANCES));
-        let masks = embedder.glance(view, &rects(&glanced));
+        let masks = embedder.glance(view, &rects(&glanced))?;
         for (&face, mask) in glanced.iter().zip(masks) {
             self.people.glance(face, mask);
         }

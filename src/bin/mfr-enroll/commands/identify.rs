@@ -77,7 +77,7 @@ pub fn run(options: &Identify) -> Result<ExitCode> {
     for (path, detail) in &failed {
         output::error(&format!("{}: {detail}", path.display()));
     }
-    let mut net = MaskNet::default();
+    let mut net = MaskNet::load()?;
     let mut out = Output::stdout();
     workers::in_order(
         &sources,
@@ -112,7 +112,7 @@ pub fn run(options: &Identify) -> Result<ExitCode> {
                 _ => {
                     let crops = seen.faces.iter();
                     let see = crops.map(|(_, crop)| net.see_rgb8(crop));
-                    (see.collect(), Vec::new())
+                    (see.collect::<Result<_, _>>()?, Vec::new())
                 }
             };
             let line = Line {

@@ -525,7 +525,7 @@ fn usable_faces(
         let measures = Measures::of(face, &crop);
         match measures.check() {
             Ok(()) => {
-                let mask = finder.mask(&crop);
+                let mask = finder.mask(&crop)?;
                 let is_masked = mask.is_worn() && mask.confidence() >= SURELY_MASKED;
                 // A face that wears a mask needs no painted ones.
                 let disguises = match is_masked {

@@ -1,14 +1,18 @@
 //! Whether a face wears a mask, seen in the crop that is embedded.
 //!
-//! A small convolutional network in plain arithmetic: 160×160 RGB → means of 5×5 pixels → the light
+//! A small convolutional network, `models/mask.onnx`: 160×160 RGB → means of 5×5 pixels → the light
 //! of the crop taken out → three convolutions of 3×3 and stride 2 → one number, the log-odds of a
 //! mask. It knows nothing of the embedding, so it serves every FaceNet. The weights are learned from
 //! painted masks by `models/mask_attribute.py`.
+//!
+//! Means and light stay here: they depend on the crop alone, and a file that says what a network sees in an image of even
+//! light serves any program.
 
-mod weights;
+use std::fmt;
+use std::sync::Arc;
 
 use crate::embed::INPUT_SIZE;
-use weights::{BIAS, DENSE, LAYERS, SCALE};
+use crate::nn::{Network, Role, RuntimeError, SessionOptions, Source};
 
 /// Labels of a face with a mask and without, in metadata and output.
 pub const WITH_MASK: &str = "with_mask";
@@ -24,8 +28,9 @@ const BLOCK: usize = INPUT_SIZE / SIDE;
 /// Least standard deviation by which a crop is divided, 10 of 255, in units of the tensor: the noise
 /// of an even surface is not blown up to a picture.
 const LEAST_CONTRAST: f32 = 10.0 / 128.0;
-/// A convolution looks at 3×3 pixels.
-const KERNEL: usize = 3;
+
+/// The network, as it is built in.
+const FILE: Source = Source::Bytes("mask (built in)", include_bytes!("../models/mask.onnx"));
 
 /// Largest log-odds given, probability .9975: one error in 400 is what the real faces that this was
 /// measured on can vouch for. It also keeps one very sure frame from outweighing the next ones.
@@ -69,100 +74,56 @@ impl Mask {
     }
 }
 
-/// A layer as it is written down: weights `[3, 3, inputs, outputs]` in units of the output's scale.
-struct Layer {
-    weights: &'static [i8],
-    scales: &'static [f32],
-    biases: &'static [f32],
-}
-
-/// A layer as it is computed.
-#[derive(Debug)]
-struct Convolution {
-    weights: Vec<f32>,
-    biases: &'static [f32],
-    inputs: usize,
-}
-
-impl Convolution {
-    fn new(layer: &Layer, inputs: usize) -> Self {
-        let scales = layer.scales.iter().cycle();
-        Self {
-            weights: layer
-                .weights
-                .iter()
-                .zip(scales)
-                .map(|(&weight, scale)| f32::from(weight) * scale)
-                .collect(),
-            biases: layer.biases,
-            inputs,
-        }
-    }
-
-    /// From `[side, side, inputs]` to `[side / 2, side / 2, outputs]`, nothing below 0. `side` is
-    /// even; beyond the edges everything is 0.
-    fn run(&self, side: usize, input: &[f32], output: &mut Vec<f32>) {
-        let outputs = self.biases.len();
-        output.clear();
-        for place in 0..(side / 2).pow(2) {
-            let (y, x) = (place / (side / 2), place % (side / 2));
-            output.extend_from_slice(self.biases);
-            let sums = &mut output[place * outputs..];
-            for (tap, weights) in self.weights.chunks_exact(self.inputs * outputs).enumerate() {
-                // The first row and column of the kernel lie beyond the edge at 0, the last never.
-                let (Some(row), Some(column)) = (
-                    (2 * y + tap / KERNEL).checked_sub(1),
-                    (2 * x + tap % KERNEL).checked_sub(1),
-                ) else {
-                    continue;
-                };
-                let pixel = (row * side + column) * self.inputs;
-                let pixel = &input[pixel..pixel + self.inputs];
-                for (value, weights) in pixel.iter().zip(weights.chunks_exact(outputs)) {
-                    for (sum, weight) in sums.iter_mut().zip(weights) {
-                        *sum += value * weight;
-                    }
-                }
-            }
-            for sum in sums {
-                *sum = sum.max(0.0);
-            }
-        }
-    }
-}
-
 /// The network and its scratch memory.
-#[derive(Debug)]
 pub struct MaskNet {
-    layers: Vec<Convolution>,
+    net: Arc<Network>,
     input: Vec<f32>,
-    output: Vec<f32>,
+    output: [Vec<f32>; 1],
 }
 
-impl Default for MaskNet {
-    fn default() -> Self {
-        let inputs = std::iter::once(3).chain(LAYERS.iter().map(|l| l.biases.len()));
-        Self {
-            layers: LAYERS
-                .iter()
-                .zip(inputs)
-                .map(|(layer, inputs)| Convolution::new(layer, inputs))
-                .collect(),
-            input: Vec::new(),
-            output: Vec::new(),
-        }
+impl fmt::Debug for MaskNet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MaskNet").finish_non_exhaustive()
     }
 }
 
 impl MaskNet {
+    /// The built-in network.
+    pub fn load() -> Result<Self, RuntimeError> {
+        // It is too small for more than one thread, or another device.
+        let options = SessionOptions {
+            threads: 1,
+            ..SessionOptions::default()
+        };
+        let net = Network::load(Role::MaskNet, FILE, &options)?;
+        Ok(Self::with(Arc::new(net)))
+    }
+
+    fn with(net: Arc<Network>) -> Self {
+        Self {
+            net,
+            input: Vec::new(),
+            output: [Vec::new()],
+        }
+    }
+
+    /// The same network with memory of its own.
+    pub fn fork(&self) -> Self {
+        Self::with(Arc::clone(&self.net))
+    }
+
+    pub fn network(&self) -> &Network {
+        &self.net
+    }
+
     /// Looks at a crop as [`crate::embed::crop_rgb8`] gives it: packed 8-bit RGB, 160×160.
-    pub fn see_rgb8(&mut self, crop: &[u8]) -> Mask {
+    pub fn see_rgb8(&mut self, crop: &[u8]) -> Result<Mask, RuntimeError> {
         self.shrink(crop, |&value| (f32::from(value) - 127.5) / 128.0);
         self.run()
     }
 
     /// Looks at a crop as FaceNet sees it: packed RGB, 160×160, −1…1.
-    pub(crate) fn see_tensor(&mut self, crop: &[f32]) -> Mask {
+    pub(crate) fn see_tensor(&mut self, crop: &[f32]) -> Result<Mask, RuntimeError> {
         self.shrink(crop, |&value| value);
         self.run()
     }
@@ -183,21 +144,13 @@ impl MaskNet {
         }
     }
 
-    fn run(&mut self) -> Mask {
+    fn run(&mut self) -> Result<Mask, RuntimeError> {
         standardise(&mut self.input);
-        let mut side = SIDE;
-        for layer in &self.layers {
-            layer.run(side, &self.input, &mut self.output);
-            std::mem::swap(&mut self.input, &mut self.output);
-            side /= 2;
-        }
-        let sum: f32 = self
-            .input
-            .iter()
-            .zip(&DENSE)
-            .map(|(value, &weight)| value * f32::from(weight))
-            .sum();
-        Mask::from_log_odds(sum * SCALE + BIAS)
+        let [odds] = &mut self.output;
+        odds.clear();
+        self.net
+            .run(1, [1, SIDE, SIDE, 3], &self.input, std::slice::from_mut(odds))?;
+        Ok(Mask::from_log_odds(odds.first().copied().unwrap_or(0.0)))
     }
 }
 
@@ -240,39 +193,27 @@ mod tests {
 
     #[test]
     fn log_odds_are_those_of_the_network_in_python() {
-        let mut net = MaskNet::default();
+        let mut net = MaskNet::load().unwrap();
         // Printed by models/mask_attribute.py.
         for (pattern, expected) in patterns().iter().zip([-1.965_89, 1.841_535_4]) {
-            let found = net.see_rgb8(pattern).log_odds();
+            let found = net.see_rgb8(pattern).unwrap().log_odds();
             assert!((found - expected).abs() < 1e-4, "{found} {expected}");
         }
     }
 
     #[test]
     fn the_tensor_of_a_crop_is_seen_like_the_crop_and_dim_light_changes_nothing() {
-        let mut net = MaskNet::default();
+        let mut net = MaskNet::load().unwrap();
         let [_, pattern] = patterns();
-        let seen = net.see_rgb8(&pattern).log_odds();
+        let seen = net.see_rgb8(&pattern).unwrap().log_odds();
         let tensor = |gain: f32| -> Vec<f32> {
             let values = pattern.iter().map(|&v| (f32::from(v) - 127.5) / 128.0);
             values.map(|v| v * gain - 0.1).collect()
         };
         for gain in [1.0, 0.5] {
-            let found = net.see_tensor(&tensor(gain)).log_odds();
+            let found = net.see_tensor(&tensor(gain)).unwrap().log_odds();
             assert!((found - seen).abs() < 1e-3, "{gain}: {found} {seen}");
         }
-    }
-
-    #[test]
-    fn every_weight_has_its_place() {
-        let mut inputs = 3;
-        for layer in &LAYERS {
-            let outputs = layer.biases.len();
-            assert_eq!(layer.scales.len(), outputs);
-            assert_eq!(layer.weights.len(), KERNEL * KERNEL * inputs * outputs);
-            inputs = outputs;
-        }
-        assert_eq!(DENSE.len(), (SIDE >> LAYERS.len()).pow(2) * inputs);
     }
 
     #[test]

@@ -16,8 +16,14 @@ use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 use ort::value::{TensorElementType, TensorRef, ValueType};
 use thiserror::Error;
 
+use super::error::Unsupported;
+use super::onnx::import::Port;
+use super::role::Signature;
 use crate::locate;
 use crate::memory;
+
+/// The environment variable that forces an engine: `own` or `onnxruntime`.
+pub const ENGINE_VARIABLE: &str = "MFR_ENGINE";
 
 /// The variable by which `ort` and its users name the library.
 pub const LIBRARY_VARIABLE: &str = "ORT_DYLIB_PATH";
@@ -74,8 +80,8 @@ pub enum RuntimeError {
         reason: std::io::Error,
     },
     #[error(
-        "model {model} is not a network that ONNX Runtime can load (expected an ONNX file; it may be \
-         truncated or of another kind): {reason}"
+        "model {model} is not a network that can be loaded (expected an ONNX file; it may be truncated or of \
+         another kind): {reason}"
     )]
     NotAModel { model: String, reason: String },
     #[error("model {model} is not {expected}: {found}")]
@@ -84,22 +90,53 @@ pub enum RuntimeError {
         expected: String,
         found: String,
     },
+    #[error("model {model} cannot be run by our kernels ({}), and ONNX Runtime cannot either: {runtime}", brief(refusals))]
+    NoEngine {
+        model: String,
+        refusals: Vec<Unsupported>,
+        runtime: Box<RuntimeError>,
+    },
+    #[error("{ENGINE_VARIABLE} is \"own\", but our kernels cannot run model {model}: {}", brief(refusals))]
+    NotOwn {
+        model: String,
+        refusals: Vec<Unsupported>,
+    },
+    #[error("{variable} is \"{value}\"; expected {expected}")]
+    Variable {
+        variable: &'static str,
+        value: String,
+        expected: String,
+    },
     #[error("device \"{device}\": {reason}")]
     Device { device: String, reason: String },
     #[error("model {model} failed to run: {reason}")]
     Run { model: String, reason: String },
 }
 
+/// The first refusals, and how many there are in all.
+fn brief(refusals: &[Unsupported]) -> String {
+    const FIRST: usize = 3;
+    let mut texts: Vec<_> = refusals.iter().take(FIRST).map(Unsupported::to_string).collect();
+    if refusals.len() > FIRST {
+        texts.push(format!(
+            "{} more; mfr-enroll model lists them",
+            refusals.len() - FIRST
+        ));
+    }
+    texts.join("; ")
+}
+
 impl RuntimeError {
     /// Whether a file that should be there is not.
     pub fn is_missing_file(&self) -> bool {
-        matches!(
-            self,
+        match self {
             Self::LibraryMissing { .. }
-                | Self::ModelMissing { .. }
-                | Self::LibraryVariable { .. }
-                | Self::Unreadable { .. }
-        )
+            | Self::ModelMissing { .. }
+            | Self::LibraryVariable { .. }
+            | Self::Unreadable { .. } => true,
+            Self::NoEngine { runtime, .. } => runtime.is_missing_file(),
+            _ => false,
+        }
     }
 }
 
@@ -190,15 +227,6 @@ impl SessionOptions {
     }
 }
 
-/// What a network must look like. Dimensions: a size, or −1 for any.
-#[derive(Debug, Clone, Copy)]
-pub struct Signature {
-    /// Name for messages, for instance "MTCNN's R-Net".
-    pub name: &'static str,
-    pub input: &'static [i64],
-    pub outputs: &'static [&'static [i64]],
-}
-
 /// A network with one float32 input and float32 outputs, ready to run.
 pub struct Session {
     session: ort::session::Session,
@@ -214,23 +242,6 @@ impl fmt::Debug for Session {
 }
 
 impl Session {
-    /// Loads an ONNX file and checks that it has the signature.
-    pub fn from_file(
-        path: &Path,
-        signature: &Signature,
-        options: &SessionOptions,
-    ) -> Result<Self, RuntimeError> {
-        let model = path.display().to_string();
-        // ONNX Runtime's own message for a missing file names no cause.
-        if let Err(reason) = std::fs::File::open(path) {
-            return Err(RuntimeError::Unreadable {
-                path: model,
-                reason,
-            });
-        }
-        Self::build(model, signature, options, |b| b.commit_from_file(path))
-    }
-
     /// Loads an ONNX file held in memory; `name` is what messages call it.
     pub fn from_bytes(
         name: &str,
@@ -284,44 +295,14 @@ impl Session {
     }
 
     fn check(&self, signature: &Signature) -> Result<(), RuntimeError> {
-        let inputs: Vec<_> = self.session.inputs().iter().map(|o| o.dtype()).collect();
-        let outputs: Vec<_> = self.session.outputs().iter().map(|o| o.dtype()).collect();
-        let matches = inputs.len() == 1
-            && outputs.len() == signature.outputs.len()
-            && fits(inputs[0], signature.input, true)
-            && outputs
-                .iter()
-                .zip(signature.outputs)
-                .all(|(o, s)| fits(o, s, false));
-        if matches {
-            return Ok(());
-        }
-        let list = |types: &[&ValueType]| {
-            let texts: Vec<_> = types.iter().map(|t| describe(t)).collect();
-            texts.join(", ")
-        };
-        Err(RuntimeError::WrongModel {
+        let inputs: Vec<_> = self.session.inputs().iter().map(|o| port(o.name(), o.dtype())).collect();
+        let outputs: Vec<_> = self.session.outputs().iter().map(|o| port(o.name(), o.dtype())).collect();
+        let found = signature.check(&inputs, &outputs, true);
+        found.map_err(|found| RuntimeError::WrongModel {
             model: self.model.clone(),
-            expected: format!(
-                "{} (input {:?}, outputs {:?}, −1 for any size)",
-                signature.name, signature.input, signature.outputs
-            ),
-            found: format!(
-                "it has the inputs {} and the outputs {}",
-                list(&inputs),
-                list(&outputs)
-            ),
+            expected: signature.expected(),
+            found,
         })
-    }
-
-    /// What messages call the model: its path, or a name.
-    pub fn model(&self) -> &str {
-        &self.model
-    }
-
-    /// What the file says of itself under this key of its metadata.
-    pub fn property(&self, key: &str) -> Option<String> {
-        self.session.metadata().ok()?.custom(key)
     }
 
     /// Last dimension of the first output, if the file states it.
@@ -370,23 +351,15 @@ impl Outputs<'_> {
     }
 }
 
-/// Whether a tensor of the model has the dimensions of the signature. A size that the signature
-/// leaves open must be open in an input too: a batch fixed to 1 cannot take more.
-fn fits(value: &ValueType, expected: &[i64], is_input: bool) -> bool {
-    value.tensor_type() == Some(TensorElementType::Float32)
-        && value.tensor_shape().is_some_and(|shape| {
-            shape.len() == expected.len()
-                && shape.iter().zip(expected).all(|(&found, &expected)| {
-                    found == expected || found < 0 || (expected < 0 && !is_input)
-                })
-        })
-}
-
-fn describe(value: &ValueType) -> String {
-    match (value.tensor_type(), value.tensor_shape()) {
-        (Some(TensorElementType::Float32), Some(shape)) => format!("{:?}", &shape[..]),
-        (Some(kind), Some(shape)) => format!("{kind:?} {:?}", &shape[..]),
-        _ => "(no tensor)".to_owned(),
+fn port(name: &str, value: &ValueType) -> Port {
+    let is_f32 = value.tensor_type() == Some(TensorElementType::Float32);
+    let dims = value.tensor_shape().filter(|_| is_f32).map(|shape| {
+        let dims = shape.iter();
+        dims.map(|&n| usize::try_from(n).unwrap_or(0)).collect()
+    });
+    Port {
+        name: name.to_owned(),
+        dims,
     }
 }
 

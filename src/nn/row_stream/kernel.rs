@@ -5,15 +5,16 @@
 
 use pulp::Simd;
 
-use super::forms::{Form, Numbers, Sums, Value, Whole};
-use super::weights::{BLOCK, Bend, FIRST, SECOND, Weights};
+use super::forms::{Acc, F32Form, Form, I16Form, Value};
+use super::pack::{Activation, BLOCK, FIRST, SECOND, Weights};
 use super::{Cell, Rings, output_size};
-use crate::simd::cpu::Task;
-use crate::simd::pairs::{Pairs, Products};
+use crate::nn::simd::{Kernel, Level, Products};
 
 /// One run over a part of a level.
 pub struct Sweep<'a> {
     pub weights: &'a Weights,
+    /// Whether it is summed up in pairs of i16.
+    pub is_i16: bool,
     pub pixels: [&'a [f32]; 3],
     pub width: usize,
     pub height: usize,
@@ -27,17 +28,18 @@ pub struct Sweep<'a> {
 /// Rows that a 3×3 convolution reads.
 const RING: usize = 3;
 
-impl Task for Sweep<'_> {
-    #[inline(always)]
-    fn by_numbers<S: Simd>(self, simd: S) {
-        let form = Numbers(self.weights);
-        self.tiled(simd, form);
-    }
+impl Kernel for Sweep<'_> {
+    type Output = ();
 
     #[inline(always)]
-    fn by_pairs<S: Pairs>(self, simd: S) {
-        let form = Whole(self.weights);
-        self.tiled(simd, form);
+    fn run<L: Level>(self, simd: L::Simd) {
+        if self.is_i16 {
+            let form = I16Form(self.weights);
+            self.tiled(simd, form);
+        } else {
+            let form = F32Form(self.weights);
+            self.tiled(simd, form);
+        }
     }
 }
 
@@ -142,7 +144,7 @@ fn first<'a, S: Simd, F: Form<S>, const V: usize, const A: usize>(
 ) {
     let rows: [[&[f32]; 4]; 3] =
         std::array::from_fn(|colour| std::array::from_fn(|dy| row(colour, dy)));
-    let bend = &weights.bends[0];
+    let activation = &weights.activations[0];
     let sums = width - 2;
     let even = sums & !1;
     if even >= A {
@@ -153,12 +155,12 @@ fn first<'a, S: Simd, F: Form<S>, const V: usize, const A: usize>(
                 for v in 0..V {
                     let (a, b) = (2 * pair, 2 * pair + 1);
                     let upper = simd.max_f32s(
-                        prelu(simd, both[0][a][v], bend, v),
-                        prelu(simd, both[0][b][v], bend, v),
+                        prelu(simd, both[0][a][v], activation, v),
+                        prelu(simd, both[0][b][v], activation, v),
                     );
                     let lower = simd.max_f32s(
-                        prelu(simd, both[1][a][v], bend, v),
-                        prelu(simd, both[1][b][v], bend, v),
+                        prelu(simd, both[1][a][v], activation, v),
+                        prelu(simd, both[1][b][v], activation, v),
                     );
                     pooled[v] = if single {
                         upper
@@ -188,18 +190,18 @@ fn one_pool<S: Simd, const V: usize>(
     right: usize,
     single: bool,
 ) -> [S::f32s; V] {
-    let bend = &weights.bends[0];
+    let activation = &weights.activations[0];
     let a = first_tile::<S, V, 1>(simd, weights, rows, left);
     let b = first_tile::<S, V, 1>(simd, weights, rows, right);
     let mut pooled = [simd.splat_f32s(0.0); V];
     for v in 0..V {
         let upper = simd.max_f32s(
-            prelu(simd, a[0][0][v], bend, v),
-            prelu(simd, b[0][0][v], bend, v),
+            prelu(simd, a[0][0][v], activation, v),
+            prelu(simd, b[0][0][v], activation, v),
         );
         let lower = simd.max_f32s(
-            prelu(simd, a[1][0][v], bend, v),
-            prelu(simd, b[1][0][v], bend, v),
+            prelu(simd, a[1][0][v], activation, v),
+            prelu(simd, b[1][0][v], activation, v),
         );
         pooled[v] = if single {
             upper
@@ -218,7 +220,7 @@ fn first_tile<S: Simd, const V: usize, const P: usize>(
     rows: &[[&[f32]; 4]; 3],
     x: usize,
 ) -> [[[S::f32s; V]; P]; 2] {
-    let bias = S::as_simd_f32s(&weights.bends[0].bias).0;
+    let bias = S::as_simd_f32s(&weights.activations[0].bias).0;
     let mut sums = [[[simd.splat_f32s(0.0); V]; P]; 2];
     for sums in sums.as_flattened_mut() {
         sums.copy_from_slice(&bias[..V]);
@@ -280,7 +282,7 @@ fn second_tiles<S: Simd, F: Form<S>, const V: usize, const P: usize>(
             let mut features = [simd.splat_f32s(0.0); V];
             for v in 0..V {
                 let sum = form.end(simd, 1, sums[p][v], v);
-                features[v] = prelu(simd, sum, &weights.bends[1], v);
+                features[v] = prelu(simd, sum, &weights.activations[1], v);
             }
             let out = &mut out[(x + p) * SECOND / F::CHANNELS..];
             form.store(simd, 1, features, out);
@@ -318,7 +320,7 @@ fn third_tiles<S: Simd, F: Form<S>, const W: usize, const P: usize>(
     cut: Cut,
     mut found: impl FnMut(usize, f32, [f32; 4]),
 ) {
-    let bend = &weights.bends[2];
+    let activation = &weights.activations[2];
     let face = S::as_simd_f32s(&weights.score.0).0;
     let offsets = S::as_simd_f32s(&weights.offsets.0).0;
     // Tiles may overlap: places before this one are done.
@@ -329,7 +331,7 @@ fn third_tiles<S: Simd, F: Form<S>, const W: usize, const P: usize>(
             let mut features = [simd.splat_f32s(0.0); W];
             for v in 0..W {
                 let sum = form.end(simd, 2, sums[v], v);
-                features[v] = prelu(simd, sum, bend, v);
+                features[v] = prelu(simd, sum, activation, v);
             }
             let likelier = dot(simd, &features, face) + weights.score.1;
             if cut.keeps(likelier) && x + p >= done {
@@ -371,18 +373,18 @@ fn conv_tile<S: Simd, F: Form<S>, const V: usize, const P: usize>(
     values: usize,
     rows: [&[Value<S, F>]; 3],
     x: usize,
-) -> [[Sums<S, F>; V]; P] {
+) -> [[Acc<S, F>; V]; P] {
     let mut sums = [[F::By::zero(simd); V]; P];
-    let taps = form.taps(layer);
+    let weights = form.weights(layer);
     for (y, row) in rows.into_iter().enumerate() {
-        let taps = &taps[y * 3 * values * V..][..3 * values * V];
+        let weights = &weights[y * 3 * values * V..][..3 * values * V];
         let row = &row[x * values..][..(P + 2) * values];
         // Neighbours to the right follow one another, so that three columns are one run of taps.
         for tap in 0..3 * values {
             for p in 0..P {
                 let value = F::By::splat(simd, row[p * values + tap]);
                 for v in 0..V {
-                    sums[p][v] = F::By::add(simd, value, taps[tap * V + v], sums[p][v]);
+                    sums[p][v] = F::By::mul_add(simd, value, weights[tap * V + v], sums[p][v]);
                 }
             }
         }
@@ -392,9 +394,9 @@ fn conv_tile<S: Simd, F: Form<S>, const V: usize, const P: usize>(
 
 /// `value` above 0, slope · `value` below.
 #[inline(always)]
-fn prelu<S: Simd>(simd: S, value: S::f32s, bend: &Bend, v: usize) -> S::f32s {
+fn prelu<S: Simd>(simd: S, value: S::f32s, activation: &Activation, v: usize) -> S::f32s {
     let zero = simd.splat_f32s(0.0);
-    let slope = S::as_simd_f32s(&bend.slope).0[v];
+    let slope = S::as_simd_f32s(&activation.slope).0[v];
     let below = simd.min_f32s(value, zero);
     simd.mul_add_e_f32s(slope, below, simd.max_f32s(value, zero))
 }

@@ -1,13 +1,13 @@
-//! What lies between the layers, and how it is summed up: numbers, or pairs of integers.
+//! What lies between the layers, and how it is summed up: float32, or pairs of i16.
 
 use pulp::Simd;
 
 use super::Rings;
-use super::weights::Weights;
-use crate::simd::pairs::{Floats, Integers, Pairs, Products};
+use super::pack::Weights;
+use crate::nn::simd::{F32, I16, IntSimd, Products};
 
 pub type Value<S, F> = <<F as Form<S>>::By as Products<S>>::Value;
-pub type Sums<S, F> = <<F as Form<S>>::By as Products<S>>::Sums;
+pub type Acc<S, F> = <<F as Form<S>>::By as Products<S>>::Acc;
 
 /// Layers are counted from 0; only the first one reads pixels and has sums of its own.
 pub trait Form<S: Simd>: Copy {
@@ -18,9 +18,9 @@ pub trait Form<S: Simd>: Copy {
     /// After the first layer and after the second one.
     fn rings(rings: &mut Rings) -> &mut [Vec<Value<S, Self>>; 2];
     /// The weights of a layer, in vectors of the output's channels.
-    fn taps(&self, layer: usize) -> &[Sums<S, Self>];
+    fn weights(&self, layer: usize) -> &[Acc<S, Self>];
     /// With the bias, in vector `v` of a layer's channels.
-    fn end(self, simd: S, layer: usize, sums: Sums<S, Self>, v: usize) -> S::f32s;
+    fn end(self, simd: S, layer: usize, acc: Acc<S, Self>, v: usize) -> S::f32s;
     /// What comes out of a layer for one column. What follows it in `to` may be overwritten, up to a block's length.
     fn store<const V: usize>(
         self,
@@ -32,26 +32,26 @@ pub trait Form<S: Simd>: Copy {
 }
 
 #[derive(Clone, Copy)]
-pub struct Numbers<'a>(pub &'a Weights);
+pub struct F32Form<'a>(pub &'a Weights);
 
-impl<S: Simd> Form<S> for Numbers<'_> {
-    type By = Floats;
+impl<S: Simd> Form<S> for F32Form<'_> {
+    type By = F32;
     const CHANNELS: usize = 1;
 
     #[inline(always)]
     fn rings(rings: &mut Rings) -> &mut [Vec<f32>; 2] {
-        &mut rings.numbers
+        &mut rings.f32
     }
 
     #[inline(always)]
-    fn taps(&self, layer: usize) -> &[S::f32s] {
-        S::as_simd_f32s(&self.0.taps[layer - 1]).0
+    fn weights(&self, layer: usize) -> &[S::f32s] {
+        S::as_simd_f32s(&self.0.f32[layer - 1]).0
     }
 
     #[inline(always)]
-    fn end(self, simd: S, layer: usize, sums: S::f32s, v: usize) -> S::f32s {
-        let bias = S::as_simd_f32s(&self.0.bends[layer].bias).0;
-        simd.add_f32s(sums, bias[v])
+    fn end(self, simd: S, layer: usize, acc: S::f32s, v: usize) -> S::f32s {
+        let bias = S::as_simd_f32s(&self.0.activations[layer].bias).0;
+        simd.add_f32s(acc, bias[v])
     }
 
     #[inline(always)]
@@ -62,32 +62,32 @@ impl<S: Simd> Form<S> for Numbers<'_> {
 }
 
 #[derive(Clone, Copy)]
-pub struct Whole<'a>(pub &'a Weights);
+pub struct I16Form<'a>(pub &'a Weights);
 
-impl<S: Pairs> Form<S> for Whole<'_> {
-    type By = Integers;
+impl<S: IntSimd> Form<S> for I16Form<'_> {
+    type By = I16;
     const CHANNELS: usize = 2;
 
     #[inline(always)]
     fn rings(rings: &mut Rings) -> &mut [Vec<i32>; 2] {
-        &mut rings.pairs
+        &mut rings.i16
     }
 
     #[inline(always)]
-    fn taps(&self, layer: usize) -> &[S::i32s] {
-        S::as_simd_i32s(&self.0.pairs[layer - 1].taps).0
+    fn weights(&self, layer: usize) -> &[S::i32s] {
+        S::as_simd_i32s(&self.0.i16[layer - 1].pairs).0
     }
 
     #[inline(always)]
-    fn end(self, simd: S, layer: usize, sums: S::i32s, v: usize) -> S::f32s {
-        let bias = S::as_simd_f32s(&self.0.bends[layer].bias).0;
-        let worth = S::as_simd_f32s(&self.0.pairs[layer - 1].worth).0;
-        simd.mul_add_e_f32s(simd.numbers(sums), worth[v], bias[v])
+    fn end(self, simd: S, layer: usize, acc: S::i32s, v: usize) -> S::f32s {
+        let bias = S::as_simd_f32s(&self.0.activations[layer].bias).0;
+        let scales = S::as_simd_f32s(&self.0.i16[layer - 1].scales).0;
+        simd.mul_add_e_f32s(simd.i32_to_f32(acc), scales[v], bias[v])
     }
 
     #[inline(always)]
     fn store<const V: usize>(self, simd: S, layer: usize, values: [S::f32s; V], to: &mut [i32]) {
-        let scale = simd.splat_f32s(self.0.pairs[layer].scale);
+        let scale = simd.splat_f32s(self.0.i16[layer].scale);
         let to = S::as_mut_simd_i32s(&mut to[..V.div_ceil(2) * S::F32_LANES]).0;
         for (i, to) in to.iter_mut().enumerate() {
             // A lone vector fills half of the pairs.
@@ -96,7 +96,7 @@ impl<S: Pairs> Form<S> for Whole<'_> {
             } else {
                 simd.splat_f32s(0.0)
             };
-            *to = simd.pairs(simd.mul_f32s(values[2 * i], scale), second);
+            *to = simd.pack_i16(simd.mul_f32s(values[2 * i], scale), second);
         }
     }
 }

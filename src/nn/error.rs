@@ -1,0 +1,66 @@
+//! Why our kernels do not run a model.
+
+use std::fmt;
+
+/// An operator of a model that our kernels cannot run exactly.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unsupported {
+    /// The node's name, or that of its first output; empty where it concerns the whole model.
+    pub node: String,
+    /// For instance `Conv`; empty where it concerns the whole model.
+    pub op: String,
+    pub reason: String,
+}
+
+impl Unsupported {
+    pub(super) fn model(reason: impl Into<String>) -> Self {
+        Self {
+            node: String::new(),
+            op: String::new(),
+            reason: reason.into(),
+        }
+    }
+}
+
+impl fmt::Display for Unsupported {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.op.is_empty(), self.node.is_empty()) {
+            (true, true) => f.write_str(&self.reason),
+            (true, false) => write!(f, "{}: {}", self.node, self.reason),
+            (false, _) => write!(f, "{} \"{}\": {}", self.op, self.node, self.reason),
+        }
+    }
+}
+
+/// Why our kernels cannot run a file.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ImportError {
+    /// It is no whole ONNX file, or contradicts itself: no engine can run it.
+    #[error("{0}")]
+    Invalid(String),
+    /// It has the inputs and outputs of another network.
+    #[error("{0}")]
+    WrongSignature(String),
+    /// Another engine may run it. All that was found, in the order of the file.
+    #[error("{}", list(.0))]
+    Unsupported(Vec<Unsupported>),
+}
+
+impl ImportError {
+    pub(super) fn unsupported(reason: impl Into<String>) -> Self {
+        Self::Unsupported(vec![Unsupported::model(reason)])
+    }
+}
+
+fn list(refusals: &[Unsupported]) -> String {
+    let texts: Vec<_> = refusals.iter().map(Unsupported::to_string).collect();
+    texts.join("; ")
+}
+
+/// Data for a network has not the length that its input shape asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("an input of {found} numbers was given where {expected} were expected")]
+pub struct ShapeMismatch {
+    pub expected: usize,
+    pub found: usize,
+}

@@ -1,0 +1,977 @@
+//! From the graph of an ONNX file to operators as our kernels have them: quantised operators between `QuantizeLinear` and
+//! `DequantizeLinear`, a convolution with its bias and activation, PReLU however a file writes it.
+//!
+//! A value of the file becomes a [`Tensor`] only where its numbers are kept; what comes between is a [`View`] of one.
+
+use prost::bytes::Bytes;
+
+use super::error::{ImportError, Unsupported};
+use super::graph::{Element, Graph, Node, ValueId};
+use super::op::{Gemm, Op, Window};
+
+/// The place of a tensor in [`Fused::tensors`].
+pub type TensorId = usize;
+
+/// A network of fused operators.
+#[derive(Debug, Clone)]
+pub struct Fused {
+    /// The first one is the input.
+    pub tensors: Vec<Tensor>,
+    pub ops: Vec<FusedNode>,
+    pub outputs: Vec<TensorId>,
+}
+
+/// Numbers that are kept: `[channels, height, width]` for each item of a batch, in whatever order they lie.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Tensor {
+    pub name: String,
+    pub channels: usize,
+    pub height: usize,
+    pub width: usize,
+    /// u8, each worth `scale` × (number − `zero_point`); float32 if `None`.
+    pub quantization: Option<Quantization>,
+    /// Whether it has no height and width: a row of features.
+    pub is_flat: bool,
+}
+
+impl Tensor {
+    pub fn pixels(&self) -> usize {
+        self.height * self.width
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Quantization {
+    pub scale: f32,
+    pub zero_point: u8,
+}
+
+#[derive(Debug, Clone)]
+pub struct FusedNode {
+    pub name: String,
+    pub op: FusedOp,
+    pub inputs: Vec<TensorId>,
+    pub output: TensorId,
+}
+
+#[derive(Debug, Clone)]
+pub enum FusedOp {
+    /// From float32 to u8.
+    Quantize,
+    Conv(Conv),
+    MaxPool(Geometry),
+    GlobalAveragePool,
+    Concat,
+    Add,
+    /// An activation by itself.
+    Slopes(Slopes),
+    /// To a row of features, in the order of channels, height, width.
+    Flatten,
+    /// From u8 to float32.
+    Dequantize,
+    Gemm(Dense),
+    Softmax,
+    /// Channels from this one on.
+    Slice(usize),
+    /// Division by the Euclidean length, or by this if that is less.
+    L2Normalize(f32),
+}
+
+/// Where a window lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Geometry {
+    /// Height and width.
+    pub kernel: [usize; 2],
+    pub strides: [usize; 2],
+    /// Top, left, bottom, right.
+    pub pads: [usize; 4],
+}
+
+#[derive(Debug, Clone)]
+pub struct Conv {
+    pub geometry: Geometry,
+    /// Channels of the output and of the input.
+    pub out: usize,
+    pub into: usize,
+    pub weights: Weights,
+    pub slopes: Option<Slopes>,
+}
+
+/// `[out, into, rows, columns]`
+#[derive(Debug, Clone)]
+pub enum Weights {
+    F32 { values: Vec<f32>, bias: Vec<f32> },
+    /// i8, each channel of the output with its scale; the bias in units of a sum of products.
+    I8 { values: Bytes, scales: Vec<f32>, bias: Vec<i32> },
+}
+
+/// y = `above` · max(x, 0) + `below` · min(x, 0), channel by channel: Relu, PRelu, a factor.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Slopes {
+    pub above: Vec<f32>,
+    pub below: Vec<f32>,
+}
+
+/// A fully connected layer.
+#[derive(Debug, Clone)]
+pub struct Dense {
+    pub into: usize,
+    pub out: usize,
+    /// `[into, out]`
+    pub weights: Vec<f32>,
+    pub bias: Vec<f32>,
+    pub slopes: Option<Slopes>,
+}
+
+/// What a value of the file is.
+#[derive(Debug, Clone)]
+enum View {
+    /// A constant.
+    Constant,
+    /// Weights or a bias in integers, at this node.
+    Weights(usize),
+    /// A tensor of float32; its channels come last if `is_last`.
+    F32 { tensor: TensorId, channels_last: bool },
+    /// A tensor of u8, in integers,
+    U8(TensorId),
+    /// and read back.
+    Dequantized(TensorId),
+    /// What a quantised operator gives, to be rounded by the next node.
+    Unrounded(TensorId),
+    /// The length of the row, and the least that it is divided by.
+    Length { row: TensorId, floor: Option<f32> },
+    /// The output of a node that was refused.
+    Refused,
+}
+
+/// Arithmetic of one item at most, in products: ten times FaceNet's. What takes more would seem to hang.
+const MOST_PRODUCTS: usize = 1 << 34;
+
+/// Operators of a network at most: FaceNet has 182.
+const MOST_OPS: usize = 4096;
+
+/// How far the scale of a bias may be from that of the products it is added to: rounding of float32.
+const SCALE_TOLERANCE: f32 = 1e-6;
+
+/// Reads a graph; all that is refused, at once.
+pub fn fuse(graph: &Graph) -> Result<Fused, ImportError> {
+    let mut fuser = Fuser::new(graph)?;
+    for (number, node) in graph.nodes.iter().enumerate() {
+        fuser.add(number, node);
+    }
+    fuser.finish()
+}
+
+struct Fuser<'a> {
+    graph: &'a Graph,
+    views: Vec<View>,
+    fused: Fused,
+    refusals: Vec<Unsupported>,
+    products: usize,
+}
+
+impl<'a> Fuser<'a> {
+    fn new(graph: &'a Graph) -> Result<Self, ImportError> {
+        let input = &graph.values[graph.input];
+        let [height, width, channels] = input.fact.dims[..] else {
+            return Err(ImportError::unsupported(format!(
+                "an input of {:?} for each item; expected height, width and channels",
+                input.fact.dims
+            )));
+        };
+        let mut views = vec![View::Constant; graph.values.len()];
+        views[graph.input] = View::F32 {
+            tensor: 0,
+            channels_last: true,
+        };
+        let tensors = vec![Tensor {
+            name: input.name.clone(),
+            channels,
+            height,
+            width,
+            quantization: None,
+            is_flat: false,
+        }];
+        Ok(Self {
+            graph,
+            views,
+            fused: Fused {
+                tensors,
+                ops: Vec::new(),
+                outputs: Vec::new(),
+            },
+            refusals: Vec::new(),
+            products: 0,
+        })
+    }
+
+    fn add(&mut self, number: usize, node: &Node) {
+        let is_reachable = node
+            .inputs
+            .iter()
+            .flatten()
+            .all(|&id| !matches!(self.views[id], View::Refused));
+        let views = if is_reachable {
+            self.lower(number, node)
+        } else {
+            Ok(vec![View::Refused; node.outputs.len()])
+        };
+        let views = views.unwrap_or_else(|reason| {
+            self.refusals.push(Unsupported {
+                node: node.name.clone(),
+                op: node.op.name().to_owned(),
+                reason,
+            });
+            vec![View::Refused; node.outputs.len()]
+        });
+        for (&output, view) in node.outputs.iter().zip(views) {
+            self.views[output] = view;
+        }
+    }
+
+    fn finish(mut self) -> Result<Fused, ImportError> {
+        // What is never rounded has no scale.
+        let unrounded = |t: &Tensor| t.quantization.is_some_and(|q| q.scale <= 0.0);
+        if self.refusals.is_empty() {
+            for node in &self.fused.ops {
+                if unrounded(&self.fused.tensors[node.output]) {
+                    self.refusals.push(Unsupported {
+                        node: node.name.clone(),
+                        op: "QuantizeLinear".to_owned(),
+                        reason: "the result of a quantised operator is never rounded".to_owned(),
+                    });
+                }
+            }
+            for &output in &self.graph.outputs {
+                match self.views[output] {
+                    View::F32 { tensor, channels_last }
+                        if tensor > 0 && (channels_last || self.fused.tensors[tensor].pixels() == 1) =>
+                    {
+                        self.fused.outputs.push(tensor);
+                    }
+                    View::F32 { tensor, .. } if tensor > 0 => self.refusals.push(Unsupported {
+                        node: self.graph.values[output].name.clone(),
+                        op: String::new(),
+                        reason: "an output of several pixels whose channels come first".to_owned(),
+                    }),
+                    _ => self.refusals.push(Unsupported {
+                        node: self.graph.values[output].name.clone(),
+                        op: String::new(),
+                        reason: "an output that is no result in float32".to_owned(),
+                    }),
+                }
+            }
+            if self.products > MOST_PRODUCTS || self.fused.ops.len() > MOST_OPS {
+                self.refusals.push(Unsupported::model(format!(
+                    "{} operators with {} products for each item; at most {MOST_OPS} and {MOST_PRODUCTS}",
+                    self.fused.ops.len(),
+                    self.products
+                )));
+            }
+        }
+        if !self.refusals.is_empty() {
+            return Err(ImportError::Unsupported(self.refusals));
+        }
+        self.fused.fuse_slopes();
+        self.fused.fuse_activations();
+        Ok(self.fused)
+    }
+
+    fn view(&self, node: &Node, input: usize) -> &View {
+        match node.inputs.get(input) {
+            Some(&Some(id)) => &self.views[id],
+            _ => &View::Refused,
+        }
+    }
+
+    /// What the outputs of a node are.
+    fn lower(&mut self, number: usize, node: &Node) -> Result<Vec<View>, String> {
+        let x = self.view(node, 0).clone();
+        let one = |view: View| Ok(vec![view]);
+        match (&node.op, x) {
+            (Op::Split { axis }, View::F32 { tensor, channels_last }) => {
+                self.split(node, *axis, tensor, channels_last)
+            }
+            (Op::DequantizeLinear { axis }, View::Constant) => one(self.weights(number, node, *axis)?),
+            (Op::DequantizeLinear { .. }, View::U8(tensor)) => {
+                let given = self.scale(node)?;
+                let own = self.fused.tensors[tensor].quantization;
+                if own != Some(given) {
+                    return Err("it reads with another scale or zero point than was written".to_owned());
+                }
+                one(View::Dequantized(tensor))
+            }
+            (Op::QuantizeLinear { .. }, x) => one(self.quantize(node, x)?),
+            (Op::Transpose { perm }, View::F32 { tensor, channels_last }) => {
+                match (&perm[..], channels_last) {
+                    ([0, 3, 1, 2], true) => one(View::F32 { tensor, channels_last: false }),
+                    ([0, 2, 3, 1], false) => one(View::F32 { tensor, channels_last: true }),
+                    _ => Err(format!("perm {perm:?} here; expected channels first before and last after")),
+                }
+            }
+            (Op::Softmax { axis }, View::F32 { tensor, channels_last }) => {
+                self.need_channels(*axis, tensor, channels_last)?;
+                let view = self.push(node, FusedOp::Softmax, vec![tensor], |t| t)?;
+                one(with_layout(view, channels_last))
+            }
+            (Op::ReduceL2 { .. }, View::F32 { tensor, .. }) => one(View::Length { row: tensor, floor: None }),
+            (Op::Max, View::Length { row, floor: None }) => {
+                let floor = self.graph.f32_constant(node, 1).map(|(_, values)| values);
+                match floor.as_deref() {
+                    Some(&[floor]) if floor > 0.0 && floor.is_finite() => {
+                        one(View::Length { row, floor: Some(floor) })
+                    }
+                    _ => Err("expected a constant above 0 as the second input".to_owned()),
+                }
+            }
+            (Op::Div, View::F32 { tensor, .. }) => match *self.view(node, 1) {
+                View::Length { row, floor: Some(floor) } if row == tensor => {
+                    one(self.push(node, FusedOp::L2Normalize(floor), vec![tensor], |t| t)?)
+                }
+                _ => Err("expected the length of the same row, kept above 0, as the divisor".to_owned()),
+            },
+            (_, View::F32 { channels_last: true, tensor }) if !self.fused.tensors[tensor].is_flat => {
+                Err("channels come last here; expected a Transpose to [0, 3, 1, 2] before".to_owned())
+            }
+            (op, View::F32 { tensor, .. }) => one(self.lower_f32(node, op, tensor)?),
+            (op, View::Dequantized(tensor)) => one(self.lower_u8(node, op, tensor)?),
+            (_, View::Unrounded(_)) => {
+                Err("it reads the result of a quantised operator before that is rounded".to_owned())
+            }
+            _ => Err("not of such an input".to_owned()),
+        }
+    }
+
+    fn lower_f32(&mut self, node: &Node, op: &Op, from: TensorId) -> Result<View, String> {
+        let channels = self.fused.tensors[from].channels;
+        match op {
+            Op::Conv { group: 1, .. } => {
+                let (dims, values) = self.float_weights(node)?;
+                let out = dims[0];
+                let bias = self.bias(node, out)?;
+                let weights = Weights::F32 { values, bias };
+                self.conv(node, from, weights)
+            }
+            // Each channel times a factor.
+            Op::Conv { group, .. } => {
+                let factors = self.graph.f32_constant(node, 1);
+                let (dims, factors) = factors.ok_or("weights that are no float32 constant")?;
+                let is_factor = *group == channels && dims == [channels, 1, 1, 1];
+                if !is_factor || node.inputs.len() > 2 || !self.keeps_size(node) {
+                    return Err(format!(
+                        "{group} groups with weights of {dims:?}; expected one group, or a factor for each channel"
+                    ));
+                }
+                let slopes = Slopes {
+                    above: factors.clone(),
+                    below: factors,
+                };
+                self.push(node, FusedOp::Slopes(slopes), vec![from], |t| t)
+            }
+            Op::Relu => {
+                let slopes = Slopes {
+                    above: vec![1.0; channels],
+                    below: vec![0.0; channels],
+                };
+                self.push(node, FusedOp::Slopes(slopes), vec![from], |t| t)
+            }
+            Op::PRelu => {
+                let slope = self.graph.f32_constant(node, 1);
+                let (_, mut below) = slope.ok_or("slopes that are no float32 constant")?;
+                if below.len() == 1 {
+                    below = vec![below[0]; channels];
+                }
+                let slopes = Slopes {
+                    above: vec![1.0; channels],
+                    below,
+                };
+                self.push(node, FusedOp::Slopes(slopes), vec![from], |t| t)
+            }
+            Op::Add => match *self.view(node, 1) {
+                View::F32 { tensor, channels_last: false } => {
+                    self.push(node, FusedOp::Add, vec![from, tensor], |t| t)
+                }
+                _ => Err("the second input is no result in float32".to_owned()),
+            },
+            Op::MaxPool(window) => self.max_pool(node, window, from),
+            Op::Flatten { .. } => self.flatten(node, from),
+            Op::Gemm(gemm) => self.gemm(node, gemm, from),
+            _ => Err("not of float32".to_owned()),
+        }
+    }
+
+    fn lower_u8(&mut self, node: &Node, op: &Op, from: TensorId) -> Result<View, String> {
+        match op {
+            Op::Conv { group: 1, .. } => {
+                let weights = self.integer_weights(node, from)?;
+                self.conv(node, from, weights)
+            }
+            Op::Conv { group, .. } => Err(format!("{group} groups; expected one")),
+            Op::MaxPool(window) => self.max_pool(node, window, from),
+            Op::GlobalAveragePool => self.push(node, FusedOp::GlobalAveragePool, vec![from], |t| Tensor {
+                height: 1,
+                width: 1,
+                ..t
+            }),
+            Op::Add | Op::Concat { .. } => {
+                let inputs: Vec<_> = (0..node.inputs.len())
+                    .map(|input| match self.view(node, input) {
+                        View::Dequantized(tensor) => Ok(*tensor),
+                        _ => Err(format!("input {input} is not quantised")),
+                    })
+                    .collect::<Result<_, _>>()?;
+                if let Op::Concat { axis } = op {
+                    if !matches!(axis, 1 | -3) || inputs.len() > MOST_INPUTS {
+                        return Err(format!(
+                            "axis {axis} of {} inputs; expected 1, of at most {MOST_INPUTS}",
+                            inputs.len()
+                        ));
+                    }
+                    let all = inputs.iter().map(|&t| self.fused.tensors[t].channels);
+                    let channels = all.sum();
+                    return self.push(node, FusedOp::Concat, inputs, |t| Tensor { channels, ..t });
+                }
+                self.push(node, FusedOp::Add, inputs, |t| t)
+            }
+            Op::Flatten { .. } => {
+                let Tensor { height, width, .. } = self.fused.tensors[from];
+                if height * width == 1 {
+                    Ok(View::Dequantized(from))
+                } else {
+                    Err(format!("{height}×{width} quantised pixels; expected one"))
+                }
+            }
+            Op::Gemm(gemm) => {
+                let Tensor { height, width, .. } = self.fused.tensors[from];
+                if height * width != 1 {
+                    return Err(format!("{height}×{width} quantised pixels; expected one"));
+                }
+                let row = self.push(node, FusedOp::Dequantize, vec![from], |t| Tensor {
+                    quantization: None,
+                    is_flat: true,
+                    ..t
+                })?;
+                match row {
+                    View::F32 { tensor, .. } => self.gemm(node, gemm, tensor),
+                    other => Ok(other),
+                }
+            }
+            _ => Err("not of quantised inputs".to_owned()),
+        }
+    }
+
+    /// Adds an operator whose output is like its first input but for `shape`.
+    fn push(
+        &mut self,
+        node: &Node,
+        op: FusedOp,
+        inputs: Vec<TensorId>,
+        shape: impl FnOnce(Tensor) -> Tensor,
+    ) -> Result<View, String> {
+        let like = self.fused.tensors[inputs[0]].clone();
+        let mut tensor = shape(like);
+        tensor.name = match node.outputs.first() {
+            Some(&output) => self.graph.values[output].name.clone(),
+            None => node.name.clone(),
+        };
+        // The next QuantizeLinear says it.
+        let is_unrounded = tensor.quantization.is_some();
+        if is_unrounded {
+            tensor.quantization = Some(Quantization {
+                scale: 0.0,
+                zero_point: 0,
+            });
+        }
+        self.fused.tensors.push(tensor);
+        let output = self.fused.tensors.len() - 1;
+        self.fused.ops.push(FusedNode {
+            name: node.name.clone(),
+            op,
+            inputs,
+            output,
+        });
+        Ok(match is_unrounded {
+            true => View::Unrounded(output),
+            false => View::F32 {
+                tensor: output,
+                channels_last: false,
+            },
+        })
+    }
+
+    fn split(
+        &mut self,
+        node: &Node,
+        axis: i64,
+        tensor: TensorId,
+        channels_last: bool,
+    ) -> Result<Vec<View>, String> {
+        self.need_channels(axis, tensor, channels_last)?;
+        let axis = self.channel_axis(tensor, channels_last) - 1;
+        let mut views = Vec::new();
+        let mut first = 0;
+        for &output in &node.outputs {
+            let channels = self.graph.values[output].fact.dims[axis];
+            let view = self.push(node, FusedOp::Slice(first), vec![tensor], |t| Tensor { channels, ..t })?;
+            views.push(with_layout(view, channels_last));
+            first += channels;
+        }
+        Ok(views)
+    }
+
+    /// Where the axis of the channels is in the file, the batch being axis 0.
+    fn channel_axis(&self, tensor: TensorId, channels_last: bool) -> usize {
+        match (self.fused.tensors[tensor].is_flat, channels_last) {
+            (false, true) => 3,
+            _ => 1,
+        }
+    }
+
+    fn need_channels(&self, axis: i64, tensor: TensorId, channels_last: bool) -> Result<(), String> {
+        let rank = if self.fused.tensors[tensor].is_flat { 2 } else { 4 };
+        let expected = self.channel_axis(tensor, channels_last) as i64;
+        match axis == expected || axis + rank == expected {
+            true => Ok(()),
+            false => Err(format!("axis is {axis}; expected that of the channels, {expected}")),
+        }
+    }
+
+    /// Whether a convolution neither pads nor strides.
+    fn keeps_size(&self, node: &Node) -> bool {
+        let shape = |id: ValueId| &self.graph.values[id].fact.dims;
+        match (&node.op, node.inputs[0]) {
+            (Op::Conv { window, .. }, Some(input)) => {
+                window.strides == [1, 1] && shape(input) == shape(node.outputs[0])
+            }
+            _ => false,
+        }
+    }
+
+    fn geometry(&self, window: &Window, kernel: [usize; 2], from: TensorId) -> Result<(Geometry, [usize; 2]), String> {
+        if window.dilations != [1, 1] {
+            return Err(format!("dilations are {:?}; expected 1", window.dilations));
+        }
+        let tensor = &self.fused.tensors[from];
+        let (out, pads) = window.output(kernel, [tensor.height, tensor.width])?;
+        let geometry = Geometry {
+            kernel,
+            strides: window.strides,
+            pads,
+        };
+        Ok((geometry, out))
+    }
+
+    fn conv(&mut self, node: &Node, from: TensorId, weights: Weights) -> Result<View, String> {
+        let Op::Conv { window, .. } = &node.op else {
+            return Err("no convolution".to_owned());
+        };
+        let id = node.inputs[1].ok_or("no weights")?;
+        let [out, into, rows, columns] = self.graph.values[id].fact.dims[..] else {
+            return Err("weights without four axes".to_owned());
+        };
+        let (geometry, [height, width]) = self.geometry(window, [rows, columns], from)?;
+        if height * width == 0 {
+            return Err("an output without pixels".to_owned());
+        }
+        let products = [height, width, out, into, rows, columns];
+        let products = products.iter().fold(1usize, |n, &d| n.saturating_mul(d));
+        self.products = self.products.saturating_add(products);
+        let conv = Conv {
+            geometry,
+            out,
+            into,
+            weights,
+            slopes: None,
+        };
+        self.push(node, FusedOp::Conv(conv), vec![from], |t| Tensor {
+            channels: out,
+            height,
+            width,
+            ..t
+        })
+    }
+
+    fn max_pool(&mut self, node: &Node, window: &Window, from: TensorId) -> Result<View, String> {
+        let kernel = window.kernel.ok_or("kernel_shape is missing")?;
+        let (geometry, [height, width]) = self.geometry(window, kernel, from)?;
+        self.push(node, FusedOp::MaxPool(geometry), vec![from], |t| Tensor {
+            height,
+            width,
+            ..t
+        })
+    }
+
+    fn flatten(&mut self, node: &Node, from: TensorId) -> Result<View, String> {
+        if self.fused.tensors[from].is_flat {
+            return Ok(View::F32 {
+                tensor: from,
+                channels_last: false,
+            });
+        }
+        self.push(node, FusedOp::Flatten, vec![from], |t| Tensor {
+            channels: t.channels * t.height * t.width,
+            height: 1,
+            width: 1,
+            is_flat: true,
+            ..t
+        })
+    }
+
+    fn gemm(&mut self, node: &Node, gemm: &Gemm, from: TensorId) -> Result<View, String> {
+        let (dims, values) = self.float_weights(node)?;
+        let [a, b] = dims[..] else {
+            return Err("weights without two axes".to_owned());
+        };
+        let (into, out) = if gemm.trans_b { (b, a) } else { (a, b) };
+        let mut weights = values.clone();
+        if gemm.trans_b {
+            for (at, weight) in weights.iter_mut().enumerate() {
+                *weight = values[at % out * into + at / out];
+            }
+        }
+        // Scaled once instead of each time; a factor of 1 changes nothing.
+        weights.iter_mut().for_each(|w| *w *= gemm.alpha);
+        let mut bias = self.bias(node, out)?;
+        bias.iter_mut().for_each(|b| *b *= gemm.beta);
+        self.products = self.products.saturating_add(into * out);
+        let dense = Dense {
+            into,
+            out,
+            weights,
+            bias,
+            slopes: None,
+        };
+        self.push(node, FusedOp::Gemm(dense), vec![from], |t| Tensor { channels: out, ..t })
+    }
+
+    /// The weights of a node on float32, and their shape: constants, or integers that are read back.
+    fn float_weights(&self, node: &Node) -> Result<(Vec<usize>, Vec<f32>), String> {
+        if let Some((dims, values)) = self.graph.f32_constant(node, 1) {
+            return Ok((dims.to_vec(), values));
+        }
+        let (bytes, scales) = self.integers(node, 1, Element::I8)?;
+        let id = node.inputs[1].ok_or("no weights")?;
+        let dims = self.graph.values[id].fact.dims.clone();
+        let each = (bytes.len() / scales.len().max(1)).max(1);
+        let channels = bytes.chunks(each).zip(scales);
+        let values = channels.flat_map(|(bytes, scale)| bytes.iter().map(move |&b| f32::from(b as i8) * scale));
+        Ok((dims, values.collect()))
+    }
+
+    /// The float32 bias of a node; zeros if it has none.
+    fn bias(&self, node: &Node, out: usize) -> Result<Vec<f32>, String> {
+        if node.inputs.get(2).is_none_or(|input| input.is_none()) {
+            return Ok(vec![0.0; out]);
+        }
+        let bias = self.graph.f32_constant(node, 2);
+        Ok(bias.ok_or("a bias that is no float32 constant")?.1)
+    }
+
+    /// Scale and zero point of a whole tensor.
+    fn scale(&self, node: &Node) -> Result<Quantization, String> {
+        let scale = self.graph.f32_constant(node, 1).map(|(_, values)| values);
+        let Some(&[scale]) = scale.as_deref() else {
+            return Err("a scale that is no single constant".to_owned());
+        };
+        if !(scale.is_finite() && scale > 0.0) {
+            return Err(format!("a scale of {scale}"));
+        }
+        let zero_point = match node.inputs.get(2) {
+            None | Some(None) => 0,
+            Some(Some(_)) => match self.graph.constant(node, 2) {
+                Some((value, zero)) if value.fact.element == Element::U8 => zero.bytes[0],
+                Some((value, _)) => {
+                    return Err(format!(
+                        "a zero point of {}; activations are uint8 here",
+                        value.fact.element.name()
+                    ));
+                }
+                None => return Err("a zero point that is no constant".to_owned()),
+            },
+        };
+        Ok(Quantization { scale, zero_point })
+    }
+
+    fn quantize(&mut self, node: &Node, x: View) -> Result<View, String> {
+        let given = self.scale(node)?;
+        match x {
+            View::F32 { tensor: 0, channels_last: false } => {
+                let view = self.push(node, FusedOp::Quantize, vec![0], |t| Tensor {
+                    quantization: Some(given),
+                    ..t
+                })?;
+                let View::Unrounded(tensor) = view else {
+                    return Err("the input is no image".to_owned());
+                };
+                self.fused.tensors[tensor].quantization = Some(given);
+                Ok(View::U8(tensor))
+            }
+            View::Unrounded(tensor) => self.round(tensor, given, node),
+            View::Dequantized(tensor) if self.fused.tensors[tensor].quantization == Some(given) => {
+                Ok(View::U8(tensor))
+            }
+            View::Dequantized(_) => {
+                Err("it rounds what is rounded already, with another scale or zero point".to_owned())
+            }
+            _ => Err("it rounds neither the input nor the result of a quantised operator".to_owned()),
+        }
+    }
+
+    /// Now that it is known what a quantised result is rounded to.
+    fn round(&mut self, tensor: TensorId, given: Quantization, node: &Node) -> Result<View, String> {
+        let own = self.fused.tensors[tensor].quantization;
+        if own.is_some_and(|q| q.scale > 0.0) && own != Some(given) {
+            return Err("one result is rounded in two ways".to_owned());
+        }
+        let maker = self.fused.ops.iter().rev().find(|op| op.output == tensor);
+        if let Some(FusedNode { op: FusedOp::MaxPool(_), inputs, .. }) = maker
+            && inputs.iter().any(|&t| self.fused.tensors[t].quantization != Some(given))
+        {
+            return Err("a MaxPool whose output has another scale or zero point than its input".to_owned());
+        }
+        self.fused.tensors[tensor].quantization = Some(given);
+        // The name of the result in integers is that of the file's value.
+        self.fused.tensors[tensor].name = self.graph.values[node.outputs[0]].name.clone();
+        Ok(View::U8(tensor))
+    }
+
+    /// A constant in integers that is read back: weights, or a bias.
+    fn weights(&self, number: usize, node: &Node, axis: i64) -> Result<View, String> {
+        let (value, _) = self.graph.constant(node, 0).ok_or("it reads no constant")?;
+        let (dims, scales) = self
+            .graph
+            .f32_constant(node, 1)
+            .ok_or("a scale that is no float32 constant")?;
+        let is_whole = scales.len() == 1 && dims.len() <= 1;
+        let is_by_channel = axis == 0
+            && dims.len() == 1
+            && value.fact.dims.first() == Some(&scales.len());
+        if !is_whole && !is_by_channel {
+            return Err(format!(
+                "scales of {dims:?} along axis {axis} of {:?}; expected one, or one for each along axis 0",
+                value.fact.dims
+            ));
+        }
+        if scales.iter().any(|s| !(s.is_finite() && *s > 0.0)) {
+            return Err("a scale that is no number above 0".to_owned());
+        }
+        if let Some(Some(_)) = node.inputs.get(2) {
+            let (_, zeros) = self
+                .graph
+                .constant(node, 2)
+                .ok_or("a zero point that is no constant")?;
+            if zeros.bytes.iter().any(|&b| b != 0) {
+                return Err("weights or biases with a zero point other than 0".to_owned());
+            }
+        }
+        Ok(View::Weights(number))
+    }
+
+    /// A constant in integers at an input of a node: its numbers, and a scale for each channel of the output.
+    fn integers(&self, node: &Node, input: usize, element: Element) -> Result<(Bytes, Vec<f32>), String> {
+        let View::Weights(maker) = *self.view(node, input) else {
+            return Err(format!("input {input} is no constant in integers"));
+        };
+        let maker = &self.graph.nodes[maker];
+        let (value, constant) = self.graph.constant(maker, 0).ok_or("it reads no constant")?;
+        if value.fact.element != element {
+            return Err(format!(
+                "input {input} is of {}; expected {}",
+                value.fact.element.name(),
+                element.name()
+            ));
+        }
+        let (_, mut scales) = self.graph.f32_constant(maker, 1).ok_or("a scale that is no constant")?;
+        let channels = value.fact.dims.first().copied().unwrap_or(1);
+        if scales.len() == 1 {
+            scales = vec![scales[0]; channels];
+        }
+        Ok((constant.bytes.clone(), scales))
+    }
+
+    fn integer_weights(&self, node: &Node, from: TensorId) -> Result<Weights, String> {
+        let (values, scales) = self.integers(node, 1, Element::I8)?;
+        let out = scales.len();
+        let bias = match node.inputs.get(2) {
+            None | Some(None) => vec![0; out],
+            Some(Some(_)) => {
+                let (bytes, bias_scales) = self.integers(node, 2, Element::I32)?;
+                let input = self.fused.tensors[from].quantization.map_or(0.0, |q| q.scale);
+                let is_scale_of_sum = |(b, w): (&f32, &f32)| (b - input * w).abs() <= SCALE_TOLERANCE * b;
+                if !bias_scales.iter().zip(&scales).all(is_scale_of_sum) {
+                    return Err("a bias whose scale is not that of input and weights".to_owned());
+                }
+                let numbers = bytes.as_chunks().0.iter();
+                numbers.map(|&b| i32::from_le_bytes(b)).collect()
+            }
+        };
+        Ok(Weights::I8 { values, scales, bias })
+    }
+}
+
+/// Inputs of one operator at most.
+pub const MOST_INPUTS: usize = 4;
+
+fn with_layout(view: View, channels_last: bool) -> View {
+    match view {
+        View::F32 { tensor, .. } => View::F32 { tensor, channels_last },
+        other => other,
+    }
+}
+
+impl Fused {
+    /// How many operators read a tensor; an output counts as one more.
+    pub fn readers(&self, tensor: TensorId) -> usize {
+        let inputs = self.ops.iter().flat_map(|op| &op.inputs);
+        inputs.chain(&self.outputs).filter(|t| **t == tensor).count()
+    }
+
+    /// The operator that gives a tensor.
+    fn maker(&self, tensor: TensorId) -> Option<usize> {
+        self.ops.iter().position(|op| op.output == tensor)
+    }
+
+    /// PReLU as some files write it, below · y + factor · relu(y), becomes one activation.
+    fn fuse_slopes(&mut self) {
+        let mut number = 0;
+        while number < self.ops.len() {
+            if let Some((slopes, from, parts)) = self.slopes(number) {
+                self.ops[number].op = FusedOp::Slopes(slopes);
+                self.ops[number].inputs = vec![from];
+                let mut at = 0;
+                self.ops.retain(|_| {
+                    at += 1;
+                    !parts.contains(&(at - 1))
+                });
+                number -= parts.len();
+            }
+            number += 1;
+        }
+    }
+
+    /// The activation that an addition and the three operators before it are, its input, and those operators.
+    fn slopes(&self, number: usize) -> Option<(Slopes, TensorId, [usize; 3])> {
+        let FusedOp::Add = self.ops[number].op else {
+            return None;
+        };
+        let [a, b] = self.ops[number].inputs[..] else {
+            return None;
+        };
+        let activation = |tensor: TensorId| {
+            let maker = self.maker(tensor)?;
+            match &self.ops[maker].op {
+                FusedOp::Slopes(slopes) if self.readers(tensor) == 1 => {
+                    Some((maker, slopes, self.ops[maker].inputs[0]))
+                }
+                _ => None,
+            }
+        };
+        let is_factor = |s: &Slopes| s.above == s.below;
+        let is_relu = |s: &Slopes| {
+            s.above.iter().all(|&a| a == 1.0) && s.below.iter().all(|&b| b == 0.0)
+        };
+        // Either branch may come first.
+        [(a, b), (b, a)].into_iter().find_map(|(upper, lower)| {
+            let (factor, factors, rectified) = activation(upper)?;
+            let (relu, rectifier, from) = activation(rectified)?;
+            let (below, slopes, other) = activation(lower)?;
+            let fits = is_factor(factors) && is_relu(rectifier) && is_factor(slopes) && from == other;
+            fits.then(|| {
+                let above = factors.above.iter().zip(&slopes.below).map(|(f, s)| f + s);
+                let fused = Slopes {
+                    above: above.collect(),
+                    below: slopes.below.clone(),
+                };
+                (fused, from, [factor, relu, below])
+            })
+        })
+    }
+
+    /// An activation becomes a part of the layer before it, where nothing else reads what that gives.
+    fn fuse_activations(&mut self) {
+        let mut number = 0;
+        while number < self.ops.len() {
+            let node = &self.ops[number];
+            if let FusedOp::Slopes(slopes) = &node.op
+                && self.readers(node.inputs[0]) == 1
+                && let Some(maker) = self.maker(node.inputs[0])
+                && let FusedOp::Conv(Conv { slopes: None, .. }) | FusedOp::Gemm(Dense { slopes: None, .. }) =
+                    &self.ops[maker].op
+            {
+                let (slopes, output) = (slopes.clone(), node.output);
+                match &mut self.ops[maker].op {
+                    FusedOp::Conv(conv) => conv.slopes = Some(slopes),
+                    FusedOp::Gemm(dense) => dense.slopes = Some(slopes),
+                    _ => {}
+                }
+                self.ops[maker].output = output;
+                self.ops.remove(number);
+            } else {
+                number += 1;
+            }
+        }
+    }
+
+    /// The same network for images whose rows and columns are exchanged: MTCNN's files take columns first.
+    pub fn exchange_rows_and_columns(&mut self) {
+        for tensor in &mut self.tensors {
+            std::mem::swap(&mut tensor.height, &mut tensor.width);
+        }
+        for number in 0..self.ops.len() {
+            match &mut self.ops[number].op {
+                FusedOp::Conv(conv) => {
+                    let [rows, columns] = conv.geometry.kernel;
+                    let area = rows * columns;
+                    if let Weights::F32 { values, .. } = &mut conv.weights {
+                        let old = values.clone();
+                        for (at, value) in values.iter_mut().enumerate() {
+                            let (y, x) = (at % area / rows, at % area % rows);
+                            *value = old[at / area * area + x * columns + y];
+                        }
+                    }
+                    if let Weights::I8 { values, .. } = &mut conv.weights {
+                        let old = values.clone();
+                        let exchanged = (0..old.len()).map(|at| {
+                            let (y, x) = (at % area / rows, at % area % rows);
+                            old[at / area * area + x * columns + y]
+                        });
+                        *values = exchanged.collect();
+                    }
+                    conv.geometry.exchange();
+                }
+                FusedOp::MaxPool(geometry) => geometry.exchange(),
+                FusedOp::Gemm(_) => self.exchange_features(number),
+                _ => {}
+            }
+        }
+    }
+
+    /// The weights of a layer that reads flattened pixels, in the order of the exchanged ones.
+    fn exchange_features(&mut self, number: usize) {
+        let from = self.ops[number].inputs[0];
+        let Some(FusedNode { op: FusedOp::Flatten, inputs, .. }) =
+            self.maker(from).map(|maker| &self.ops[maker])
+        else {
+            return;
+        };
+        // Of the tensor as it is now.
+        let Tensor { height, width, .. } = self.tensors[inputs[0]];
+        if let FusedOp::Gemm(dense) = &mut self.ops[number].op {
+            let old = dense.weights.clone();
+            for (row, weights) in dense.weights.chunks_exact_mut(dense.out).enumerate() {
+                let (channel, y, x) = (row / (height * width), row / width % height, row % width);
+                let before = (channel * width + x) * height + y;
+                weights.copy_from_slice(&old[before * dense.out..][..dense.out]);
+            }
+        }
+    }
+}
+
+impl Geometry {
+    fn exchange(&mut self) {
+        self.kernel.swap(0, 1);
+        self.strides.swap(0, 1);
+        let [top, left, bottom, right] = self.pads;
+        self.pads = [left, top, right, bottom];
+    }
+}

@@ -1,0 +1,185 @@
+//! Convolutions and fully connected layers on float32, summed up in float32 or in pairs of i16.
+
+use pulp::Simd;
+use pulp::bytemuck::cast_slice;
+
+use super::{Run, needs_staging};
+use crate::nn::pack::{FloatConv, FloatWeights, I16Weights};
+use crate::nn::simd::{F32, I16, IntSimd, Level, Products};
+
+/// Pixels that are summed up together: what they share of the weights is read once.
+const TILE: usize = 6;
+
+#[inline(always)]
+pub fn run<L: Level>(simd: L::Simd, conv: &FloatConv, run: Run) {
+    let from = if needs_staging(run.op) {
+        &run.staged.values[..]
+    } else {
+        run.inputs[0].words
+    };
+    match &conv.weights {
+        FloatWeights::F32(weights) => {
+            let sums = F32Sums {
+                from: cast_slice(from),
+                weights,
+            };
+            layer::<L::Simd, _>(simd, sums, conv, run);
+        }
+        FloatWeights::I16(weights) => {
+            let sums = I16Sums {
+                from,
+                scales: &run.staged.scales,
+                weights,
+            };
+            layer::<L::Simd, _>(simd, sums, conv, run);
+        }
+    }
+}
+
+/// Inputs and weights, and what becomes of their sums.
+trait Sums<S: Simd>: Copy {
+    type By: Products<S>;
+
+    fn from(&self) -> &[<Self::By as Products<S>>::Value];
+    fn weights(&self) -> &[<Self::By as Products<S>>::Value];
+    /// A sum of an item with the bias, in this vector of the output's channels.
+    fn end(
+        self,
+        simd: S,
+        acc: <Self::By as Products<S>>::Acc,
+        item: usize,
+        vector: usize,
+        bias: S::f32s,
+    ) -> S::f32s;
+}
+
+#[derive(Clone, Copy)]
+struct F32Sums<'a> {
+    from: &'a [f32],
+    weights: &'a [f32],
+}
+
+impl<S: Simd> Sums<S> for F32Sums<'_> {
+    type By = F32;
+
+    #[inline(always)]
+    fn from(&self) -> &[f32] {
+        self.from
+    }
+
+    #[inline(always)]
+    fn weights(&self) -> &[f32] {
+        self.weights
+    }
+
+    #[inline(always)]
+    fn end(self, simd: S, acc: S::f32s, _: usize, _: usize, bias: S::f32s) -> S::f32s {
+        simd.add_f32s(acc, bias)
+    }
+}
+
+#[derive(Clone, Copy)]
+struct I16Sums<'a> {
+    from: &'a [i32],
+    scales: &'a [f32],
+    weights: &'a I16Weights,
+}
+
+impl<S: IntSimd> Sums<S> for I16Sums<'_> {
+    type By = I16;
+
+    #[inline(always)]
+    fn from(&self) -> &[i32] {
+        self.from
+    }
+
+    #[inline(always)]
+    fn weights(&self) -> &[i32] {
+        &self.weights.pairs
+    }
+
+    #[inline(always)]
+    fn end(self, simd: S, acc: S::i32s, item: usize, vector: usize, bias: S::f32s) -> S::f32s {
+        let scale = S::as_simd_f32s(&self.weights.scales).0[vector];
+        let scale = simd.mul_f32s(scale, simd.splat_f32s(self.scales[item]));
+        simd.mul_add_e_f32s(simd.i32_to_f32(acc), scale, bias)
+    }
+}
+
+#[inline(always)]
+fn layer<S: Simd, A: Sums<S>>(simd: S, by: A, conv: &FloatConv, run: Run) {
+    match conv.block / S::F32_LANES {
+        1 => tiles::<S, A, 1>(simd, by, conv, run),
+        2 => tiles::<S, A, 2>(simd, by, conv, run),
+        3 => tiles::<S, A, 3>(simd, by, conv, run),
+        4 => tiles::<S, A, 4>(simd, by, conv, run),
+        _ => tiles::<S, A, 16>(simd, by, conv, run),
+    }
+}
+
+/// `V` vectors of channels at a time.
+#[inline(always)]
+fn tiles<S: Simd, A: Sums<S>, const V: usize>(simd: S, by: A, conv: &FloatConv, mut run: Run) {
+    let count = run.inputs[0].count;
+    let pixels = run.pixels.clone();
+    let from = by.from();
+    let item_len = from.len() / count.max(1);
+    let origins = &conv.windows.origins[..];
+    // A division for each pixel costs as much as a small layer does.
+    let locate = |pixel: usize| match (origins.len(), count) {
+        (1, _) => (pixel, origins[0]),
+        (_, 1) => (0, origins[pixel]),
+        (each, _) => (pixel / each, origins[pixel % each]),
+    };
+    let (span, offsets) = (conv.windows.span(), &conv.windows.offsets[..]);
+    let out = run.out_f32s();
+    let blocks = conv.channels / conv.block;
+    let len = offsets.len() * V;
+    for block in 0..blocks {
+        let weights = A::By::vectors(by.weights());
+        let weights = weights[block * len..][..len].as_chunks::<V>().0;
+        let channels = block * conv.block;
+        let vectors = |all: &[f32]| -> [S::f32s; V] {
+            S::as_simd_f32s(&all[channels..][..conv.block]).0.as_chunks::<V>().0[0]
+        };
+        let (bias, above, below) = (
+            vectors(&conv.bias),
+            vectors(&conv.slopes.above),
+            vectors(&conv.slopes.below),
+        );
+        for first in pixels.clone().step_by(TILE) {
+            // The last tile sums its last pixel up several times.
+            // Loops, since what the methods of arrays take is not compiled for these vectors.
+            let mut numbers = [0; TILE];
+            let mut items = [0; TILE];
+            let mut inputs = [from; TILE];
+            for i in 0..TILE {
+                numbers[i] = (first + i).min(pixels.end - 1);
+                let (item, origin) = locate(numbers[i]);
+                items[i] = item;
+                // Of one length, so that one check of an offset is enough for all.
+                inputs[i] = &from[item * item_len + origin..][..span];
+            }
+            let mut tile = [[A::By::zero(simd); V]; TILE];
+            for (&offset, weights) in offsets.iter().zip(weights) {
+                for i in 0..TILE {
+                    let value = A::By::splat(simd, inputs[i][offset as usize]);
+                    for v in 0..V {
+                        tile[i][v] = A::By::mul_add(simd, value, weights[v], tile[i][v]);
+                    }
+                }
+            }
+            // Nothing here depends on where the tile ends: unrolled, it never leaves the registers.
+            for i in 0..TILE {
+                let at = (numbers[i] - pixels.start) * conv.channels + channels;
+                let to = &mut S::as_mut_simd_f32s(&mut out[at..][..conv.block]).0[..V];
+                for v in 0..V {
+                    let value = by.end(simd, tile[i][v], items[i], block * V + v, bias[v]);
+                    let zero = simd.splat_f32s(0.0);
+                    let low = simd.mul_f32s(below[v], simd.min_f32s(value, zero));
+                    to[v] = simd.mul_add_e_f32s(above[v], simd.max_f32s(value, zero), low);
+                }
+            }
+        }
+    }
+}

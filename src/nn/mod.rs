@@ -1,0 +1,424 @@
+//! Neural networks: from an ONNX file to numbers.
+//!
+//! file → [`onnx`] (messages, a graph of values) → [`fuse`] (operators as our kernels have them) → [`plan`] (order, memory,
+//! weights packed for the instruction set) → [`exec`] → [`kernels`], compiled for every instruction set of [`simd`].
+//! What our kernels cannot run exactly is refused with the node, the operator and the reason, and left to ONNX Runtime
+//! ([`runtime`]). Which of the two runs a network is decided here and nowhere else.
+
+mod choice;
+mod error;
+mod exec;
+mod fuse;
+mod graph;
+mod kernels;
+mod onnx;
+mod op;
+mod pack;
+mod plan;
+mod role;
+pub(crate) mod row_stream;
+mod runtime;
+mod simd;
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use prost::bytes::Bytes;
+use sha2::{Digest, Sha256};
+
+pub use choice::Chosen;
+use choice::Wanted;
+pub use error::Unsupported;
+use error::{ImportError, ShapeMismatch};
+use exec::Workspace;
+use onnx::import::Model;
+use plan::{Items, Plan, StepOp};
+pub use role::{Axes, Role, Signature};
+use row_stream::RowStream;
+use runtime::Session;
+pub use runtime::{Device, ENGINE_VARIABLE, LIBRARY_VARIABLE, RuntimeError, SessionOptions, library};
+pub use simd::{CPU_VARIABLE, Isa};
+
+use crate::memory;
+use crate::shared::Shared;
+use crate::workers::{lock, share};
+
+/// Where a network comes from.
+#[derive(Debug, Clone, Copy)]
+pub enum Source<'a> {
+    /// Its name in messages, and an ONNX file.
+    Bytes(&'static str, &'static [u8]),
+    File(&'a Path),
+}
+
+impl Source<'_> {
+    /// What messages call it.
+    pub fn name(&self) -> String {
+        match self {
+            Self::Bytes(name, _) => (*name).to_owned(),
+            Self::File(path) => path.display().to_string(),
+        }
+    }
+
+    fn read(&self) -> Result<Bytes, RuntimeError> {
+        match self {
+            Self::Bytes(_, bytes) => Ok(Bytes::from_static(bytes)),
+            Self::File(path) => match std::fs::read(path) {
+                Ok(bytes) => Ok(Bytes::from(bytes)),
+                Err(reason) => Err(RuntimeError::Unreadable {
+                    path: self.name(),
+                    reason,
+                }),
+            },
+        }
+    }
+}
+
+/// A network that is ready to run, from any number of threads at once.
+pub struct Network {
+    role: Role,
+    /// What messages call it.
+    name: String,
+    sha256: String,
+    engine: Engine,
+    chosen: Chosen,
+    refusals: Vec<Unsupported>,
+    /// What the file says of itself, by key.
+    properties: HashMap<String, String>,
+}
+
+/// What runs a network.
+pub enum Engine {
+    /// Our kernels, one layer after the other.
+    Plan(Arc<Planned>),
+    /// Our kernel for P-Net.
+    Rows(Arc<RowStream>),
+    Runtime(Mutex<Session>),
+}
+
+/// What our kernels run, shared by all that have the same file.
+#[derive(Clone)]
+enum Own {
+    Plan(Arc<Planned>),
+    Rows(Arc<RowStream>),
+}
+
+/// Those that are in use, by role, file and instruction set.
+static PLANS: Shared<Planned> = Shared::new();
+static ROWS: Shared<RowStream> = Shared::new();
+
+impl Network {
+    /// Reads, checks and packs a network.
+    pub fn load(role: Role, source: Source, options: &SessionOptions) -> Result<Self, RuntimeError> {
+        let name = source.name();
+        let file = source.read()?;
+        // What is hashed is what is run: the file is not read again.
+        let sha256 = sha256(&file);
+        let wanted = Wanted::new(role, options)?;
+        let not_a_model = |reason: String| RuntimeError::NotAModel {
+            model: name.clone(),
+            reason,
+        };
+        let model = Model::decode(file.clone()).map_err(|e| not_a_model(e.to_string()))?;
+        let own = Own::load(role, &model, &sha256, wanted.isa());
+        let refusals = match &own {
+            Err(ImportError::Invalid(reason)) => return Err(not_a_model(reason.clone())),
+            Err(ImportError::WrongSignature(found)) => {
+                return Err(RuntimeError::WrongModel {
+                    model: name,
+                    expected: role.signature().expected(),
+                    found: found.clone(),
+                });
+            }
+            Err(ImportError::Unsupported(refusals)) => refusals.clone(),
+            Ok(_) => Vec::new(),
+        };
+        let properties = model.properties();
+        drop(model);
+        let chosen = wanted.choose(own.is_ok());
+        let (engine, chosen) = match (own, chosen) {
+            (Ok(own), chosen) if chosen.is_own() => (own.into(), chosen),
+            (Err(_), chosen) if chosen.is_own() => {
+                return Err(RuntimeError::NotOwn {
+                    model: name,
+                    refusals,
+                });
+            }
+            (_, chosen) => {
+                let session = Session::from_bytes(&name, &file, &role.signature(), options);
+                let session = session.map_err(|runtime| match refusals.is_empty() {
+                    true => runtime,
+                    false => RuntimeError::NoEngine {
+                        model: name.clone(),
+                        refusals: refusals.clone(),
+                        runtime: Box::new(runtime),
+                    },
+                })?;
+                (Engine::Runtime(Mutex::new(session)), chosen)
+            }
+        };
+        drop(file);
+        memory::trim();
+        Ok(Self {
+            role,
+            name,
+            sha256,
+            engine,
+            chosen,
+            refusals,
+            properties,
+        })
+    }
+
+    pub fn role(&self) -> Role {
+        self.role
+    }
+
+    /// What messages call it: a path, or a name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// SHA-256 of the file, in hexadecimal: the identity of the network.
+    pub fn sha256(&self) -> &str {
+        &self.sha256
+    }
+
+    pub fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// Which engine runs it, and why.
+    pub fn chosen(&self) -> &Chosen {
+        &self.chosen
+    }
+
+    /// Why our kernels do not run it, node by node; empty if they could.
+    pub fn refusals(&self) -> &[Unsupported] {
+        &self.refusals
+    }
+
+    pub fn is_own(&self) -> bool {
+        !matches!(self.engine, Engine::Runtime(_))
+    }
+
+    /// The kernels that run it, for instance `x86_64-u8i8-avx2`, or `onnxruntime`.
+    pub fn kernel(&self) -> String {
+        match &self.engine {
+            Engine::Plan(planned) => planned.kernel(),
+            Engine::Rows(rows) => rows.kernel(),
+            Engine::Runtime(_) => "onnxruntime".to_owned(),
+        }
+    }
+
+    /// Which axis of images [`Self::run`] takes first.
+    pub fn axes(&self) -> Axes {
+        match self.engine {
+            Engine::Runtime(_) => self.role.axes(),
+            Engine::Plan(_) | Engine::Rows(_) => Axes::RowsFirst,
+        }
+    }
+
+    /// What the file says of itself under this key of its metadata.
+    pub fn property(&self, key: &str) -> Option<&str> {
+        self.properties.get(key).map(String::as_str)
+    }
+
+    /// Runs it on a batch: `input` is `[count, …]` of this shape, to each of `outputs` its numbers are appended, item by
+    /// item. Threads are those that our kernels share the work among.
+    pub fn run(
+        &self,
+        threads: usize,
+        shape: [usize; 4],
+        input: &[f32],
+        outputs: &mut [Vec<f32>],
+    ) -> Result<(), RuntimeError> {
+        let failed = |reason: String| RuntimeError::Run {
+            model: self.name.clone(),
+            reason,
+        };
+        let expected = shape.iter().product();
+        if input.len() != expected {
+            let found = input.len();
+            return Err(failed(ShapeMismatch { expected, found }.to_string()));
+        }
+        match &self.engine {
+            Engine::Plan(planned) => {
+                if planned.item() != shape[1..] {
+                    return Err(failed(format!(
+                        "items of {:?} were given where {:?} are expected",
+                        &shape[1..],
+                        planned.item()
+                    )));
+                }
+                planned.run(threads, input, outputs);
+                Ok(())
+            }
+            Engine::Rows(_) => Err(failed("it takes levels of an image, row by row".to_owned())),
+            Engine::Runtime(session) => {
+                let mut session = lock(session);
+                let given = session.run(shape, input)?;
+                for (number, output) in outputs.iter_mut().enumerate() {
+                    output.extend_from_slice(given.get(number)?.1);
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+impl From<Own> for Engine {
+    fn from(own: Own) -> Self {
+        match own {
+            Own::Plan(planned) => Self::Plan(planned),
+            Own::Rows(rows) => Self::Rows(rows),
+        }
+    }
+}
+
+impl Own {
+    fn load(role: Role, model: &Model, sha256: &str, isa: Isa) -> Result<Self, ImportError> {
+        let key = format!("{role:?} {sha256} {}", isa.name());
+        if role == Role::PNet {
+            let load = || {
+                let fused = import(role, model)?;
+                RowStream::new(&fused, isa).map_err(ImportError::unsupported)
+            };
+            return ROWS.get(&key, load).map(Self::Rows);
+        }
+        PLANS
+            .get(&key, || Planned::new(role, model, isa))
+            .map(Self::Plan)
+    }
+}
+
+/// A fused network, rows first.
+fn import(role: Role, model: &Model) -> Result<fuse::Fused, ImportError> {
+    let signature = role.signature();
+    signature
+        .check(&model.inputs(), &model.outputs(), false)
+        .map_err(ImportError::WrongSignature)?;
+    let graph = model.graph(&role.item())?;
+    let mut fused = fuse::fuse(&graph)?;
+    // What the file leaves open is known now.
+    let widths = fused.outputs.iter().map(|&t| fused.tensors[t].channels as i64);
+    let wanted = signature.outputs.iter().map(|dims| *dims.last().unwrap_or(&-1));
+    let fits = widths.clone().zip(wanted).all(|(found, wanted)| wanted < 0 || found == wanted);
+    if !fits {
+        return Err(ImportError::WrongSignature(format!(
+            "its outputs have {:?} numbers",
+            widths.collect::<Vec<_>>()
+        )));
+    }
+    if role.axes() == Axes::ColumnsFirst {
+        fused.exchange_rows_and_columns();
+    }
+    Ok(fused)
+}
+
+/// A network that our kernels run layer by layer. Immutable: any number of threads may run it at once.
+pub struct Planned {
+    plan: Plan,
+    /// One for each that has run it at the same time.
+    workspaces: Mutex<Vec<Workspace>>,
+}
+
+impl Planned {
+    fn new(role: Role, model: &Model, isa: Isa) -> Result<Self, ImportError> {
+        let fused = import(role, model)?;
+        Ok(Self {
+            plan: Plan::new(&fused, isa, role.arithmetic(), role.items())?,
+            workspaces: Mutex::default(),
+        })
+    }
+
+    /// Height, width and channels of an item.
+    pub fn item(&self) -> [usize; 3] {
+        let input = &self.plan.buffers[0];
+        [input.height, input.width, input.channels]
+    }
+
+    /// How many numbers each output has for an item.
+    pub fn widths(&self) -> impl Iterator<Item = usize> {
+        let outputs = self.plan.outputs.iter().map(|&t| &self.plan.buffers[t]);
+        outputs.map(|buffer| buffer.pixels() * buffer.channels)
+    }
+
+    /// The kernels that most of the arithmetic is done by.
+    fn kernel(&self) -> String {
+        let mut kernels: Vec<_> = self
+            .plan
+            .steps
+            .iter()
+            .filter(|step| matches!(step.op, StepOp::FloatConv(_) | StepOp::U8Conv(_)))
+            .map(|step| step.op.kernel(self.plan.isa))
+            .collect();
+        kernels.dedup();
+        let mut seen = Vec::new();
+        kernels.retain(|kernel| {
+            let is_new = !seen.contains(kernel);
+            seen.push(kernel.clone());
+            is_new
+        });
+        kernels.join(" + ")
+    }
+
+    /// Appends to each output the numbers of every item.
+    fn run(&self, threads: usize, input: &[f32], outputs: &mut [Vec<f32>]) {
+        let [height, width, channels] = self.item();
+        let len = height * width * channels;
+        let count = input.len() / len.max(1);
+        let begins: Vec<_> = outputs.iter().map(Vec::len).collect();
+        for (output, width) in outputs.iter_mut().zip(self.widths()) {
+            output.resize(output.len() + count * width, 0.0);
+        }
+        let mut outputs: Vec<&mut [f32]> = outputs
+            .iter_mut()
+            .zip(begins)
+            .map(|(output, begin)| &mut output[begin..])
+            .collect();
+        if self.plan.items == Items::One || threads < 2 {
+            self.run_into(1, input, &mut outputs);
+            return;
+        }
+        // Weights are read once for all items of a share. Those left over are worked on together.
+        let each = count / threads;
+        let mut shares = Vec::new();
+        let (mut rest, mut rest_of) = (input, outputs);
+        for _ in 0..if each > 0 { threads } else { 0 } {
+            let (own, others) = rest.split_at(each * len);
+            let mut own_of = Vec::new();
+            for (output, width) in rest_of.iter_mut().zip(self.widths()) {
+                let (own, others) = std::mem::take(output).split_at_mut(each * width);
+                own_of.push(own);
+                *output = others;
+            }
+            shares.push(Mutex::new((own, own_of)));
+            rest = others;
+        }
+        share(threads, shares.len(), |number| {
+            let (input, outputs) = &mut *lock(&shares[number]);
+            self.run_into(1, input, outputs);
+        });
+        if !rest.is_empty() {
+            self.run_into(threads, rest, &mut rest_of);
+        }
+    }
+
+    fn run_into(&self, threads: usize, input: &[f32], outputs: &mut [&mut [f32]]) {
+        let mut workspace = lock(&self.workspaces).pop().unwrap_or_default();
+        exec::run(&self.plan, threads, &mut workspace, input, |output, pixel, values| {
+            outputs[output][pixel * values.len()..][..values.len()].copy_from_slice(values);
+        });
+        lock(&self.workspaces).push(workspace);
+    }
+}
+
+fn sha256(file: &[u8]) -> String {
+    let hash = Sha256::digest(file);
+    hash.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,4 @@
+//! ONNX files: the messages that are read, and the graph that is made of them.
+
+pub mod import;
+mod proto;

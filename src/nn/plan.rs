@@ -1,0 +1,346 @@
+//! The execution plan of a fused network: steps in their order, which memory each result lies in, weights packed for the
+//! instruction set.
+
+use super::error::{ImportError, Unsupported};
+use super::fuse::{Fused, FusedNode, FusedOp, Geometry, MOST_INPUTS, Quantization, Slopes, Tensor, TensorId};
+use super::pack::{Arithmetic, F32_BLOCK, FloatConv, FloatWeights, U8Conv};
+use super::simd::Isa;
+
+pub struct Plan {
+    pub isa: Isa,
+    /// As [`Fused::tensors`]; those that no step gives take no memory.
+    pub buffers: Vec<Buffer>,
+    pub steps: Vec<Step>,
+    /// The first of the steps that read rows of features, for all items of a batch at once.
+    pub first_dense: usize,
+    pub outputs: Vec<TensorId>,
+    /// How many slots of memory there are.
+    pub slots: usize,
+    pub items: Items,
+}
+
+/// How many items of a batch go through the steps on pixels at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Items {
+    /// One after the other, so that all that lies between two layers stays in the cache.
+    One,
+    /// All, so that weights are read once.
+    All,
+}
+
+/// A tensor as it lies in memory: `[item, height, width, stride]`, of which the first `channels` are the tensor's.
+#[derive(Debug, Clone)]
+pub struct Buffer {
+    pub name: String,
+    pub height: usize,
+    pub width: usize,
+    pub channels: usize,
+    pub stride: usize,
+    pub quantization: Option<Quantization>,
+    pub is_flat: bool,
+    /// Which memory it shares with those that are not needed at the same time.
+    pub slot: usize,
+}
+
+impl Buffer {
+    fn new(tensor: &Tensor, is_input: bool) -> Self {
+        let block = match (tensor.quantization, is_input) {
+            (Some(_), _) => 4,
+            (None, true) => 1,
+            (None, false) => F32_BLOCK,
+        };
+        Self {
+            name: tensor.name.clone(),
+            height: tensor.height,
+            width: tensor.width,
+            channels: tensor.channels,
+            stride: tensor.channels.next_multiple_of(block),
+            quantization: tensor.quantization,
+            is_flat: tensor.is_flat,
+            slot: 0,
+        }
+    }
+
+    pub fn pixels(&self) -> usize {
+        self.height * self.width
+    }
+
+    /// Numbers of one item.
+    pub fn len(&self) -> usize {
+        self.pixels() * self.stride
+    }
+
+    /// 32-bit words of one item.
+    pub fn words(&self) -> usize {
+        match self.quantization {
+            Some(_) => self.len() / 4,
+            None => self.len(),
+        }
+    }
+}
+
+pub struct Step {
+    pub name: String,
+    pub op: StepOp,
+    pub inputs: Vec<TensorId>,
+    pub output: TensorId,
+}
+
+pub enum StepOp {
+    Quantize,
+    FloatConv(FloatConv),
+    U8Conv(U8Conv),
+    MaxPool(Geometry),
+    GlobalAveragePool,
+    /// What becomes of each byte, input by input.
+    Concat(Vec<[u8; 256]>),
+    Add,
+    Slopes(Slopes),
+    /// A copy of the pixels as they lie.
+    Flatten,
+    Dequantize,
+    Softmax,
+    Slice(usize),
+    L2Normalize(f32),
+}
+
+impl StepOp {
+    /// What the kernel computes with.
+    pub fn kernel(&self, isa: Isa) -> String {
+        let types = match self {
+            Self::FloatConv(conv) => match conv.weights {
+                FloatWeights::F32(_) => "f32",
+                FloatWeights::I16(_) => "i16",
+            },
+            Self::U8Conv(conv) if conv.is_narrow => "u8i8",
+            Self::U8Conv(_) => "u8i8wide",
+            _ => "elementwise",
+        };
+        format!("{}-{types}-{}", std::env::consts::ARCH, isa.name())
+    }
+}
+
+impl Plan {
+    pub fn new(fused: &Fused, isa: Isa, arithmetic: Arithmetic, items: Items) -> Result<Self, ImportError> {
+        let tensors = fused.tensors.iter().enumerate();
+        let buffers: Vec<_> = tensors.map(|(i, t)| Buffer::new(t, i == 0)).collect();
+        let mut plan = Self {
+            isa,
+            buffers,
+            steps: Vec::new(),
+            first_dense: 0,
+            outputs: fused.outputs.clone(),
+            slots: 0,
+            items,
+        };
+        // A copy of pixels keeps their order; whoever reads it must know.
+        for node in &fused.ops {
+            if let FusedOp::Flatten = node.op {
+                let pixels = &plan.buffers[node.inputs[0]];
+                plan.buffers[node.output].stride = pixels.len();
+            }
+        }
+        let (on_pixels, dense): (Vec<_>, Vec<_>) = fused.ops.iter().partition(|node| {
+            let is_flat = |t: &TensorId| fused.tensors[*t].is_flat;
+            !node.inputs.iter().all(is_flat)
+        });
+        plan.first_dense = on_pixels.len();
+        if plan.outputs.iter().any(|&t| !plan.buffers[t].is_flat) {
+            // Pixels of the output are those of all items.
+            plan.items = Items::All;
+        }
+        let mut refusals = Vec::new();
+        for node in on_pixels.into_iter().chain(dense) {
+            match plan.step(fused, node, arithmetic) {
+                Ok(step) => plan.steps.push(step),
+                Err(reason) => refusals.push(Unsupported {
+                    node: node.name.clone(),
+                    op: node.op.name().to_owned(),
+                    reason,
+                }),
+            }
+        }
+        if !refusals.is_empty() {
+            return Err(ImportError::Unsupported(refusals));
+        }
+        plan.assign_slots();
+        plan.check_memory()?;
+        Ok(plan)
+    }
+
+    fn step(&self, fused: &Fused, node: &FusedNode, arithmetic: Arithmetic) -> Result<Step, String> {
+        let input = &self.buffers[node.inputs[0]];
+        let output = &self.buffers[node.output];
+        if node.inputs.len() > MOST_INPUTS {
+            return Err(format!("{} inputs", node.inputs.len()));
+        }
+        for &from in &node.inputs {
+            let from = &self.buffers[from];
+            if from.quantization.is_some() && from.stride != from.channels && !matches!(node.op, FusedOp::Conv(_)) {
+                return Err(format!("{} quantised channels; expected a multiple of 4", from.channels));
+            }
+        }
+        let flattened = fused
+            .ops
+            .iter()
+            .find(|op| op.output == node.inputs[0] && matches!(op.op, FusedOp::Flatten))
+            .map(|op| &self.buffers[op.inputs[0]]);
+        if flattened.is_some() && !matches!(node.op, FusedOp::Gemm(_)) {
+            return Err("it reads what Flatten gives; expected a Gemm there".to_owned());
+        }
+        let arithmetic = match self.isa.has_fast_i16() {
+            true => arithmetic,
+            false => Arithmetic::F32,
+        };
+        let op = match &node.op {
+            FusedOp::Quantize => {
+                if input.channels != 3 && !input.channels.is_multiple_of(4) {
+                    return Err(format!("{} channels; expected three, or a multiple of 4", input.channels));
+                }
+                StepOp::Quantize
+            }
+            FusedOp::Conv(conv) => {
+                if input.quantization.is_some() {
+                    StepOp::U8Conv(U8Conv::new(conv, input, output, self.isa)?)
+                } else {
+                    StepOp::FloatConv(FloatConv::conv(conv, input, output, self.isa, arithmetic)?)
+                }
+            }
+            FusedOp::Gemm(dense) => {
+                let gemm = FloatConv::gemm(dense, input, flattened, output, self.isa, arithmetic);
+                StepOp::FloatConv(gemm?)
+            }
+            FusedOp::MaxPool(geometry) => {
+                if node.inputs[0] == 0 {
+                    return Err("a pooling of the input itself".to_owned());
+                }
+                StepOp::MaxPool(*geometry)
+            }
+            FusedOp::GlobalAveragePool => StepOp::GlobalAveragePool,
+            FusedOp::Concat => {
+                let inputs = node.inputs.iter().map(|&t| self.buffers[t].quantization);
+                let tables = inputs.zip(std::iter::repeat(output.quantization));
+                let tables = tables.map(|both| match both {
+                    (Some(from), Some(to)) => Ok(requantization_table(from, to)),
+                    _ => Err("a Concat of float32".to_owned()),
+                });
+                StepOp::Concat(tables.collect::<Result<_, _>>()?)
+            }
+            FusedOp::Add => {
+                if node.inputs.contains(&0) {
+                    return Err("an addition to the input itself".to_owned());
+                }
+                StepOp::Add
+            }
+            FusedOp::Slopes(slopes) => {
+                if node.inputs[0] == 0 {
+                    return Err("an activation of the input itself".to_owned());
+                }
+                let filled = |slopes: &[f32]| {
+                    let mut slopes = slopes.to_vec();
+                    slopes.resize(output.stride, 0.0);
+                    slopes
+                };
+                StepOp::Slopes(Slopes {
+                    above: filled(&slopes.above),
+                    below: filled(&slopes.below),
+                })
+            }
+            FusedOp::Flatten => StepOp::Flatten,
+            FusedOp::Dequantize => StepOp::Dequantize,
+            FusedOp::Softmax => StepOp::Softmax,
+            FusedOp::Slice(first) => StepOp::Slice(*first),
+            FusedOp::L2Normalize(floor) => StepOp::L2Normalize(*floor),
+        };
+        Ok(Step {
+            name: output.name.clone(),
+            op,
+            inputs: node.inputs.clone(),
+            output: node.output,
+        })
+    }
+
+    /// A slot is free again when the last step that reads its tensor is done. What crosses from the steps on pixels to
+    /// those on rows is kept for all items, and so is what the caller reads.
+    fn assign_slots(&mut self) {
+        let mut free: [Vec<usize>; 2] = [Vec::new(), Vec::new()];
+        let mut last_reader = vec![None; self.buffers.len()];
+        for (number, step) in self.steps.iter().enumerate() {
+            for &input in &step.inputs {
+                last_reader[input] = Some(number);
+            }
+        }
+        for number in 0..self.steps.len() {
+            let output = self.steps[number].output;
+            // Rows of features and pixels never share: they are of different numbers of items.
+            let kind = usize::from(self.buffers[output].is_flat);
+            self.buffers[output].slot = free[kind].pop().unwrap_or_else(|| {
+                self.slots += 1;
+                self.slots - 1
+            });
+            let mut done: Vec<_> = self.steps[number].inputs.clone();
+            done.push(output);
+            done.sort_unstable();
+            done.dedup();
+            for tensor in done {
+                let is_done = last_reader[tensor].is_none_or(|last| last <= number);
+                let is_crossing = self.buffers[tensor].is_flat && number < self.first_dense;
+                if tensor > 0 && is_done && !is_crossing && !self.outputs.contains(&tensor) {
+                    let kind = usize::from(self.buffers[tensor].is_flat);
+                    free[kind].push(self.buffers[tensor].slot);
+                }
+            }
+        }
+    }
+
+    /// 32-bit words of each slot, for one item.
+    pub fn slot_words(&self) -> Vec<usize> {
+        let mut words = vec![0; self.slots];
+        for step in &self.steps {
+            let buffer = &self.buffers[step.output];
+            words[buffer.slot] = words[buffer.slot].max(buffer.words());
+        }
+        words
+    }
+
+    fn check_memory(&self) -> Result<(), ImportError> {
+        /// Words of one item: 30 times FaceNet's.
+        const MOST: usize = 1 << 24;
+        let words: usize = self.slot_words().iter().sum();
+        if words > MOST {
+            return Err(ImportError::unsupported(format!(
+                "{words} numbers are needed between the layers of one item; at most {MOST}"
+            )));
+        }
+        Ok(())
+    }
+}
+
+/// What each byte becomes with another scale and zero point.
+fn requantization_table(from: Quantization, to: Quantization) -> [u8; 256] {
+    std::array::from_fn(|byte| {
+        let value = (byte as f32 - f32::from(from.zero_point)) * from.scale;
+        ((value / to.scale).round_ties_even() + f32::from(to.zero_point)).clamp(0.0, 255.0) as u8
+    })
+}
+
+impl FusedOp {
+    /// As ONNX calls it.
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Quantize => "QuantizeLinear",
+            Self::Conv(_) => "Conv",
+            Self::MaxPool(_) => "MaxPool",
+            Self::GlobalAveragePool => "GlobalAveragePool",
+            Self::Concat => "Concat",
+            Self::Add => "Add",
+            Self::Slopes(_) => "PRelu",
+            Self::Flatten => "Flatten",
+            Self::Dequantize => "DequantizeLinear",
+            Self::Gemm(_) => "Gemm",
+            Self::Softmax => "Softmax",
+            Self::Slice(_) => "Split",
+            Self::L2Normalize(_) => "Div",
+        }
+    }
+}
