@@ -36,7 +36,10 @@ help:
 	@echo 'make uninstall    with the same PREFIX and PLUGIN_DIR: removes just that'
 	@echo 'make clean        removes what was built; what was fetched stays'
 	@echo
-	@echo 'Parts of the above: make deps (packages of the system), make onnxruntime, make photos'
+	@echo 'make onnxruntime  fetches ONNX Runtime, for GPUs and networks of your own; make install'
+	@echo '                  installs it as well from then on'
+	@echo
+	@echo 'Parts of the above: make deps (packages of the system), make photos'
 
 deps:
 	@scripts/deps.sh
@@ -47,7 +50,7 @@ onnxruntime: | deps
 photos: | deps
 	@$(PYTHON) scripts/fetch.py photos
 
-build: $(PLUGIN) | onnxruntime
+build: $(PLUGIN)
 
 # One run of cargo for everything of the release profile, so that nothing is compiled twice.
 $(PLUGIN) $(PROGRAM) $(CLIP_MAKER) $(RECOGNIZE) &: $(SOURCES) $(wildcard examples/*.rs)
@@ -64,7 +67,7 @@ $(PHOTOS) &:
 	@$(PYTHON) scripts/fetch.py photos
 
 # Who is enrolled: a folder for each person.
-$(DEMO)/gallery.npz: $(PROGRAM) $(PHOTOS) Makefile | onnxruntime
+$(DEMO)/gallery.npz: $(PROGRAM) $(PHOTOS) Makefile
 	@rm -rf $(DEMO)/people
 	@mkdir -p '$(DEMO)/people/Barack Obama' '$(DEMO)/people/Joe Biden'
 	@cp $(DEMO)/photos/obama.jpg $(DEMO)/photos/obama3.jpg '$(DEMO)/people/Barack Obama/'
@@ -72,21 +75,25 @@ $(DEMO)/gallery.npz: $(PROGRAM) $(PHOTOS) Makefile | onnxruntime
 	$(PROGRAM) --dataset $(DEMO)/people --output $@
 
 # Depends on the script, not on the program: the clip does not change with the library.
-$(DEMO)/clip.mp4: examples/demo_clip.rs $(PHOTOS) | $(CLIP_MAKER) onnxruntime
+$(DEMO)/clip.mp4: examples/demo_clip.rs $(PHOTOS) | $(CLIP_MAKER) deps
 	$(CLIP_MAKER) $(DEMO)/photos $@
 
-demo: $(DEMO)/gallery.npz $(DEMO)/clip.mp4 $(RECOGNIZE) | onnxruntime
+demo: $(DEMO)/gallery.npz $(DEMO)/clip.mp4 $(RECOGNIZE) | deps
 	$(RECOGNIZE) $(DEMO)/clip.mp4 --database $(DEMO)/gallery.npz --output $(DEMO)/demo.mp4 --min-face-size 80
 	@echo
 	@echo 'See $(DEMO)/demo.mp4'
 
+# ONNX Runtime is optional: it is installed if `make onnxruntime` has fetched it. If not, one that was installed before
+# stays, as the new plugin can use it.
 install: $(PLUGIN) $(PROGRAM)
-	@ls $(ONNXRUNTIME_DIR)/libonnxruntime.so.* >/dev/null 2>&1 || $(MAKE) --no-print-directory onnxruntime
-	install -d '$(DESTDIR)$(PLUGIN_DIR)' '$(BIN_DIR)' '$(LIB_DIR)' '$(DATA_DIR)' '$(DOC_DIR)'
+	install -d '$(DESTDIR)$(PLUGIN_DIR)' '$(BIN_DIR)' '$(DATA_DIR)' '$(DOC_DIR)'
 	install -m 755 $(PLUGIN) '$(DESTDIR)$(PLUGIN_DIR)/'
 	install -m 755 $(PROGRAM) '$(BIN_DIR)/'
-	rm -f '$(LIB_DIR)'/libonnxruntime.so.*
-	install -m 644 $(ONNXRUNTIME_DIR)/libonnxruntime.so.* '$(LIB_DIR)/'
+	@if ls $(ONNXRUNTIME_DIR)/libonnxruntime.so.* >/dev/null 2>&1; then set -ex; \
+	    install -d '$(LIB_DIR)'; \
+	    rm -f '$(LIB_DIR)'/libonnxruntime.so.*; \
+	    install -m 644 $(ONNXRUNTIME_DIR)/libonnxruntime.so.* '$(LIB_DIR)/'; \
+	fi
 	install -m 644 models/facenet.onnx '$(DATA_DIR)/'
 	install -m 644 LICENSE THIRD_PARTY.md models/README.md '$(DOC_DIR)/'
 

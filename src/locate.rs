@@ -1,9 +1,13 @@
-//! Finds the files the project brings along (the FaceNet model, ONNX Runtime) with no variable set.
+//! Finds the files of the project (the FaceNet model, ONNX Runtime) with no variable set.
 //!
-//! One rule serves an installed plugin, a program in `target/` and a copied folder alike: starting
-//! at the folder of the plugin or program and going up, each folder itself and its `gst-plugin-mfr`,
-//! `lib/gst-plugin-mfr` and `share/gst-plugin-mfr` are looked into, then the source tree that the
-//! library was built from.
+//! Models are data, so one lenient rule serves an installed plugin, a program in `target/` and a
+//! copied folder alike: starting at the folder of the plugin or program and going up, each folder
+//! itself and its `gst-plugin-mfr`, `lib/gst-plugin-mfr` and `share/gst-plugin-mfr` are searched,
+//! then the source tree that the library was built from.
+//!
+//! A shared library is executed, so its rule is strict: only the `lib/gst-plugin-mfr` of a prefix
+//! that the plugin or program is installed in. Whoever can write there can replace the plugin or
+//! program as well; that is not true of the folders above it.
 
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -11,8 +15,14 @@ use std::sync::Mutex;
 /// Name of the folder that an installation puts the project's files into.
 const DATA_FOLDER: &str = "gst-plugin-mfr";
 
-/// Folders of the source tree that hold such files: committed models, what `make` fetched.
-const SOURCE_FOLDERS: [&str; 2] = ["models", "target/onnxruntime"];
+/// Folder of the source tree that holds the committed models.
+const SOURCE_MODELS: &str = "models";
+
+/// Folder of the source tree that `make onnxruntime` fetches the library into.
+const SOURCE_LIBRARY: &str = "target/onnxruntime";
+
+/// Name of the folder that GStreamer loads plugins of a prefix from.
+const PLUGIN_FOLDER: &str = "gstreamer-1.0";
 
 /// `~/.local/share/gstreamer-1.0/plugins` lies four below the folder that holds `lib` and `share`.
 const LEVELS_UP: usize = 5;
@@ -21,14 +31,16 @@ static START_FOLDERS: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
 
 /// Adds a folder to start from; the plugin says where its own file lies.
 pub fn add_start_folder(folder: &Path) {
+    // The working directory may have changed by the time that a file is searched for.
+    let folder = std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
     let mut folders = START_FOLDERS.lock().unwrap_or_else(|e| e.into_inner());
-    if !folders.iter().any(|f| f == folder) {
-        folders.push(folder.to_owned());
+    if !folders.contains(&folder) {
+        folders.push(folder);
     }
 }
 
-/// Every folder that may hold a file of the project, best first.
-pub fn folders() -> Vec<PathBuf> {
+/// Folder of the plugin, if it is one, and of the program.
+fn start_folders() -> Vec<PathBuf> {
     let mut starts = START_FOLDERS
         .lock()
         .unwrap_or_else(|e| e.into_inner())
@@ -38,40 +50,98 @@ pub fn folders() -> Vec<PathBuf> {
     {
         starts.push(folder.to_owned());
     }
-    folders_from(&starts, Path::new(env!("CARGO_MANIFEST_DIR")))
+    starts
 }
 
-fn folders_from(starts: &[PathBuf], source_tree: &Path) -> Vec<PathBuf> {
+/// Every folder that may hold a model, best first.
+fn model_folders(starts: &[PathBuf], source_tree: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
-    let mut add = |folder: PathBuf| {
-        if !found.contains(&folder) {
-            found.push(folder);
-        }
-    };
     for start in starts {
-        add(start.clone());
+        add(&mut found, start.clone());
         for folder in start.ancestors().take(LEVELS_UP) {
             for below in ["", "lib", "share"] {
-                add(folder.join(below).join(DATA_FOLDER));
+                add(&mut found, folder.join(below).join(DATA_FOLDER));
             }
             // A program or plugin inside a source tree, wherever that tree has been moved.
-            for below in SOURCE_FOLDERS {
-                add(folder.join(below));
-            }
+            add(&mut found, folder.join(SOURCE_MODELS));
         }
     }
-    for below in SOURCE_FOLDERS {
-        add(source_tree.join(below));
+    add(&mut found, source_tree.join(SOURCE_MODELS));
+    found
+}
+
+/// The first model file of this name beside the plugin or program, in the installation or in the
+/// source tree.
+pub fn find(name: &str) -> Option<PathBuf> {
+    model_folders(&start_folders(), Path::new(env!("CARGO_MANIFEST_DIR")))
+        .into_iter()
+        .map(|folder| folder.join(name))
+        .find(|path| path.is_file())
+}
+
+/// Every folder of the project that ONNX Runtime may be loaded from, best first; those of the
+/// system are not among them.
+pub fn library_folders() -> Vec<PathBuf> {
+    // Tests run without any variable set. A release build never loads from a source tree: the path
+    // compiled in may belong to somebody else on the machine it is copied to.
+    let is_for_tests = cfg!(any(test, debug_assertions));
+    let source_tree = is_for_tests.then_some(Path::new(env!("CARGO_MANIFEST_DIR")));
+    library_folders_from(&start_folders(), source_tree)
+}
+
+/// [`library_folders`] as seen from these folders. `source_tree` is searched first: a debug build is
+/// tested with what `make onnxruntime` has fetched, not with what is installed.
+pub(crate) fn library_folders_from(starts: &[PathBuf], source_tree: Option<&Path>) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    if let Some(tree) = source_tree {
+        add(&mut found, tree.join(SOURCE_LIBRARY));
+    }
+    for folder in starts.iter().flat_map(|start| prefix_folders(start)) {
+        add(&mut found, folder.join(DATA_FOLDER));
     }
     found
 }
 
-/// The first file of this name in [`folders`].
-pub fn find(name: &str) -> Option<PathBuf> {
-    folders()
-        .into_iter()
-        .map(|folder| folder.join(name))
-        .find(|path| path.is_file())
+/// The library folders of the prefix that a plugin or program is installed in, none if `start`, the
+/// folder of its file, is no place for an installation.
+fn prefix_folders(start: &Path) -> Vec<PathBuf> {
+    let above = |levels: usize| start.ancestors().nth(levels).map(Path::to_owned);
+    let lib = |levels: usize| above(levels).map(|prefix| prefix.join("lib"));
+    let folders = if !start.is_absolute() {
+        [None, None]
+    } else if start.ends_with("bin") {
+        [lib(1), None]
+    } else if start.ends_with("share/gstreamer-1.0/plugins") {
+        // A user's own plugins; the prefix is ~/.local.
+        [lib(3), None]
+    } else if !start.ends_with(PLUGIN_FOLDER) {
+        [None, None]
+    } else {
+        match above(1) {
+            Some(folder) if folder.ends_with("lib") || folder.ends_with("lib64") => {
+                [Some(folder), lib(2)]
+            }
+            Some(folder) if is_multiarch(&folder) => [Some(folder), lib(3)],
+            _ => [None, None],
+        }
+    };
+    folders.into_iter().flatten().collect()
+}
+
+/// Whether this is Debian's folder for libraries of one architecture, `lib/x86_64-linux-gnu` for
+/// instance.
+fn is_multiarch(folder: &Path) -> bool {
+    let name = folder.file_name().and_then(|name| name.to_str());
+    name.is_some_and(|name| name.contains("-linux-"))
+        && folder
+            .parent()
+            .is_some_and(|parent| parent.ends_with("lib"))
+}
+
+fn add(found: &mut Vec<PathBuf>, folder: PathBuf) {
+    if !found.contains(&folder) {
+        found.push(folder);
+    }
 }
 
 #[cfg(test)]
@@ -95,7 +165,7 @@ mod tests {
             ),
             ("/opt/mfr/bin", "/opt/mfr/lib/gst-plugin-mfr"),
         ] {
-            let folders = folders_from(&[plugin.into()], Path::new("/src"));
+            let folders = model_folders(&[plugin.into()], Path::new("/src"));
             assert!(
                 folders.contains(&PathBuf::from(data)),
                 "{plugin} {folders:?}"
@@ -105,13 +175,77 @@ mod tests {
 
     #[test]
     fn a_program_in_the_target_folder_finds_the_models_of_its_tree() {
-        let folders = folders_from(&["/tree/target/release".into()], Path::new("/elsewhere"));
+        let folders = model_folders(&["/tree/target/release".into()], Path::new("/elsewhere"));
         assert!(folders.contains(&"/tree/models".into()));
-        assert!(folders.contains(&"/tree/target/onnxruntime".into()));
         // The tree it was built from comes last.
-        assert_eq!(
-            folders.last(),
-            Some(&"/elsewhere/target/onnxruntime".into())
-        );
+        assert_eq!(folders.last(), Some(&"/elsewhere/models".into()));
+    }
+
+    /// The rule of release builds.
+    fn library_folders_seen_from(start: &str) -> Vec<PathBuf> {
+        library_folders_from(&[start.into()], None)
+    }
+
+    #[test]
+    fn the_library_is_searched_for_in_the_prefix_of_the_installation_alone() {
+        for (start, expected) in [
+            (
+                "/home/ana/.local/share/gstreamer-1.0/plugins",
+                vec!["/home/ana/.local/lib/gst-plugin-mfr"],
+            ),
+            (
+                "/home/ana/.local/bin",
+                vec!["/home/ana/.local/lib/gst-plugin-mfr"],
+            ),
+            (
+                "/usr/lib/x86_64-linux-gnu/gstreamer-1.0",
+                vec![
+                    "/usr/lib/x86_64-linux-gnu/gst-plugin-mfr",
+                    "/usr/lib/gst-plugin-mfr",
+                ],
+            ),
+            (
+                "/usr/lib64/gstreamer-1.0",
+                vec!["/usr/lib64/gst-plugin-mfr", "/usr/lib/gst-plugin-mfr"],
+            ),
+            (
+                "/usr/local/lib/gstreamer-1.0",
+                vec!["/usr/local/lib/gst-plugin-mfr"],
+            ),
+            ("/opt/mfr/bin", vec!["/opt/mfr/lib/gst-plugin-mfr"]),
+            ("/bin", vec!["/lib/gst-plugin-mfr"]),
+        ] {
+            let expected: Vec<PathBuf> = expected.into_iter().map(PathBuf::from).collect();
+            assert_eq!(library_folders_seen_from(start), expected, "{start}");
+        }
+    }
+
+    #[test]
+    fn a_folder_that_is_no_place_for_an_installation_has_no_library() {
+        for start in [
+            "/tree/target/release",
+            "/tree/target/debug/deps",
+            "/home/ana/Downloads",
+            "/home/ana/work/gstreamer-1.0",
+            "/home/ana/lib/work/gstreamer-1.0",
+            "/home/ana/gstreamer-1.0/plugins",
+            "/home/ana/.local/bin/mfr",
+            "/usr/lib/x86_64-linux-gnu/gstreamer-1.0/..",
+            // Relative to whatever the working directory is.
+            "bin",
+            "lib/gstreamer-1.0",
+            "",
+            "/",
+        ] {
+            let folders = library_folders_seen_from(start);
+            assert!(folders.is_empty(), "{start} {folders:?}");
+        }
+    }
+
+    #[test]
+    fn a_debug_build_takes_the_library_of_its_source_tree_first() {
+        let folders = library_folders_from(&["/usr/bin".into()], Some(Path::new("/src")));
+        let expected = ["/src/target/onnxruntime", "/usr/lib/gst-plugin-mfr"];
+        assert_eq!(folders, expected.map(PathBuf::from));
     }
 }

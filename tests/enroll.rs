@@ -1533,6 +1533,28 @@ fn faces_are_found_without_onnx_runtime() {
 }
 
 #[test]
+fn a_library_planted_in_a_folder_above_the_program_is_not_loaded() {
+    // In the target folder, as a hard link cannot lead to another file system. A symbolic link would be
+    // followed, and a copy might still be open for writing in a child process of another test.
+    let folder = Folder(tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap());
+    for planted in ["tools", "target/onnxruntime", "lib/gst-plugin-mfr"] {
+        folder.write(&format!("{planted}/libonnxruntime.so.99"), b"Dear Ana");
+    }
+    let program = folder.path("tools/mfr-enroll");
+    fs::hard_link(env!("CARGO_BIN_EXE_mfr-enroll"), &program).unwrap();
+
+    let photo = text(&demo_photos().join("obama.jpg"));
+    let output = text(&folder.path("o.npz"));
+    // A network that only ONNX Runtime runs, and that is not FaceNet.
+    let model = text(&folder.write("wrong.onnx", &flatten_network(&[1, 160, 160, 3])));
+    let mut embed = Command::new(&program);
+    embed.args(["embed", "--output", &output, "--model", &model, &photo]);
+    let ran = ran(embed.env_remove("ORT_DYLIB_PATH"));
+    let names_it = ran.stderr.contains("libonnxruntime.so.99");
+    assert!(ran.status == 1 && !names_it, "{}", ran.stderr);
+}
+
+#[test]
 fn an_onnx_runtime_that_is_too_old_is_refused_with_its_version() {
     let folder = Folder::new();
     let source = folder.write("old.c", OLD_RUNTIME.as_bytes());

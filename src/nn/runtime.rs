@@ -53,8 +53,8 @@ static ENVIRONMENT: OnceCell<Environment> = OnceCell::new();
 pub enum RuntimeError {
     #[error(
         "ONNX Runtime {MINIMUM_VERSION} or newer was not found: no libonnxruntime.so in {searched}. \
-         Install it (Debian 13: apt install libonnxruntime1.21; in the source tree: make onnxruntime) \
-         or set {LIBRARY_VARIABLE} to the library's path"
+         Install it (Debian 13: apt install libonnxruntime1.21; in the source tree: make onnxruntime, \
+         then make install) or set {LIBRARY_VARIABLE} to the library's path"
     )]
     LibraryMissing { searched: String },
     #[error(
@@ -380,8 +380,8 @@ fn environment() -> Result<&'static Environment, RuntimeError> {
     })
 }
 
-/// Path of the ONNX Runtime library: the one that the user names, else the first beside the
-/// plugin or program, else the newest of the system.
+/// Path of the ONNX Runtime library: the one that the user names, else the newest of the first folder
+/// that has one, of the installation before those of the system.
 pub fn library() -> Result<PathBuf, RuntimeError> {
     if let Some(path) = std::env::var_os(LIBRARY_VARIABLE).filter(|v| !v.is_empty()) {
         let path = PathBuf::from(path);
@@ -391,14 +391,20 @@ pub fn library() -> Result<PathBuf, RuntimeError> {
             Err(RuntimeError::LibraryVariable { path })
         };
     }
-    let own = locate::folders();
-    let system: Vec<_> = SYSTEM_FOLDERS.iter().map(PathBuf::from).collect();
-    own.iter()
-        .chain(&system)
+    let mut folders = locate::library_folders();
+    folders.extend(SYSTEM_FOLDERS.iter().map(PathBuf::from));
+    library_in(&folders)
+}
+
+fn library_in(folders: &[PathBuf]) -> Result<PathBuf, RuntimeError> {
+    folders
+        .iter()
         .find_map(|folder| newest_library(folder))
-        .ok_or_else(|| RuntimeError::LibraryMissing {
-            searched: "the folders of the plugin and of the program, the source tree and the system's library folders"
-                .to_owned(),
+        .ok_or_else(|| {
+            let names: Vec<_> = folders.iter().map(|f| f.display().to_string()).collect();
+            RuntimeError::LibraryMissing {
+                searched: names.join(", "),
+            }
         })
 }
 
@@ -450,6 +456,58 @@ mod tests {
         }
         let newest = newest_library(folder.path()).unwrap();
         assert_eq!(newest.file_name().unwrap(), "libonnxruntime.so.1.21");
+    }
+
+    #[test]
+    fn a_library_planted_outside_the_installation_is_not_found() {
+        let home = tempfile::tempdir().unwrap();
+        let put = |folder: &str| {
+            let folder = home.path().join(folder);
+            std::fs::create_dir_all(&folder).unwrap();
+            let path = folder.join("libonnxruntime.so.99");
+            std::fs::write(&path, "").unwrap();
+            path
+        };
+        for planted in [
+            "target/onnxruntime",
+            ".local/target/onnxruntime",
+            "gst-plugin-mfr",
+            "lib/gst-plugin-mfr",
+            ".local/gst-plugin-mfr",
+            ".local/share/gst-plugin-mfr",
+            ".local/share/gstreamer-1.0/plugins",
+            ".local/bin",
+            "tree/target/release",
+            "tree/target/onnxruntime",
+        ] {
+            put(planted);
+        }
+        // The rule of release builds, which know no source tree.
+        let starts = [
+            ".local/share/gstreamer-1.0/plugins",
+            ".local/bin",
+            "tree/target/release",
+        ];
+        let starts = starts.map(|start| home.path().join(start));
+        let folders = locate::library_folders_from(&starts, None);
+        let error = library_in(&folders).unwrap_err();
+        assert!(error.is_missing_file(), "{error}");
+
+        let installed = put(".local/lib/gst-plugin-mfr");
+        assert_eq!(library_in(&folders).unwrap(), installed);
+    }
+
+    #[test]
+    fn a_missing_library_is_reported_with_every_folder_that_was_searched() {
+        let error = library_in(&["/nowhere/lib".into(), "/nowhere/else".into()]).unwrap_err();
+        let text = error.to_string();
+        for part in [
+            "no libonnxruntime.so in /nowhere/lib, /nowhere/else.",
+            "make install",
+            LIBRARY_VARIABLE,
+        ] {
+            assert!(text.contains(part), "{text}");
+        }
     }
 
     #[cfg(not(feature = "cuda"))]

@@ -19,7 +19,7 @@ pub use mfrrecognize::{MfrRecognize, PostMessages};
 const AUTHOR: &str = "The gst-plugin-mfr authors";
 
 pub(crate) fn register(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
-    // Models and ONNX Runtime are looked for beside the plugin's own file first.
+    // The folder of the plugin's file says where the installation keeps models and ONNX Runtime.
     if let Some(folder) = plugin
         .filename()
         .as_deref()
