@@ -148,8 +148,12 @@ impl MaskNet {
         standardise(&mut self.input);
         let [odds] = &mut self.output;
         odds.clear();
-        self.net
-            .run(1, [1, SIDE, SIDE, 3], &self.input, std::slice::from_mut(odds))?;
+        self.net.run(
+            1,
+            [1, SIDE, SIDE, 3],
+            &self.input,
+            std::slice::from_mut(odds),
+        )?;
         Ok(Mask::from_log_odds(odds.first().copied().unwrap_or(0.0)))
     }
 }

@@ -159,11 +159,7 @@ impl Embedder {
     }
 
     /// Whether the faces in one image wear masks, without embedding them: a hundredth of the time.
-    pub fn glance(
-        &mut self,
-        view: &ImageView,
-        faces: &[Rect],
-    ) -> Result<Vec<Mask>, RuntimeError> {
+    pub fn glance(&mut self, view: &ImageView, faces: &[Rect]) -> Result<Vec<Mask>, RuntimeError> {
         self.tensor.resize(INPUT_SIZE * INPUT_SIZE * 3, 0.0);
         let look = |face: &Rect| {
             self.resizer
@@ -252,8 +248,8 @@ impl Embedder {
                 self.dim
             )));
         }
-        let mut embeddings =
-            Array2::from_shape_vec((batch, width), std::mem::take(values)).map_err(|e| wrong(e.to_string()))?;
+        let mut embeddings = Array2::from_shape_vec((batch, width), std::mem::take(values))
+            .map_err(|e| wrong(e.to_string()))?;
         embeddings.rows_mut().into_iter().for_each(normalise);
         Ok(embeddings)
     }

@@ -11,7 +11,7 @@ use crate::geometry::Rect;
 use crate::image::ImageView;
 use crate::mipmap::Mipmap;
 use crate::nn::row_stream::{Cell, Rings, RowStream, output_size, rows_seen};
-use crate::nn::{Engine, Network, Role, RuntimeError, Source, SessionOptions};
+use crate::nn::{Engine, Network, Role, RuntimeError, SessionOptions, Source};
 use crate::resize::{Layout, Resizer};
 use crate::workers::{lock, share};
 
@@ -219,7 +219,11 @@ impl Proposer {
         let [offsets, scores] = &*outputs;
         // Columns first, as the input.
         let rows = output_size(level.width, level.height).1.max(1);
-        let cells = scores.as_chunks::<2>().0.iter().zip(offsets.as_chunks::<4>().0);
+        let cells = scores
+            .as_chunks::<2>()
+            .0
+            .iter()
+            .zip(offsets.as_chunks::<4>().0);
         let cells = cells
             .enumerate()
             .filter(|(_, (score, _))| score[1] >= threshold)

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::boxes::Candidate;
 use super::clock::Clock;
 use crate::image::ImageView;
-use crate::nn::{Axes, Network, Role, RuntimeError, Source, SessionOptions};
+use crate::nn::{Axes, Network, Role, RuntimeError, SessionOptions, Source};
 use crate::resize::{Border, Filter, Layout, Resize, Resizer};
 use crate::workers::{lock, share};
 
@@ -93,7 +93,8 @@ impl Stage {
         };
         let count = squares.len().div_ceil(each);
         if self.shares.len() < count {
-            self.shares.resize_with(count, || Mutex::new(Ok(Vec::new())));
+            self.shares
+                .resize_with(count, || Mutex::new(Ok(Vec::new())));
         }
         share(threads, count, |number| {
             let mut given = lock(&self.shares[number]);

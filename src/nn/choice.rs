@@ -192,7 +192,11 @@ mod tests {
     #[test]
     fn without_onnx_runtime_our_kernels_run_every_network_on_every_cpu() {
         for cpu in [Cpu::Any, Cpu::Amx, Cpu::Scalar] {
-            assert!(Role::ALL.iter().all(|&role| rule(role, cpu, false).is_own()));
+            assert!(
+                Role::ALL
+                    .iter()
+                    .all(|&role| rule(role, cpu, false).is_own())
+            );
         }
         assert!(!rule(Role::FaceNet, Cpu::Scalar, true).is_own());
     }

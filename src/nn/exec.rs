@@ -208,7 +208,10 @@ impl Pass<'_> {
         };
         let work = |step, part| shared.work_on_part(step, part);
         share_steps(threads, |board| shared.lead(steps, board, work), work);
-        *workspace = shared.workspace.into_inner().unwrap_or_else(PoisonError::into_inner);
+        *workspace = shared
+            .workspace
+            .into_inner()
+            .unwrap_or_else(PoisonError::into_inner);
     }
 }
 
@@ -290,8 +293,13 @@ impl Shared<'_> {
         let mut made = PART.take();
         made.resize(pixels.len() * channels.len() / 4, 0);
         let workspace = read(&self.workspace);
-        self.pass
-            .work(step, &workspace, pixels.clone(), channels.clone(), &mut made);
+        self.pass.work(
+            step,
+            &workspace,
+            pixels.clone(),
+            channels.clone(),
+            &mut made,
+        );
         let all = plan.buffers[step.output].stride;
         let mut result = lock(&self.result);
         let to = cast_slice_mut::<_, u8>(&mut result)[pixels.start * all..].chunks_exact_mut(all);

@@ -100,9 +100,16 @@ pub struct Conv {
 /// `[out, into, rows, columns]`
 #[derive(Debug, Clone)]
 pub enum Weights {
-    F32 { values: Vec<f32>, bias: Vec<f32> },
+    F32 {
+        values: Vec<f32>,
+        bias: Vec<f32>,
+    },
     /// i8, each channel of the output with its scale; the bias in units of a sum of products.
-    I8 { values: Bytes, scales: Vec<f32>, bias: Vec<i32> },
+    I8 {
+        values: Bytes,
+        scales: Vec<f32>,
+        bias: Vec<i32>,
+    },
 }
 
 /// y = `above` · max(x, 0) + `below` · min(x, 0), channel by channel: Relu, PRelu, a factor.
@@ -131,7 +138,10 @@ enum View {
     /// Weights or a bias in integers, at this node.
     Weights(usize),
     /// A tensor of float32; its channels come last if `is_last`.
-    F32 { tensor: TensorId, channels_last: bool },
+    F32 {
+        tensor: TensorId,
+        channels_last: bool,
+    },
     /// A tensor of u8, in integers,
     U8(TensorId),
     /// and read back.
@@ -244,8 +254,11 @@ impl<'a> Fuser<'a> {
             }
             for &output in &self.graph.outputs {
                 match self.views[output] {
-                    View::F32 { tensor, channels_last }
-                        if tensor > 0 && (channels_last || self.fused.tensors[tensor].pixels() == 1) =>
+                    View::F32 {
+                        tensor,
+                        channels_last,
+                    } if tensor > 0
+                        && (channels_last || self.fused.tensors[tensor].pixels() == 1) =>
                     {
                         self.fused.outputs.push(tensor);
                     }
@@ -289,50 +302,91 @@ impl<'a> Fuser<'a> {
         let x = self.view(node, 0).clone();
         let one = |view: View| Ok(vec![view]);
         match (&node.op, x) {
-            (Op::Split { axis }, View::F32 { tensor, channels_last }) => {
-                self.split(node, *axis, tensor, channels_last)
+            (
+                Op::Split { axis },
+                View::F32 {
+                    tensor,
+                    channels_last,
+                },
+            ) => self.split(node, *axis, tensor, channels_last),
+            (Op::DequantizeLinear { axis }, View::Constant) => {
+                one(self.weights(number, node, *axis)?)
             }
-            (Op::DequantizeLinear { axis }, View::Constant) => one(self.weights(number, node, *axis)?),
             (Op::DequantizeLinear { .. }, View::U8(tensor)) => {
                 let given = self.scale(node)?;
                 let own = self.fused.tensors[tensor].quantization;
                 if own != Some(given) {
-                    return Err("it reads with another scale or zero point than was written".to_owned());
+                    return Err(
+                        "it reads with another scale or zero point than was written".to_owned()
+                    );
                 }
                 one(View::Dequantized(tensor))
             }
             (Op::QuantizeLinear { .. }, x) => one(self.quantize(node, x)?),
-            (Op::Transpose { perm }, View::F32 { tensor, channels_last }) => {
-                match (&perm[..], channels_last) {
-                    ([0, 3, 1, 2], true) => one(View::F32 { tensor, channels_last: false }),
-                    ([0, 2, 3, 1], false) => one(View::F32 { tensor, channels_last: true }),
-                    _ => Err(format!("perm {perm:?} here; expected channels first before and last after")),
-                }
-            }
-            (Op::Softmax { axis }, View::F32 { tensor, channels_last }) => {
+            (
+                Op::Transpose { perm },
+                View::F32 {
+                    tensor,
+                    channels_last,
+                },
+            ) => match (&perm[..], channels_last) {
+                ([0, 3, 1, 2], true) => one(View::F32 {
+                    tensor,
+                    channels_last: false,
+                }),
+                ([0, 2, 3, 1], false) => one(View::F32 {
+                    tensor,
+                    channels_last: true,
+                }),
+                _ => Err(format!(
+                    "perm {perm:?} here; expected channels first before and last after"
+                )),
+            },
+            (
+                Op::Softmax { axis },
+                View::F32 {
+                    tensor,
+                    channels_last,
+                },
+            ) => {
                 self.need_channels(*axis, tensor, channels_last)?;
                 let view = self.push(node, FusedOp::Softmax, vec![tensor], |t| t)?;
                 one(with_layout(view, channels_last))
             }
-            (Op::ReduceL2 { .. }, View::F32 { tensor, .. }) => one(View::Length { row: tensor, floor: None }),
+            (Op::ReduceL2 { .. }, View::F32 { tensor, .. }) => one(View::Length {
+                row: tensor,
+                floor: None,
+            }),
             (Op::Max, View::Length { row, floor: None }) => {
                 let floor = self.graph.f32_constant(node, 1).map(|(_, values)| values);
                 match floor.as_deref() {
-                    Some(&[floor]) if floor > 0.0 && floor.is_finite() => {
-                        one(View::Length { row, floor: Some(floor) })
-                    }
+                    Some(&[floor]) if floor > 0.0 && floor.is_finite() => one(View::Length {
+                        row,
+                        floor: Some(floor),
+                    }),
                     _ => Err("expected a constant above 0 as the second input".to_owned()),
                 }
             }
             (Op::Div, View::F32 { tensor, .. }) => match *self.view(node, 1) {
-                View::Length { row, floor: Some(floor) } if row == tensor => {
+                View::Length {
+                    row,
+                    floor: Some(floor),
+                } if row == tensor => {
                     one(self.push(node, FusedOp::L2Normalize(floor), vec![tensor], |t| t)?)
                 }
-                _ => Err("expected the length of the same row, kept above 0, as the divisor".to_owned()),
+                _ => Err(
+                    "expected the length of the same row, kept above 0, as the divisor".to_owned(),
+                ),
             },
-            (_, View::F32 { channels_last: true, tensor }) if !self.fused.tensors[tensor].is_flat => {
-                Err("channels come last here; expected a Transpose to [0, 3, 1, 2] before".to_owned())
-            }
+            (
+                _,
+                View::F32 {
+                    channels_last: true,
+                    tensor,
+                },
+            ) if !self.fused.tensors[tensor].is_flat => Err(
+                "channels come last here; expected a Transpose to [0, 3, 1, 2] before".to_owned(),
+            ),
             (op, View::F32 { tensor, .. }) => one(self.lower_f32(node, op, tensor)?),
             (op, View::Dequantized(tensor)) => one(self.lower_u8(node, op, tensor)?),
             (_, View::Unrounded(_)) => {
@@ -388,9 +442,10 @@ impl<'a> Fuser<'a> {
                 self.push(node, FusedOp::Slopes(slopes), vec![from], |t| t)
             }
             Op::Add => match *self.view(node, 1) {
-                View::F32 { tensor, channels_last: false } => {
-                    self.push(node, FusedOp::Add, vec![from, tensor], |t| t)
-                }
+                View::F32 {
+                    tensor,
+                    channels_last: false,
+                } => self.push(node, FusedOp::Add, vec![from, tensor], |t| t),
                 _ => Err("the second input is no result in float32".to_owned()),
             },
             Op::MaxPool(window) => self.max_pool(node, window, from),
@@ -408,11 +463,13 @@ impl<'a> Fuser<'a> {
             }
             Op::Conv { group, .. } => Err(format!("{group} groups; expected one")),
             Op::MaxPool(window) => self.max_pool(node, window, from),
-            Op::GlobalAveragePool => self.push(node, FusedOp::GlobalAveragePool, vec![from], |t| Tensor {
-                height: 1,
-                width: 1,
-                ..t
-            }),
+            Op::GlobalAveragePool => {
+                self.push(node, FusedOp::GlobalAveragePool, vec![from], |t| Tensor {
+                    height: 1,
+                    width: 1,
+                    ..t
+                })
+            }
             Op::Add | Op::Concat { .. } => {
                 let inputs: Vec<_> = (0..node.inputs.len())
                     .map(|input| match self.view(node, input) {
@@ -512,7 +569,10 @@ impl<'a> Fuser<'a> {
         let mut first = 0;
         for &output in &node.outputs {
             let channels = self.graph.values[output].fact.dims[axis];
-            let view = self.push(node, FusedOp::Slice(first), vec![tensor], |t| Tensor { channels, ..t })?;
+            let view = self.push(node, FusedOp::Slice(first), vec![tensor], |t| Tensor {
+                channels,
+                ..t
+            })?;
             views.push(with_layout(view, channels_last));
             first += channels;
         }
@@ -527,12 +587,23 @@ impl<'a> Fuser<'a> {
         }
     }
 
-    fn need_channels(&self, axis: i64, tensor: TensorId, channels_last: bool) -> Result<(), String> {
-        let rank = if self.fused.tensors[tensor].is_flat { 2 } else { 4 };
+    fn need_channels(
+        &self,
+        axis: i64,
+        tensor: TensorId,
+        channels_last: bool,
+    ) -> Result<(), String> {
+        let rank = if self.fused.tensors[tensor].is_flat {
+            2
+        } else {
+            4
+        };
         let expected = self.channel_axis(tensor, channels_last) as i64;
         match axis == expected || axis + rank == expected {
             true => Ok(()),
-            false => Err(format!("axis is {axis}; expected that of the channels, {expected}")),
+            false => Err(format!(
+                "axis is {axis}; expected that of the channels, {expected}"
+            )),
         }
     }
 
@@ -547,7 +618,12 @@ impl<'a> Fuser<'a> {
         }
     }
 
-    fn geometry(&self, window: &Window, kernel: [usize; 2], from: TensorId) -> Result<(Geometry, [usize; 2]), String> {
+    fn geometry(
+        &self,
+        window: &Window,
+        kernel: [usize; 2],
+        from: TensorId,
+    ) -> Result<(Geometry, [usize; 2]), String> {
         if window.dilations != [1, 1] {
             return Err(format!("dilations are {:?}; expected 1", window.dilations));
         }
@@ -641,7 +717,10 @@ impl<'a> Fuser<'a> {
             bias,
             slopes: None,
         };
-        self.push(node, FusedOp::Gemm(dense), vec![from], |t| Tensor { channels: out, ..t })
+        self.push(node, FusedOp::Gemm(dense), vec![from], |t| Tensor {
+            channels: out,
+            ..t
+        })
     }
 
     /// The weights of a node on float32, and their shape: constants, or integers that are read back.
@@ -654,7 +733,8 @@ impl<'a> Fuser<'a> {
         let dims = self.graph.values[id].fact.dims.clone();
         let each = (bytes.len() / scales.len().max(1)).max(1);
         let channels = bytes.chunks(each).zip(scales);
-        let values = channels.flat_map(|(bytes, scale)| bytes.iter().map(move |&b| f32::from(b as i8) * scale));
+        let values = channels
+            .flat_map(|(bytes, scale)| bytes.iter().map(move |&b| f32::from(b as i8) * scale));
         Ok((dims, values.collect()))
     }
 
@@ -695,7 +775,10 @@ impl<'a> Fuser<'a> {
     fn quantize(&mut self, node: &Node, x: View) -> Result<View, String> {
         let given = self.scale(node)?;
         match x {
-            View::F32 { tensor: 0, channels_last: false } => {
+            View::F32 {
+                tensor: 0,
+                channels_last: false,
+            } => {
                 let view = self.push(node, FusedOp::Quantize, vec![0], |t| Tensor {
                     quantization: Some(given),
                     ..t
@@ -710,24 +793,39 @@ impl<'a> Fuser<'a> {
             View::Dequantized(tensor) if self.fused.tensors[tensor].quantization == Some(given) => {
                 Ok(View::U8(tensor))
             }
-            View::Dequantized(_) => {
-                Err("it rounds what is rounded already, with another scale or zero point".to_owned())
+            View::Dequantized(_) => Err(
+                "it rounds what is rounded already, with another scale or zero point".to_owned(),
+            ),
+            _ => {
+                Err("it rounds neither the input nor the result of a quantised operator".to_owned())
             }
-            _ => Err("it rounds neither the input nor the result of a quantised operator".to_owned()),
         }
     }
 
     /// Now that it is known what a quantised result is rounded to.
-    fn round(&mut self, tensor: TensorId, given: Quantization, node: &Node) -> Result<View, String> {
+    fn round(
+        &mut self,
+        tensor: TensorId,
+        given: Quantization,
+        node: &Node,
+    ) -> Result<View, String> {
         let own = self.fused.tensors[tensor].quantization;
         if own.is_some_and(|q| q.scale > 0.0) && own != Some(given) {
             return Err("one result is rounded in two ways".to_owned());
         }
         let maker = self.fused.ops.iter().rev().find(|op| op.output == tensor);
-        if let Some(FusedNode { op: FusedOp::MaxPool(_), inputs, .. }) = maker
-            && inputs.iter().any(|&t| self.fused.tensors[t].quantization != Some(given))
+        if let Some(FusedNode {
+            op: FusedOp::MaxPool(_),
+            inputs,
+            ..
+        }) = maker
+            && inputs
+                .iter()
+                .any(|&t| self.fused.tensors[t].quantization != Some(given))
         {
-            return Err("a MaxPool whose output has another scale or zero point than its input".to_owned());
+            return Err(
+                "a MaxPool whose output has another scale or zero point than its input".to_owned(),
+            );
         }
         self.fused.tensors[tensor].quantization = Some(given);
         // The name of the result in integers is that of the file's value.
@@ -743,9 +841,8 @@ impl<'a> Fuser<'a> {
             .f32_constant(node, 1)
             .ok_or("a scale that is no float32 constant")?;
         let is_whole = scales.len() == 1 && dims.len() <= 1;
-        let is_by_channel = axis == 0
-            && dims.len() == 1
-            && value.fact.dims.first() == Some(&scales.len());
+        let is_by_channel =
+            axis == 0 && dims.len() == 1 && value.fact.dims.first() == Some(&scales.len());
         if !is_whole && !is_by_channel {
             return Err(format!(
                 "scales of {dims:?} along axis {axis} of {:?}; expected one, or one for each along axis 0",
@@ -768,12 +865,20 @@ impl<'a> Fuser<'a> {
     }
 
     /// A constant in integers at an input of a node: its numbers, and a scale for each channel of the output.
-    fn integers(&self, node: &Node, input: usize, element: Element) -> Result<(Bytes, Vec<f32>), String> {
+    fn integers(
+        &self,
+        node: &Node,
+        input: usize,
+        element: Element,
+    ) -> Result<(Bytes, Vec<f32>), String> {
         let View::Weights(maker) = *self.view(node, input) else {
             return Err(format!("input {input} is no constant in integers"));
         };
         let maker = &self.graph.nodes[maker];
-        let (value, constant) = self.graph.constant(maker, 0).ok_or("it reads no constant")?;
+        let (value, constant) = self
+            .graph
+            .constant(maker, 0)
+            .ok_or("it reads no constant")?;
         if value.fact.element != element {
             return Err(format!(
                 "input {input} is of {}; expected {}",
@@ -781,7 +886,10 @@ impl<'a> Fuser<'a> {
                 element.name()
             ));
         }
-        let (_, mut scales) = self.graph.f32_constant(maker, 1).ok_or("a scale that is no constant")?;
+        let (_, mut scales) = self
+            .graph
+            .f32_constant(maker, 1)
+            .ok_or("a scale that is no constant")?;
         let channels = value.fact.dims.first().copied().unwrap_or(1);
         if scales.len() == 1 {
             scales = vec![scales[0]; channels];
@@ -796,8 +904,11 @@ impl<'a> Fuser<'a> {
             None | Some(None) => vec![0; out],
             Some(Some(_)) => {
                 let (bytes, bias_scales) = self.integers(node, 2, Element::I32)?;
-                let input = self.fused.tensors[from].quantization.map_or(0.0, |q| q.scale);
-                let is_scale_of_sum = |(b, w): (&f32, &f32)| (b - input * w).abs() <= SCALE_TOLERANCE * b;
+                let input = self.fused.tensors[from]
+                    .quantization
+                    .map_or(0.0, |q| q.scale);
+                let is_scale_of_sum =
+                    |(b, w): (&f32, &f32)| (b - input * w).abs() <= SCALE_TOLERANCE * b;
                 if !bias_scales.iter().zip(&scales).all(is_scale_of_sum) {
                     return Err("a bias whose scale is not that of input and weights".to_owned());
                 }
@@ -805,7 +916,11 @@ impl<'a> Fuser<'a> {
                 numbers.map(|&b| i32::from_le_bytes(b)).collect()
             }
         };
-        Ok(Weights::I8 { values, scales, bias })
+        Ok(Weights::I8 {
+            values,
+            scales,
+            bias,
+        })
     }
 }
 
@@ -814,7 +929,10 @@ pub const MOST_INPUTS: usize = 4;
 
 fn with_layout(view: View, channels_last: bool) -> View {
     match view {
-        View::F32 { tensor, .. } => View::F32 { tensor, channels_last },
+        View::F32 { tensor, .. } => View::F32 {
+            tensor,
+            channels_last,
+        },
         other => other,
     }
 }
@@ -823,7 +941,10 @@ impl Fused {
     /// How many operators read a tensor; an output counts as one more.
     pub fn readers(&self, tensor: TensorId) -> usize {
         let inputs = self.ops.iter().flat_map(|op| &op.inputs);
-        inputs.chain(&self.outputs).filter(|t| **t == tensor).count()
+        inputs
+            .chain(&self.outputs)
+            .filter(|t| **t == tensor)
+            .count()
     }
 
     /// The operator that gives a tensor.
@@ -867,15 +988,15 @@ impl Fused {
             }
         };
         let is_factor = |s: &Slopes| s.above == s.below;
-        let is_relu = |s: &Slopes| {
-            s.above.iter().all(|&a| a == 1.0) && s.below.iter().all(|&b| b == 0.0)
-        };
+        let is_relu =
+            |s: &Slopes| s.above.iter().all(|&a| a == 1.0) && s.below.iter().all(|&b| b == 0.0);
         // Either branch may come first.
         [(a, b), (b, a)].into_iter().find_map(|(upper, lower)| {
             let (factor, factors, rectified) = activation(upper)?;
             let (relu, rectifier, from) = activation(rectified)?;
             let (below, slopes, other) = activation(lower)?;
-            let fits = is_factor(factors) && is_relu(rectifier) && is_factor(slopes) && from == other;
+            let fits =
+                is_factor(factors) && is_relu(rectifier) && is_factor(slopes) && from == other;
             fits.then(|| {
                 let above = factors.above.iter().zip(&slopes.below).map(|(f, s)| f + s);
                 let fused = Slopes {
@@ -895,8 +1016,8 @@ impl Fused {
             if let FusedOp::Slopes(slopes) = &node.op
                 && self.readers(node.inputs[0]) == 1
                 && let Some(maker) = self.maker(node.inputs[0])
-                && let FusedOp::Conv(Conv { slopes: None, .. }) | FusedOp::Gemm(Dense { slopes: None, .. }) =
-                    &self.ops[maker].op
+                && let FusedOp::Conv(Conv { slopes: None, .. })
+                | FusedOp::Gemm(Dense { slopes: None, .. }) = &self.ops[maker].op
             {
                 let (slopes, output) = (slopes.clone(), node.output);
                 match &mut self.ops[maker].op {
@@ -949,8 +1070,11 @@ impl Fused {
     /// The weights of a layer that reads flattened pixels, in the order of the exchanged ones.
     fn exchange_features(&mut self, number: usize) {
         let from = self.ops[number].inputs[0];
-        let Some(FusedNode { op: FusedOp::Flatten, inputs, .. }) =
-            self.maker(from).map(|maker| &self.ops[maker])
+        let Some(FusedNode {
+            op: FusedOp::Flatten,
+            inputs,
+            ..
+        }) = self.maker(from).map(|maker| &self.ops[maker])
         else {
             return;
         };

@@ -37,7 +37,9 @@ use plan::{Items, Plan, StepOp};
 pub use role::{Axes, Role, Signature};
 use row_stream::RowStream;
 use runtime::Session;
-pub use runtime::{Device, ENGINE_VARIABLE, LIBRARY_VARIABLE, RuntimeError, SessionOptions, library};
+pub use runtime::{
+    Device, ENGINE_VARIABLE, LIBRARY_VARIABLE, RuntimeError, SessionOptions, library,
+};
 pub use simd::{CPU_VARIABLE, Isa};
 
 use crate::memory;
@@ -110,7 +112,11 @@ static ROWS: Shared<RowStream> = Shared::new();
 
 impl Network {
     /// Reads, checks and packs a network.
-    pub fn load(role: Role, source: Source, options: &SessionOptions) -> Result<Self, RuntimeError> {
+    pub fn load(
+        role: Role,
+        source: Source,
+        options: &SessionOptions,
+    ) -> Result<Self, RuntimeError> {
         let name = source.name();
         let file = source.read()?;
         // What is hashed is what is run: the file is not read again.
@@ -302,9 +308,18 @@ fn import(role: Role, model: &Model) -> Result<fuse::Fused, ImportError> {
     let graph = model.graph(&role.item())?;
     let mut fused = fuse::fuse(&graph)?;
     // What the file leaves open is known now.
-    let widths = fused.outputs.iter().map(|&t| fused.tensors[t].channels as i64);
-    let wanted = signature.outputs.iter().map(|dims| *dims.last().unwrap_or(&-1));
-    let fits = widths.clone().zip(wanted).all(|(found, wanted)| wanted < 0 || found == wanted);
+    let widths = fused
+        .outputs
+        .iter()
+        .map(|&t| fused.tensors[t].channels as i64);
+    let wanted = signature
+        .outputs
+        .iter()
+        .map(|dims| *dims.last().unwrap_or(&-1));
+    let fits = widths
+        .clone()
+        .zip(wanted)
+        .all(|(found, wanted)| wanted < 0 || found == wanted);
     if !fits {
         return Err(ImportError::WrongSignature(format!(
             "its outputs have {:?} numbers",
@@ -408,9 +423,15 @@ impl Planned {
 
     fn run_into(&self, threads: usize, input: &[f32], outputs: &mut [&mut [f32]]) {
         let mut workspace = lock(&self.workspaces).pop().unwrap_or_default();
-        exec::run(&self.plan, threads, &mut workspace, input, |output, pixel, values| {
-            outputs[output][pixel * values.len()..][..values.len()].copy_from_slice(values);
-        });
+        exec::run(
+            &self.plan,
+            threads,
+            &mut workspace,
+            input,
+            |output, pixel, values| {
+                outputs[output][pixel * values.len()..][..values.len()].copy_from_slice(values);
+            },
+        );
         lock(&self.workspaces).push(workspace);
     }
 }

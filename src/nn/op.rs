@@ -13,22 +13,42 @@ pub const OPSETS: std::ops::RangeInclusive<i64> = 13..=20;
 #[derive(Debug, Clone, PartialEq)]
 pub enum Op {
     Add,
-    Concat { axis: i64 },
-    Conv { window: Window, group: usize },
-    DequantizeLinear { axis: i64 },
+    Concat {
+        axis: i64,
+    },
+    Conv {
+        window: Window,
+        group: usize,
+    },
+    DequantizeLinear {
+        axis: i64,
+    },
     Div,
-    Flatten { axis: i64 },
+    Flatten {
+        axis: i64,
+    },
     Gemm(Gemm),
     GlobalAveragePool,
     Max,
     MaxPool(Window),
     PRelu,
-    QuantizeLinear { axis: i64 },
-    ReduceL2 { axes: Option<Vec<i64>>, keepdims: bool },
+    QuantizeLinear {
+        axis: i64,
+    },
+    ReduceL2 {
+        axes: Option<Vec<i64>>,
+        keepdims: bool,
+    },
     Relu,
-    Softmax { axis: i64 },
-    Split { axis: i64 },
-    Transpose { perm: Vec<i64> },
+    Softmax {
+        axis: i64,
+    },
+    Split {
+        axis: i64,
+    },
+    Transpose {
+        perm: Vec<i64>,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -145,7 +165,9 @@ impl Window {
             }
             let padded = input + before + after;
             let Some(room) = padded.checked_sub(span) else {
-                return Err(format!("a window of {span} is larger than the input of {padded}"));
+                return Err(format!(
+                    "a window of {span} is larger than the input of {padded}"
+                ));
             };
             out[axis] = room / stride + 1;
             pads[axis] = before;
@@ -212,7 +234,11 @@ impl Op {
                 attributes.expect("noop_with_empty_axes", 0)?;
                 Self::ReduceL2 {
                     // From 18 on an input.
-                    axes: if opset < 18 { attributes.ints("axes")? } else { None },
+                    axes: if opset < 18 {
+                        attributes.ints("axes")?
+                    } else {
+                        None
+                    },
                     keepdims: attributes.flag("keepdims", true)?,
                 }
             }
@@ -278,7 +304,9 @@ impl Op {
             ));
         }
         if outputs != 1 && !matches!(self, Self::Split { .. }) {
-            return Err(format!("{outputs} outputs; only the first is computed here"));
+            return Err(format!(
+                "{outputs} outputs; only the first is computed here"
+            ));
         }
         let inputs: Vec<_> = inputs.iter().flatten().collect();
         let facts = self.infer_given(&inputs, outputs)?;
@@ -485,7 +513,9 @@ impl Op {
             }
             Self::Split { axis } => {
                 let axis = feature_axis(*axis, x)?;
-                let sizes = inputs[1].constant.filter(|_| inputs[1].fact.element == Element::I64);
+                let sizes = inputs[1]
+                    .constant
+                    .filter(|_| inputs[1].fact.element == Element::I64);
                 let sizes = sizes.ok_or("sizes that are no int64 constant")?.i64s();
                 let whole: i64 = sizes.iter().fold(0, |all, n| all.saturating_add(*n));
                 let fits = sizes.len() == outputs

@@ -47,7 +47,9 @@ impl Windows {
         let pixels = (0..to.height).flat_map(|y| (0..to.width).map(move |x| (y, x)));
         let all = rows.iter().flat_map(|row| *row..row + row_len);
         Self {
-            origins: pixels.map(|(y, x)| y * down * row + x * across * group).collect(),
+            origins: pixels
+                .map(|(y, x)| y * down * row + x * across * group)
+                .collect(),
             offsets: all.map(|at| at as u32).collect(),
             rows,
             row_len,
@@ -120,7 +122,13 @@ pub enum Arithmetic {
 }
 
 impl FloatConv {
-    pub fn conv(conv: &Conv, from: &Buffer, to: &Buffer, isa: Isa, arithmetic: Arithmetic) -> Result<Self, String> {
+    pub fn conv(
+        conv: &Conv,
+        from: &Buffer,
+        to: &Buffer,
+        isa: Isa,
+        arithmetic: Arithmetic,
+    ) -> Result<Self, String> {
         let Weights::F32 { values, bias } = &conv.weights else {
             return Err("integer weights on float32".to_owned());
         };
@@ -246,7 +254,10 @@ impl FloatConv {
         }
         let to_pairs = |at: usize| at / group * half;
         let windows = &mut self.windows;
-        windows.origins.iter_mut().for_each(|at| *at = to_pairs(*at));
+        windows
+            .origins
+            .iter_mut()
+            .for_each(|at| *at = to_pairs(*at));
         windows.rows.iter_mut().for_each(|at| *at = to_pairs(*at));
         windows.row_len = to_pairs(windows.row_len);
         windows.offsets = windows
@@ -282,7 +293,12 @@ const LARGEST_NARROW: u8 = 64;
 
 impl U8Conv {
     pub fn new(conv: &Conv, from: &Buffer, to: &Buffer, isa: Isa) -> Result<Self, String> {
-        let Weights::I8 { values, scales, bias } = &conv.weights else {
+        let Weights::I8 {
+            values,
+            scales,
+            bias,
+        } = &conv.weights
+        else {
             return Err("float32 weights on integers".to_owned());
         };
         let (Some(input), Some(output)) = (from.quantization, to.quantization) else {
@@ -307,7 +323,9 @@ impl U8Conv {
         let fill = whole - conv.out;
         Ok(Self {
             weights: quads(values, conv.into, area, whole),
-            is_narrow: values.iter().all(|&w| (w as i8).unsigned_abs() <= LARGEST_NARROW),
+            is_narrow: values
+                .iter()
+                .all(|&w| (w as i8).unsigned_abs() <= LARGEST_NARROW),
             bias: biases.chain(vec![0; fill]).collect(),
             scale: scales
                 .iter()

@@ -2,7 +2,9 @@
 //! instruction set.
 
 use super::error::{ImportError, Unsupported};
-use super::fuse::{Fused, FusedNode, FusedOp, Geometry, MOST_INPUTS, Quantization, Slopes, Tensor, TensorId};
+use super::fuse::{
+    Fused, FusedNode, FusedOp, Geometry, MOST_INPUTS, Quantization, Slopes, Tensor, TensorId,
+};
 use super::pack::{Arithmetic, F32_BLOCK, FloatConv, FloatWeights, U8Conv};
 use super::simd::Isa;
 
@@ -121,7 +123,12 @@ impl StepOp {
 }
 
 impl Plan {
-    pub fn new(fused: &Fused, isa: Isa, arithmetic: Arithmetic, items: Items) -> Result<Self, ImportError> {
+    pub fn new(
+        fused: &Fused,
+        isa: Isa,
+        arithmetic: Arithmetic,
+        items: Items,
+    ) -> Result<Self, ImportError> {
         let tensors = fused.tensors.iter().enumerate();
         let buffers: Vec<_> = tensors.map(|(i, t)| Buffer::new(t, i == 0)).collect();
         let mut plan = Self {
@@ -168,7 +175,12 @@ impl Plan {
         Ok(plan)
     }
 
-    fn step(&self, fused: &Fused, node: &FusedNode, arithmetic: Arithmetic) -> Result<Step, String> {
+    fn step(
+        &self,
+        fused: &Fused,
+        node: &FusedNode,
+        arithmetic: Arithmetic,
+    ) -> Result<Step, String> {
         let input = &self.buffers[node.inputs[0]];
         let output = &self.buffers[node.output];
         if node.inputs.len() > MOST_INPUTS {
@@ -176,8 +188,14 @@ impl Plan {
         }
         for &from in &node.inputs {
             let from = &self.buffers[from];
-            if from.quantization.is_some() && from.stride != from.channels && !matches!(node.op, FusedOp::Conv(_)) {
-                return Err(format!("{} quantised channels; expected a multiple of 4", from.channels));
+            if from.quantization.is_some()
+                && from.stride != from.channels
+                && !matches!(node.op, FusedOp::Conv(_))
+            {
+                return Err(format!(
+                    "{} quantised channels; expected a multiple of 4",
+                    from.channels
+                ));
             }
         }
         let flattened = fused
@@ -195,7 +213,10 @@ impl Plan {
         let op = match &node.op {
             FusedOp::Quantize => {
                 if input.channels != 3 && !input.channels.is_multiple_of(4) {
-                    return Err(format!("{} channels; expected three, or a multiple of 4", input.channels));
+                    return Err(format!(
+                        "{} channels; expected three, or a multiple of 4",
+                        input.channels
+                    ));
                 }
                 StepOp::Quantize
             }

@@ -90,13 +90,19 @@ pub enum RuntimeError {
         expected: String,
         found: String,
     },
-    #[error("model {model} cannot be run by our kernels ({}), and ONNX Runtime cannot either: {runtime}", brief(refusals))]
+    #[error(
+        "model {model} cannot be run by our kernels ({}), and ONNX Runtime cannot either: {runtime}",
+        brief(refusals)
+    )]
     NoEngine {
         model: String,
         refusals: Vec<Unsupported>,
         runtime: Box<RuntimeError>,
     },
-    #[error("{ENGINE_VARIABLE} is \"own\", but our kernels cannot run model {model}: {}", brief(refusals))]
+    #[error(
+        "{ENGINE_VARIABLE} is \"own\", but our kernels cannot run model {model}: {}",
+        brief(refusals)
+    )]
     NotOwn {
         model: String,
         refusals: Vec<Unsupported>,
@@ -116,7 +122,11 @@ pub enum RuntimeError {
 /// The first refusals, and how many there are in all.
 fn brief(refusals: &[Unsupported]) -> String {
     const FIRST: usize = 3;
-    let mut texts: Vec<_> = refusals.iter().take(FIRST).map(Unsupported::to_string).collect();
+    let mut texts: Vec<_> = refusals
+        .iter()
+        .take(FIRST)
+        .map(Unsupported::to_string)
+        .collect();
     if refusals.len() > FIRST {
         texts.push(format!(
             "{} more; mfr-enroll model lists them",
@@ -295,8 +305,18 @@ impl Session {
     }
 
     fn check(&self, signature: &Signature) -> Result<(), RuntimeError> {
-        let inputs: Vec<_> = self.session.inputs().iter().map(|o| port(o.name(), o.dtype())).collect();
-        let outputs: Vec<_> = self.session.outputs().iter().map(|o| port(o.name(), o.dtype())).collect();
+        let inputs: Vec<_> = self
+            .session
+            .inputs()
+            .iter()
+            .map(|o| port(o.name(), o.dtype()))
+            .collect();
+        let outputs: Vec<_> = self
+            .session
+            .outputs()
+            .iter()
+            .map(|o| port(o.name(), o.dtype()))
+            .collect();
         let found = signature.check(&inputs, &outputs, true);
         found.map_err(|found| RuntimeError::WrongModel {
             model: self.model.clone(),

@@ -35,7 +35,12 @@ fn rows(isa: Isa) -> RowStream {
 /// ONNX Runtime's run of the same file; `None` where there is none.
 fn session(role: Role) -> Option<Session> {
     let name = role.signature().name;
-    match Session::from_bytes(name, &file(role), &role.signature(), &SessionOptions::default()) {
+    match Session::from_bytes(
+        name,
+        &file(role),
+        &role.signature(),
+        &SessionOptions::default(),
+    ) {
         Err(RuntimeError::LibraryMissing { .. }) => {
             eprintln!("skipped: no ONNX Runtime here");
             None
@@ -111,7 +116,10 @@ fn outputs(net: &Planned, threads: usize, input: &[f32]) -> Vec<Vec<f32>> {
 }
 
 fn difference(a: &[Vec<f32>], b: &[Vec<f32>]) -> f32 {
-    assert_eq!(a.iter().map(Vec::len).sum::<usize>(), b.iter().map(Vec::len).sum::<usize>());
+    assert_eq!(
+        a.iter().map(Vec::len).sum::<usize>(),
+        b.iter().map(Vec::len).sum::<usize>()
+    );
     let pairs = a.iter().flatten().zip(b.iter().flatten());
     pairs.fold(0.0, |most, (a, b)| (a - b).abs().max(most))
 }
@@ -177,7 +185,9 @@ fn every_layer_of_every_instruction_set_is_that_of_the_scalar_one() {
 fn of_floats(buffer: &Buffer, a: &[i32], b: &[i32]) -> f32 {
     let [a, b]: [&[f32]; 2] = [a, b].map(pulp::bytemuck::cast_slice);
     let largest = b.iter().fold(1.0f32, |most, x| most.max(x.abs()));
-    let pixels = a.chunks_exact(buffer.stride).zip(b.chunks_exact(buffer.stride));
+    let pixels = a
+        .chunks_exact(buffer.stride)
+        .zip(b.chunks_exact(buffer.stride));
     let all = pixels.flat_map(|(a, b)| a.iter().zip(b).take(buffer.channels));
     all.fold(0.0f32, |most, (a, b)| (a - b).abs().max(most)) / largest
 }
@@ -185,7 +195,10 @@ fn of_floats(buffer: &Buffer, a: &[i32], b: &[i32]) -> f32 {
 /// Sums of i16 are exact, so instruction sets differ in nothing but how the results are scaled.
 #[test]
 fn sums_of_i16_are_the_same_for_every_instruction_set() {
-    let levels: Vec<_> = levels().into_iter().filter(|isa| isa.has_fast_i16()).collect();
+    let levels: Vec<_> = levels()
+        .into_iter()
+        .filter(|isa| isa.has_fast_i16())
+        .collect();
     for role in [Role::RNet, Role::ONet] {
         let mut windows = images(8, side(role));
         // The second is dark: windows are rounded each by itself.
@@ -338,9 +351,15 @@ fn p_net_row_by_row_says_what_a_plan_of_its_layers_does() {
             .collect();
         let plan = Plan::new(&fused, Isa::Scalar, pack::Arithmetic::F32, Items::All).unwrap();
         let mut outputs = [Vec::new(), Vec::new()];
-        exec::run(&plan, 1, &mut Workspace::default(), &tensor, |output, _, values| {
-            outputs[output].extend_from_slice(values);
-        });
+        exec::run(
+            &plan,
+            1,
+            &mut Workspace::default(),
+            &tensor,
+            |output, _, values| {
+                outputs[output].extend_from_slice(values);
+            },
+        );
         let columns = output_size(width, height).0;
         let [offsets, scores] = outputs;
         let expected: Vec<_> = offsets

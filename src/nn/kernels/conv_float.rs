@@ -140,7 +140,10 @@ fn tiles<S: Simd, A: Sums<S>, const V: usize>(simd: S, by: A, conv: &FloatConv, 
         let weights = weights[block * len..][..len].as_chunks::<V>().0;
         let channels = block * conv.block;
         let vectors = |all: &[f32]| -> [S::f32s; V] {
-            S::as_simd_f32s(&all[channels..][..conv.block]).0.as_chunks::<V>().0[0]
+            S::as_simd_f32s(&all[channels..][..conv.block])
+                .0
+                .as_chunks::<V>()
+                .0[0]
         };
         let (bias, above, below) = (
             vectors(&conv.bias),

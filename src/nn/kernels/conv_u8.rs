@@ -1,6 +1,5 @@
 //! Convolutions on u8 with i8 weights: sums are exact in 32 bits, and rounded as ONNX Runtime does it.
 
-
 use super::{Run, needs_staging};
 use crate::nn::pack::{U8_BLOCK, U8Conv};
 use crate::nn::simd::{DotU8I8, IntSimd, Level};
@@ -71,10 +70,15 @@ fn tiles<S: IntSimd, D: DotU8I8<S>, const T: usize, const V: usize, const N: usi
                 for i in 0..T {
                     numbers[i] = (first + i).min(pixels.end - 1);
                     let item = numbers[i] / windows.origins.len();
-                    origins[i] = item * item_len + windows.origins[numbers[i] % windows.origins.len()];
+                    origins[i] =
+                        item * item_len + windows.origins[numbers[i] % windows.origins.len()];
                 }
                 let mut tile = [bias; T];
-                for (&row, weights) in windows.rows.iter().zip(weights.chunks_exact(windows.row_len)) {
+                for (&row, weights) in windows
+                    .rows
+                    .iter()
+                    .zip(weights.chunks_exact(windows.row_len))
+                {
                     let len = weights.len();
                     let mut inputs = [from; T];
                     for i in 0..T {

@@ -39,10 +39,16 @@ fn max_f32<L: Level, const V: usize>(simd: L::Simd, geometry: &Geometry, mut run
     let Input { buffer, .. } = run.inputs[0];
     let blocks = buffer.stride / (V * L::Simd::F32_LANES);
     let row = buffer.width * blocks;
-    let from = L::Simd::as_simd_f32s(run.inputs[0].f32s()).0.as_chunks::<V>().0;
+    let from = L::Simd::as_simd_f32s(run.inputs[0].f32s())
+        .0
+        .as_chunks::<V>()
+        .0;
     let (height, width) = (run.result.height, run.result.width);
     let rows = run.pixels.start / width..run.pixels.end / width;
-    let to = L::Simd::as_mut_simd_f32s(run.out_f32s()).0.as_chunks_mut::<V>().0;
+    let to = L::Simd::as_mut_simd_f32s(run.out_f32s())
+        .0
+        .as_chunks_mut::<V>()
+        .0;
     for (y, to) in rows.zip(to.chunks_exact_mut(width * blocks)) {
         let seen = window(y % height, 0, geometry, buffer.height);
         let image = &from[y / height * buffer.height * row..];

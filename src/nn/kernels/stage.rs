@@ -41,16 +41,32 @@ impl Kernel for Stage<'_> {
     fn run<L: Level>(self, simd: L::Simd) {
         let Self { op, input, staged } = self;
         match op {
-            StepOp::FloatConv(FloatConv { weights: FloatWeights::I16(weights), windows, .. }) => {
+            StepOp::FloatConv(FloatConv {
+                weights: FloatWeights::I16(weights),
+                windows,
+                ..
+            }) => {
                 quantize::<L>(simd, input, weights.group, windows.padding, staged);
             }
             StepOp::FloatConv(conv) => {
-                pad(input, input.buffer.stride, conv.windows.padding, 0, &mut staged.values);
+                pad(
+                    input,
+                    input.buffer.stride,
+                    conv.windows.padding,
+                    0,
+                    &mut staged.values,
+                );
             }
             StepOp::U8Conv(conv) => {
                 let zero_point = input.buffer.quantization.map_or(0, |q| q.zero_point);
                 let fill = i32::from_ne_bytes([zero_point; 4]);
-                pad(input, input.buffer.stride / 4, conv.windows.padding, fill, &mut staged.values);
+                pad(
+                    input,
+                    input.buffer.stride / 4,
+                    conv.windows.padding,
+                    fill,
+                    &mut staged.values,
+                );
             }
             _ => {}
         }

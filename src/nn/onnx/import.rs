@@ -79,8 +79,9 @@ impl Model {
         let opset = self.check_whole()?;
         let mut builder = Builder::default();
         for tensor in &self.graph.initializer {
-            let value = constant(tensor)
-                .map_err(|reason| ImportError::Invalid(format!("tensor \"{}\": {reason}", tensor.name)))?;
+            let value = constant(tensor).map_err(|reason| {
+                ImportError::Invalid(format!("tensor \"{}\": {reason}", tensor.name))
+            })?;
             builder.define(value)?;
         }
         let inputs = self.inputs();
@@ -141,9 +142,9 @@ impl Model {
                 OPSETS.end()
             ))),
             (None, _) => Err(ImportError::Invalid("it names no opset".to_owned())),
-            (Some(_), Some(_)) => {
-                Err(ImportError::Invalid("it names more than one opset".to_owned()))
-            }
+            (Some(_), Some(_)) => Err(ImportError::Invalid(
+                "it names more than one opset".to_owned(),
+            )),
         }
     }
 }
@@ -297,7 +298,10 @@ impl<'a> Attributes<'a> {
         let mut unread = HashMap::new();
         for attribute in all {
             if !attribute.ref_attr_name.is_empty() {
-                return Err(format!("attribute {} is that of a function", attribute.name));
+                return Err(format!(
+                    "attribute {} is that of a function",
+                    attribute.name
+                ));
             }
             if unread.insert(attribute.name.as_str(), attribute).is_some() {
                 return Err(format!("attribute {} is given twice", attribute.name));
@@ -395,8 +399,16 @@ fn constant(tensor: &TensorProto) -> Result<Value, String> {
         .ok_or_else(|| format!("its shape {dims:?} is larger than {LARGEST_CONSTANT} numbers"))?;
     let bytes = match (&tensor.raw_data, element) {
         (Some(raw), _) => raw.clone(),
-        (None, Element::F32) => tensor.float_data.iter().flat_map(|n| n.to_le_bytes()).collect(),
-        (None, Element::I64) => tensor.int64_data.iter().flat_map(|n| n.to_le_bytes()).collect(),
+        (None, Element::F32) => tensor
+            .float_data
+            .iter()
+            .flat_map(|n| n.to_le_bytes())
+            .collect(),
+        (None, Element::I64) => tensor
+            .int64_data
+            .iter()
+            .flat_map(|n| n.to_le_bytes())
+            .collect(),
         (None, _) => {
             let numbers = tensor.int32_data.iter();
             numbers

@@ -62,7 +62,11 @@ impl Weights {
         ];
         // The network takes (pixel − 127.5) / 128.
         let of_colours = values(first);
-        for (bias, weights) in activations[0].bias.iter_mut().zip(of_colours.chunks_exact(27)) {
+        for (bias, weights) in activations[0]
+            .bias
+            .iter_mut()
+            .zip(of_colours.chunks_exact(27))
+        {
             // Columns before rows, as the published weights lie: the sum keeps its last bit.
             let columns = (0..27).map(|at| weights[at / 9 * 9 + at % 3 * 3 + at / 3 % 3]);
             *bias -= columns.sum::<f32>() * (127.5 / 128.0);
@@ -113,9 +117,11 @@ struct Layers<'a> {
 
 impl<'a> Layers<'a> {
     fn of(fused: &'a Fused) -> Result<Self, String> {
-        let unlike = || "the row-streamed kernel takes P-Net's layers alone: three convolutions of 3×3 with PReLU, a \
+        let unlike = || {
+            "the row-streamed kernel takes P-Net's layers alone: three convolutions of 3×3 with PReLU, a \
                          MaxPool of 2×2 after the first, and one of 1×1 whose channels are four offsets and two logits"
-            .to_owned();
+            .to_owned()
+        };
         let [first, pool, second, third, heads, offsets, logits, softmax] = &fused.ops[..] else {
             return Err(unlike());
         };
@@ -129,7 +135,11 @@ impl<'a> Layers<'a> {
             && follows(logits, heads)
             && follows(softmax, logits)
             && fused.outputs == [offsets.output, softmax.output];
-        let conv = |node: &'a FusedNode, kernel: usize, into: usize, out: usize, is_activated: bool| match &node.op {
+        let conv = |node: &'a FusedNode,
+                    kernel: usize,
+                    into: usize,
+                    out: usize,
+                    is_activated: bool| match &node.op {
             FusedOp::Conv(conv)
                 if conv.geometry == Geometry { kernel: [kernel; 2], strides: [1, 1], pads: [0; 4] }
                     && (conv.into, conv.out) == (into, out)
@@ -142,7 +152,8 @@ impl<'a> Layers<'a> {
             }
             _ => None,
         };
-        let is_pool = matches!(&pool.op, FusedOp::MaxPool(g) if g.kernel == [2, 2] && g.strides == [2, 2]);
+        let is_pool =
+            matches!(&pool.op, FusedOp::MaxPool(g) if g.kernel == [2, 2] && g.strides == [2, 2]);
         let is_split = matches!(offsets.op, FusedOp::Slice(0))
             && matches!(logits.op, FusedOp::Slice(4))
             && matches!(softmax.op, FusedOp::Softmax)
@@ -154,10 +165,14 @@ impl<'a> Layers<'a> {
             conv(heads, 1, THIRD, 6, false),
         );
         match convs {
-            (Some(first), Some(second), Some(third), Some(heads)) if is_chain && is_pool && is_split => Ok(Self {
-                convs: [first, second, third],
-                heads,
-            }),
+            (Some(first), Some(second), Some(third), Some(heads))
+                if is_chain && is_pool && is_split =>
+            {
+                Ok(Self {
+                    convs: [first, second, third],
+                    heads,
+                })
+            }
             _ => Err(unlike()),
         }
     }
@@ -205,7 +220,13 @@ fn bounds(weights: &[f32], inputs: &[(f32, f32)], activation: &Activation) -> Ve
                 least += (w * low).min(w * high);
                 most += (w * low).max(w * high);
             }
-            let activated = |x: f32| if x < 0.0 { x * activation.slope[out] } else { x };
+            let activated = |x: f32| {
+                if x < 0.0 {
+                    x * activation.slope[out]
+                } else {
+                    x
+                }
+            };
             let (a, b) = (activated(least), activated(most));
             (a.min(b).min(0.0), a.max(b).max(0.0))
         })

@@ -386,7 +386,12 @@ mod tests {
             if isa.signed_activations() {
                 let signed = run(isa, true);
                 for i in 0..256 {
-                    let sums = |b: i32| b.to_le_bytes().iter().map(|&b| i32::from(b as i8)).sum::<i32>();
+                    let sums = |b: i32| {
+                        b.to_le_bytes()
+                            .iter()
+                            .map(|&b| i32::from(b as i8))
+                            .sum::<i32>()
+                    };
                     assert_eq!(signed[1][i] + 128 * sums(b[i]), expected[1][i], "{isa:?}");
                     let narrow = b[i] & 0x3f3f_3f3f;
                     assert_eq!(signed[2][i] + 128 * sums(narrow), expected[2][i], "{isa:?}");

@@ -52,7 +52,10 @@ impl DotU8I8<Scalar> for Plain {
 
     #[inline(always)]
     fn dot(_: Scalar, acc: i32, activations: i32, weights: i32) -> i32 {
-        let products = activations.to_le_bytes().into_iter().zip(weights.to_le_bytes());
+        let products = activations
+            .to_le_bytes()
+            .into_iter()
+            .zip(weights.to_le_bytes());
         products.fold(acc, |acc, (a, w)| {
             acc.wrapping_add(i32::from(a) * i32::from(w as i8))
         })

@@ -34,19 +34,39 @@ macro_rules! level {
 }
 
 level!(
-    Avx2, avx2, run_avx2, V3, Maddubs, Widened,
+    Avx2,
+    avx2,
+    run_avx2,
+    V3,
+    Maddubs,
+    Widened,
     "avx2,fma,bmi1,bmi2,lzcnt,popcnt"
 );
 level!(
-    AvxVnni, avx_vnni, run_avx_vnni, V3, Vnni, Vnni,
+    AvxVnni,
+    avx_vnni,
+    run_avx_vnni,
+    V3,
+    Vnni,
+    Vnni,
     "avx2,fma,bmi1,bmi2,lzcnt,popcnt,avxvnni"
 );
 level!(
-    Avx512, avx512, run_avx512, V4, Maddubs, Widened,
+    Avx512,
+    avx512,
+    run_avx512,
+    V4,
+    Maddubs,
+    Widened,
     "avx512f,avx512bw,avx512cd,avx512dq,avx512vl,bmi1,bmi2,lzcnt,popcnt"
 );
 level!(
-    Avx512Vnni, avx512_vnni, run_avx512_vnni, V4, Vnni, Vnni,
+    Avx512Vnni,
+    avx512_vnni,
+    run_avx512_vnni,
+    V4,
+    Vnni,
+    Vnni,
     "avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx512vnni,bmi1,bmi2,lzcnt,popcnt"
 );
 
@@ -194,7 +214,10 @@ impl DotU8I8<V3> for Widened {
         let (a, w) = (cast(activations), cast(weights));
         let avx2 = simd.avx2;
         let low = simd.avx._mm256_set1_epi16(0xff);
-        let (a_even, a_odd) = (avx2._mm256_and_si256(a, low), avx2._mm256_srli_epi16::<8>(a));
+        let (a_even, a_odd) = (
+            avx2._mm256_and_si256(a, low),
+            avx2._mm256_srli_epi16::<8>(a),
+        );
         let w_even = avx2._mm256_srai_epi16::<8>(avx2._mm256_slli_epi16::<8>(w));
         let w_odd = avx2._mm256_srai_epi16::<8>(w);
         let products = avx2._mm256_add_epi32(
@@ -262,6 +285,8 @@ impl DotU8I8<V4> for Vnni {
     #[inline(always)]
     fn dot(_: V4, acc: I32s<V4>, activations: I32s<V4>, weights: I32s<V4>) -> I32s<V4> {
         // SAFETY: only `Avx512Vnni` names this type, and no kernel runs at that level on a CPU without AVX-512 VNNI.
-        cast(unsafe { intrinsics::_mm512_dpbusd_epi32(cast(acc), cast(activations), cast(weights)) })
+        cast(unsafe {
+            intrinsics::_mm512_dpbusd_epi32(cast(acc), cast(activations), cast(weights))
+        })
     }
 }

@@ -13,11 +13,11 @@ use crate::detect::{
     MIN_FACE_SIZES, Params, SCALE_FACTORS, parse_regions,
 };
 use crate::geometry::Rect;
+use crate::nn::RuntimeError;
 use crate::plugin::frame::{self, Input, StreamTime};
 use crate::plugin::load::{self, Load, Pressure};
 use crate::plugin::meta;
 use crate::plugin::models::{self, ModelSettings};
-use crate::nn::RuntimeError;
 use crate::track::{Effort, Finder, Interval, Plan};
 use crate::workers::{at_work, lock};
 

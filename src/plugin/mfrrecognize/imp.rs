@@ -17,12 +17,12 @@ use super::presence::{Moment, Presence};
 use crate::embed::{self, DEFAULT_BATCH_SIZE, Embedder};
 use crate::gallery::GalleryError;
 use crate::image::ImageView;
+use crate::nn::RuntimeError;
 use crate::plugin::frame::{self, Input, StreamTime};
 use crate::plugin::load::{self, Load, Pressure};
 use crate::plugin::message::{FaceNews, Message};
 use crate::plugin::meta::{self, Face, Identity};
 use crate::plugin::models::{self, ModelSettings};
-use crate::nn::RuntimeError;
 use crate::track::{self, Answer, Pace, People, Sight};
 use crate::workers::{at_work, lock};
 
