@@ -19,6 +19,8 @@ mod role;
 pub(crate) mod row_stream;
 mod runtime;
 mod simd;
+#[doc(hidden)]
+pub mod testing;
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -152,7 +154,7 @@ impl Network {
                 });
             }
             (_, chosen) => {
-                let session = Session::from_bytes(&name, &file, &role.signature(), options);
+                let session = Session::from_bytes(&name, &file, Some(&role.signature()), options);
                 let session = session.map_err(|runtime| match refusals.is_empty() {
                     true => runtime,
                     false => RuntimeError::NoEngine {
@@ -433,6 +435,58 @@ impl Planned {
             },
         );
         lock(&self.workspaces).push(workspace);
+    }
+}
+
+/// What a file is, and which engine runs it.
+pub struct Inspection {
+    /// By its inputs and outputs.
+    pub role: Option<Role>,
+    pub network: Result<Network, RuntimeError>,
+}
+
+impl Inspection {
+    pub fn of(path: &Path, options: &SessionOptions) -> Self {
+        let source = Source::File(path);
+        let model = source.read().and_then(|file| {
+            Model::decode(file).map_err(|e| RuntimeError::NotAModel {
+                model: source.name(),
+                reason: e.to_string(),
+            })
+        });
+        let model = match model {
+            Ok(model) => model,
+            Err(error) => {
+                return Self {
+                    role: None,
+                    network: Err(error),
+                };
+            }
+        };
+        let (inputs, outputs) = (model.inputs(), model.outputs());
+        let role = Role::of(&inputs, &outputs);
+        let network = match role {
+            Some(role) => Network::load(role, source, options),
+            None => Err(RuntimeError::WrongModel {
+                model: source.name(),
+                expected: Role::ALL
+                    .map(|role| role.signature().expected())
+                    .join(", or "),
+                found: role::describe(&inputs, &outputs),
+            }),
+        };
+        Self { role, network }
+    }
+
+    /// What our kernels cannot run.
+    pub fn refusals(&self) -> &[Unsupported] {
+        match &self.network {
+            Ok(network) => network.refusals(),
+            Err(
+                RuntimeError::NoEngine { refusals, .. } | RuntimeError::NotOwn { refusals, .. },
+            ) => refusals,
+            Err(_) => &[],
+        }
     }
 }
 

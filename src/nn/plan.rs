@@ -82,6 +82,8 @@ impl Buffer {
 }
 
 pub struct Step {
+    /// Of its result in the file, for tests that compare layers.
+    #[cfg_attr(not(test), allow(dead_code))]
     pub name: String,
     pub op: StepOp,
     pub inputs: Vec<TensorId>,

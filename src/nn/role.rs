@@ -73,6 +73,17 @@ impl Role {
         }
     }
 
+    /// As commands and logs call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::PNet => "P-Net",
+            Self::RNet => "R-Net",
+            Self::ONet => "O-Net",
+            Self::FaceNet => "FaceNet",
+            Self::MaskNet => "mask network",
+        }
+    }
+
     /// The role whose signature a file has, if there is one.
     pub fn of(inputs: &[Port], outputs: &[Port]) -> Option<Self> {
         let fits = |role: &Self| role.signature().check(inputs, outputs, false).is_ok();
@@ -139,15 +150,7 @@ impl Signature {
         if matches {
             return Ok(());
         }
-        let list = |ports: &[Port]| {
-            let texts: Vec<_> = ports.iter().map(describe).collect();
-            texts.join(", ")
-        };
-        Err(format!(
-            "it has the inputs {} and the outputs {}",
-            list(inputs),
-            list(outputs)
-        ))
+        Err(describe(inputs, outputs))
     }
 
     /// For messages: what is expected.
@@ -159,11 +162,24 @@ impl Signature {
     }
 }
 
-fn describe(port: &Port) -> String {
+/// For messages: what is found.
+pub(super) fn describe(inputs: &[Port], outputs: &[Port]) -> String {
+    let list = |ports: &[Port]| {
+        let texts: Vec<_> = ports.iter().map(dims).collect();
+        texts.join(", ")
+    };
+    format!(
+        "it has the inputs {} and the outputs {}",
+        list(inputs),
+        list(outputs)
+    )
+}
+
+fn dims(port: &Port) -> String {
     match &port.dims {
         Some(dims) => {
+            let dims = dims.iter();
             let dims: Vec<_> = dims
-                .iter()
                 .map(|&dim| if dim == 0 { -1 } else { dim as i64 })
                 .collect();
             format!("{dims:?}")

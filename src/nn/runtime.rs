@@ -252,11 +252,11 @@ impl fmt::Debug for Session {
 }
 
 impl Session {
-    /// Loads an ONNX file held in memory; `name` is what messages call it.
+    /// Loads an ONNX file held in memory and checks that it has the signature; `name` is what messages call it.
     pub fn from_bytes(
         name: &str,
         bytes: &[u8],
-        signature: &Signature,
+        signature: Option<&Signature>,
         options: &SessionOptions,
     ) -> Result<Self, RuntimeError> {
         Self::build(name.to_owned(), signature, options, |b| {
@@ -266,7 +266,7 @@ impl Session {
 
     fn build(
         model: String,
-        signature: &Signature,
+        signature: Option<&Signature>,
         options: &SessionOptions,
         commit: impl FnOnce(&mut SessionBuilder) -> ort::Result<ort::session::Session>,
     ) -> Result<Self, RuntimeError> {
@@ -300,7 +300,9 @@ impl Session {
         })?;
         memory::trim();
         let session = Self { session, model };
-        session.check(signature)?;
+        if let Some(signature) = signature {
+            session.check(signature)?;
+        }
         Ok(session)
     }
 

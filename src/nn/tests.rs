@@ -38,7 +38,7 @@ fn session(role: Role) -> Option<Session> {
     match Session::from_bytes(
         name,
         &file(role),
-        &role.signature(),
+        Some(&role.signature()),
         &SessionOptions::default(),
     ) {
         Err(RuntimeError::LibraryMissing { .. }) => {

@@ -8,7 +8,9 @@ use std::sync::{Arc, Mutex, Weak};
 use gst::glib;
 use gst::prelude::*;
 
-use crate::nn::{RuntimeError, SessionOptions};
+use crate::detect::Detector;
+use crate::embed::Embedder;
+use crate::nn::{Network, RuntimeError, SessionOptions};
 use crate::workers::lock;
 
 pub const DEFAULT_DEVICE: &str = "cpu";
@@ -58,7 +60,7 @@ impl ModelSettings {
                 .build(),
             glib::ParamSpecString::builder("model-instance-id")
                 .nick("Model instance id")
-                .blurb("Elements with the same id and the same model, device and threads share one model in memory; FaceNet is shared without an id too")
+                .blurb("Elements with the same id and the same model, device and threads share one model in memory and run it at the same time; networks of our own kernels are shared without an id too")
                 .mutable_ready()
                 .build(),
         ]
@@ -98,35 +100,118 @@ impl ModelSettings {
     }
 }
 
-type Shared = Weak<dyn Any + Send + Sync>;
+/// A model whose networks can be shared by workers with memory of their own, which run at the same time.
+pub trait Model: Send + Sync + 'static {
+    fn fork(&self) -> Self;
+    /// Its networks, by the names that the property `engine` gives them.
+    fn networks(&self) -> Vec<(&'static str, &Network)>;
+}
+
+impl Model for Detector {
+    fn fork(&self) -> Self {
+        self.fork()
+    }
+
+    fn networks(&self) -> Vec<(&'static str, &Network)> {
+        let [pnet, rnet, onet] = self.networks();
+        vec![("pnet", pnet), ("rnet", rnet), ("onet", onet)]
+    }
+}
+
+impl Model for Embedder {
+    fn fork(&self) -> Self {
+        self.fork()
+    }
+
+    fn networks(&self) -> Vec<(&'static str, &Network)> {
+        let [facenet, mask] = self.networks();
+        vec![("facenet", facenet), ("mask", mask)]
+    }
+}
+
+/// What an element works with: a model of its own, whose networks others may have too.
+pub struct Worker<T> {
+    pub model: T,
+    /// From which workers of other elements with the same id are made; it lives as long as one of them.
+    _prototype: Option<Arc<T>>,
+}
+
+type Prototype = Weak<dyn Any + Send + Sync>;
 type Key = (TypeId, ModelSettings);
 
-static SHARED: Mutex<Option<HashMap<Key, Shared>>> = Mutex::new(None);
+static SHARED: Mutex<Option<HashMap<Key, Prototype>>> = Mutex::new(None);
 
-/// The model for these settings: with an instance id the one that another element has loaded, if
-/// any; otherwise a new one.
-pub fn get<T: Send + 'static>(
+/// A worker for these settings: with an instance id one whose networks are those that another element has loaded, if
+/// any; otherwise of a new model.
+pub fn get<T: Model>(
     settings: &ModelSettings,
     load: impl FnOnce(&ModelSettings, &SessionOptions) -> Result<T, RuntimeError>,
-) -> Result<Arc<Mutex<T>>, RuntimeError> {
+) -> Result<Worker<T>, RuntimeError> {
     let options = settings.session_options()?;
     if settings.instance_id.is_none() {
-        return Ok(Arc::new(Mutex::new(load(settings, &options)?)));
+        return Ok(Worker {
+            model: load(settings, &options)?,
+            _prototype: None,
+        });
     }
     // Held while loading: of two elements that start at once the second waits for the first.
     let mut shared = lock(&SHARED);
-    let models = shared.get_or_insert_with(HashMap::new);
-    models.retain(|_, model| model.strong_count() > 0);
+    let prototypes = shared.get_or_insert_with(HashMap::new);
+    prototypes.retain(|_, prototype| prototype.strong_count() > 0);
     let key = (TypeId::of::<T>(), settings.clone());
-    if let Some(model) = models.get(&key).and_then(Weak::upgrade)
-        && let Ok(model) = model.downcast::<Mutex<T>>()
-    {
-        return Ok(model);
+    let known = prototypes.get(&key).and_then(Weak::upgrade);
+    let prototype = match known.and_then(|known| known.downcast::<T>().ok()) {
+        Some(prototype) => prototype,
+        None => {
+            let prototype = Arc::new(load(settings, &options)?);
+            let any: Arc<dyn Any + Send + Sync> = prototype.clone();
+            prototypes.insert(key, Arc::downgrade(&any));
+            prototype
+        }
+    };
+    Ok(Worker {
+        model: prototype.fork(),
+        _prototype: Some(prototype),
+    })
+}
+
+/// The property that says what runs the networks.
+pub fn engine_property() -> glib::ParamSpec {
+    glib::ParamSpecString::builder("engine")
+        .nick("Engine")
+        .blurb("What runs each network: the kernel of this plugin, or onnxruntime; null before the element has loaded them")
+        .read_only()
+        .build()
+}
+
+/// Logs what runs each network of a model and why, and what our kernels refuse; the text of the property `engine`.
+pub fn log_engines(
+    category: gst::DebugCategory,
+    element: &gst::Element,
+    model: &impl Model,
+) -> String {
+    let networks = model.networks();
+    for (name, network) in &networks {
+        gst::info!(
+            category,
+            obj = element,
+            "{name} ({}) runs by {}: {}",
+            network.name(),
+            network.kernel(),
+            network.chosen().reason
+        );
+        for refusal in network.refusals() {
+            gst::debug!(
+                category,
+                obj = element,
+                "{name}: our kernels refuse {refusal}"
+            );
+        }
     }
-    let model = Arc::new(Mutex::new(load(settings, &options)?));
-    let any: Arc<dyn Any + Send + Sync> = model.clone();
-    models.insert(key, Arc::downgrade(&any));
-    Ok(model)
+    let engines = networks
+        .iter()
+        .map(|(name, network)| format!("{name}: {}", network.kernel()));
+    engines.collect::<Vec<_>>().join(", ")
 }
 
 /// The error as GStreamer posts it on the bus.
@@ -134,7 +219,9 @@ pub fn error_message(error: &RuntimeError) -> gst::ErrorMessage {
     let text = error.to_string();
     match error {
         e if e.is_missing_file() => gst::error_msg!(gst::ResourceError::NotFound, ("{text}")),
-        RuntimeError::Device { .. } => gst::error_msg!(gst::LibraryError::Settings, ("{text}")),
+        RuntimeError::Device { .. }
+        | RuntimeError::Variable { .. }
+        | RuntimeError::NotOwn { .. } => gst::error_msg!(gst::LibraryError::Settings, ("{text}")),
         RuntimeError::Run { .. } => gst::error_msg!(gst::StreamError::Failed, ("{text}")),
         _ => gst::error_msg!(gst::LibraryError::Init, ("{text}")),
     }
@@ -142,6 +229,8 @@ pub fn error_message(error: &RuntimeError) -> gst::ErrorMessage {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
     use super::*;
 
     fn settings(id: Option<&str>, threads: u32) -> ModelSettings {
@@ -153,21 +242,42 @@ mod tests {
         }
     }
 
+    /// A model without networks: how often it was loaded, and the number of the worker.
+    struct Counted(Arc<AtomicU32>);
+
+    impl Model for Counted {
+        fn fork(&self) -> Self {
+            Self(Arc::clone(&self.0))
+        }
+
+        fn networks(&self) -> Vec<(&'static str, &Network)> {
+            Vec::new()
+        }
+    }
+
     #[test]
     fn elements_with_the_same_id_share_one_model_while_one_of_them_lives() {
-        let load = |_: &ModelSettings, _: &SessionOptions| Ok(7u8);
+        let loaded = Arc::new(AtomicU32::new(0));
+        let load = |_: &ModelSettings, _: &SessionOptions| {
+            loaded.fetch_add(1, Ordering::Relaxed);
+            Ok(Counted(Arc::new(AtomicU32::new(0))))
+        };
+        let count = || loaded.load(Ordering::Relaxed);
         let a = get(&settings(Some("a"), 1), load).unwrap();
-        assert!(Arc::ptr_eq(
-            &a,
-            &get(&settings(Some("a"), 1), load).unwrap()
-        ));
-        assert!(!Arc::ptr_eq(
-            &a,
-            &get(&settings(Some("a"), 2), load).unwrap()
-        ));
-        assert!(!Arc::ptr_eq(&a, &get(&settings(None, 1), load).unwrap()));
+        let b = get(&settings(Some("a"), 1), load).unwrap();
+        assert_eq!(count(), 1);
+        assert!(Arc::ptr_eq(&a.model.0, &b.model.0));
+        let _others = [
+            get(&settings(Some("a"), 2), load).unwrap(),
+            get(&settings(None, 1), load).unwrap(),
+        ];
+        assert_eq!(count(), 3);
+        // The second one goes on with what the first one has loaded.
         drop(a);
-        let again = get(&settings(Some("a"), 1), |_, _| Ok(8u8)).unwrap();
-        assert_eq!(*lock(&again), 8);
+        let c = get(&settings(Some("a"), 1), load).unwrap();
+        assert_eq!(count(), 3);
+        drop((b, c));
+        let _again = get(&settings(Some("a"), 1), load).unwrap();
+        assert_eq!(count(), 4);
     }
 }

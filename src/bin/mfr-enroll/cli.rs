@@ -52,6 +52,8 @@ enum Command {
     Evaluate(EvaluateArgs),
     /// Write copies of photos in which everybody wears a mask
     Mask(MaskArgs),
+    /// Tell which networks ONNX files hold, which engine runs them, and what our kernels refuse
+    Model(ModelArgs),
 }
 
 #[derive(Debug, Args)]
@@ -122,6 +124,16 @@ struct CheckArgs {
     json: bool,
     #[command(flatten)]
     vision: VisionArgs,
+}
+
+#[derive(Debug, Args)]
+struct ModelArgs {
+    /// P-Net, R-Net, O-Net, FaceNet or mask network
+    #[arg(value_name = "FILE.onnx", required = true)]
+    files: Vec<PathBuf>,
+    /// One JSON object for each file
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Debug, Args)]
@@ -261,6 +273,10 @@ pub fn command() -> Result<options::Command> {
     Ok(match cli.command.unwrap_or(Command::Build(cli.build)) {
         Command::Build(args) => options::Command::Build(build(args)?),
         Command::Check(args) => options::Command::Check(check(args)?),
+        Command::Model(args) => options::Command::Model(options::Model {
+            files: args.files,
+            json: args.json,
+        }),
         Command::List(args) => options::Command::List(options::List {
             database: args.database,
             json: args.json,

@@ -51,6 +51,7 @@ fn run() -> anyhow::Result<ExitCode> {
         options::Command::Embed(embed) => commands::embed::run(&embed),
         options::Command::Evaluate(evaluate) => commands::evaluate::run(&evaluate),
         options::Command::Mask(mask) => commands::mask::run(&mask),
+        options::Command::Model(model) => commands::model::run(&model),
     }
 }
 

@@ -17,6 +17,7 @@ pub enum Command {
     Embed(Embed),
     Evaluate(Evaluate),
     Mask(Mask),
+    Model(Model),
 }
 
 /// Makes a gallery of a dataset.
@@ -95,6 +96,13 @@ pub struct Mask {
     pub masks: Masks,
     pub json: bool,
     pub vision: Vision,
+}
+
+/// Tells what ONNX files are and which engine runs them.
+#[derive(Debug)]
+pub struct Model {
+    pub files: Vec<PathBuf>,
+    pub json: bool,
 }
 
 /// Masked copies of a photo that is learned from, unless told otherwise: with more of them hardly

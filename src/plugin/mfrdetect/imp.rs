@@ -1,4 +1,4 @@
-use std::sync::{Arc, LazyLock, Mutex};
+use std::sync::{LazyLock, Mutex};
 use std::time::{Duration, Instant};
 
 use gst::glib;
@@ -17,7 +17,7 @@ use crate::nn::RuntimeError;
 use crate::plugin::frame::{self, Input, StreamTime};
 use crate::plugin::load::{self, Load, Pressure};
 use crate::plugin::meta;
-use crate::plugin::models::{self, ModelSettings};
+use crate::plugin::models::{self, ModelSettings, Worker};
 use crate::track::{Effort, Finder, Interval, Plan};
 use crate::workers::{at_work, lock};
 
@@ -61,7 +61,7 @@ impl Default for Settings {
 }
 
 struct State {
-    detector: Arc<Mutex<Detector>>,
+    detector: Worker<Detector>,
     finder: Finder,
     time: StreamTime,
 }
@@ -72,6 +72,8 @@ pub struct MfrDetect {
     state: Mutex<Option<State>>,
     input: Mutex<Input>,
     load: Mutex<Load>,
+    /// What runs the networks.
+    engine: Mutex<Option<String>>,
 }
 
 impl MfrDetect {
@@ -107,8 +109,8 @@ impl MfrDetect {
         };
         let faces = input
             .read(buffer, |view| {
-                let mut detector = lock(&state.detector);
-                state.finder.find(&mut detector, view, &params, plan)
+                let detector = &mut state.detector.model;
+                state.finder.find(detector, view, &params, plan)
             })?
             .map_err(|e| models::error_message(&e))?;
         gst::log!(CAT, imp = self, "{:?}: {} faces", plan.effort, faces.len());
@@ -221,6 +223,7 @@ impl ObjectImpl for MfrDetect {
                     .build(),
             ];
             properties.extend(ModelSettings::properties());
+            properties.push(models::engine_property());
             properties
         });
         &PROPERTIES
@@ -280,6 +283,7 @@ impl ObjectImpl for MfrDetect {
                 .to_value(),
             "inference-interval" => settings.inference_interval.to_value(),
             "tracking" => settings.tracking.to_value(),
+            "engine" => lock(&self.engine).to_value(),
             "inference-region" => settings.inference_region.to_value(),
             "model-path" => {
                 let path = settings.model.path.as_ref();
@@ -336,6 +340,8 @@ impl BaseTransformImpl for MfrDetect {
             gst::error!(CAT, imp = self, "{e}");
             models::error_message(&e)
         })?;
+        let engines = models::log_engines(*CAT, self.obj().upcast_ref(), &detector.model);
+        *lock(&self.engine) = Some(engines);
         *lock(&self.state) = Some(State {
             detector,
             finder: Finder::default(),
@@ -347,6 +353,7 @@ impl BaseTransformImpl for MfrDetect {
 
     fn stop(&self) -> Result<(), gst::ErrorMessage> {
         *lock(&self.state) = None;
+        *lock(&self.engine) = None;
         *lock(&self.input) = Input::default();
         *lock(&self.load) = Load::default();
         Ok(())

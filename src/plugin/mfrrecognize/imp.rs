@@ -1,6 +1,6 @@
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, LazyLock, Mutex};
+use std::sync::{LazyLock, Mutex};
 use std::time::{Duration, Instant};
 
 use gst::glib;
@@ -22,7 +22,7 @@ use crate::plugin::frame::{self, Input, StreamTime};
 use crate::plugin::load::{self, Load, Pressure};
 use crate::plugin::message::{FaceNews, Message};
 use crate::plugin::meta::{self, Face, Identity};
-use crate::plugin::models::{self, ModelSettings};
+use crate::plugin::models::{self, ModelSettings, Worker};
 use crate::track::{self, Answer, Pace, People, Sight};
 use crate::workers::{at_work, lock};
 
@@ -89,7 +89,7 @@ impl Settings {
 }
 
 struct State {
-    embedder: Arc<Mutex<Embedder>>,
+    embedder: Worker<Embedder>,
     database: Database,
     people: People,
     presence: Presence,
@@ -107,6 +107,8 @@ pub struct MfrRecognize {
     input: Mutex<Input>,
     load: Mutex<Load>,
     reload: AtomicBool,
+    /// What runs the networks.
+    engine: Mutex<Option<String>>,
 }
 
 impl MfrRecognize {
@@ -291,7 +293,7 @@ impl State {
         most: usize,
     ) -> Result<(Vec<usize>, Array2<f32>), RuntimeError> {
         let rects = |faces: &[usize]| -> Vec<_> { faces.iter().map(|&f| sights[f].rect).collect() };
-        let mut embedder = lock(&self.embedder);
+        let embedder = &mut self.embedder.model;
         let mut glanced = self.people.to_glance_at(pace);
         glanced.truncate(most.max(1).saturating_mul(GLANCES));
         let masks = embedder.glance(view, &rects(&glanced))?;
@@ -417,6 +419,7 @@ impl ObjectImpl for MfrRecognize {
                     .build(),
             ];
             properties.extend(ModelSettings::properties());
+            properties.push(models::engine_property());
             properties
         });
         &PROPERTIES
@@ -477,6 +480,7 @@ impl ObjectImpl for MfrRecognize {
             "reclassify-interval" => settings.reclassify_interval.to_value(),
             "post-messages" => settings.post_messages.to_value(),
             "attach-embedding" => settings.attach_embedding.to_value(),
+            "engine" => lock(&self.engine).to_value(),
             name => settings
                 .model
                 .property(name)
@@ -542,13 +546,12 @@ impl BaseTransformImpl for MfrRecognize {
             Embedder::from_file(&path, options, model.batch_size as usize)
         })
         .map_err(|e| models::error_message(&e))?;
-        let model = {
-            let embedder = lock(&embedder);
-            Model {
-                sha256: embedder.model_sha256().to_owned(),
-                dim: embedder.dim(),
-                version: embedder.version(),
-            }
+        let engines = models::log_engines(*CAT, self.obj().upcast_ref(), &embedder.model);
+        *lock(&self.engine) = Some(engines);
+        let model = Model {
+            sha256: embedder.model.model_sha256().to_owned(),
+            dim: embedder.model.dim(),
+            version: embedder.model.version(),
         };
         let database = Database::open(&path, model).map_err(|e| gallery_error(&e))?;
         gst::debug!(
@@ -580,6 +583,7 @@ impl BaseTransformImpl for MfrRecognize {
 
     fn stop(&self) -> Result<(), gst::ErrorMessage> {
         *lock(&self.state) = None;
+        *lock(&self.engine) = None;
         *lock(&self.input) = Input::default();
         *lock(&self.load) = Load::default();
         Ok(())

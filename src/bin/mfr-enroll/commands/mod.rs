@@ -7,6 +7,7 @@ pub mod evaluate;
 pub mod identify;
 pub mod list;
 pub mod mask;
+pub mod model;
 
 /// Status at the end of a run with --strict in which photos were rejected.
 const REJECTED: u8 = 3;

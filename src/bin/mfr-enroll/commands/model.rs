@@ -1,0 +1,105 @@
+//! `model`: what ONNX files are, and which engine runs them.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use gstmfr::nn::{Inspection, SessionOptions, Unsupported};
+use serde::Serialize;
+
+use crate::options::Model;
+use crate::output::{Output, plain};
+
+/// What `--json` says of a file.
+#[derive(Serialize)]
+struct Line<'a> {
+    path: String,
+    /// `null` if it has the inputs and outputs of none.
+    role: Option<&'a str>,
+    /// The kernels of this program, or `onnxruntime`; `null` if neither can run it.
+    engine: Option<String>,
+    reason: String,
+    sha256: Option<&'a str>,
+    /// What our kernels cannot run.
+    refusals: Vec<Refusal<'a>>,
+}
+
+#[derive(Serialize)]
+struct Refusal<'a> {
+    node: &'a str,
+    op: &'a str,
+    reason: &'a str,
+}
+
+impl<'a> From<&'a Unsupported> for Refusal<'a> {
+    fn from(refusal: &'a Unsupported) -> Self {
+        Self {
+            node: &refusal.node,
+            op: &refusal.op,
+            reason: &refusal.reason,
+        }
+    }
+}
+
+pub fn run(options: &Model) -> Result<ExitCode> {
+    let mut out = Output::stdout();
+    let mut is_good = true;
+    for path in &options.files {
+        let inspection = Inspection::of(path, &SessionOptions::default());
+        is_good &= inspection.network.is_ok();
+        if options.json {
+            out.line(serde_json::to_string(&line(path, &inspection))?)?;
+        } else {
+            describe(&mut out, path, &inspection)?;
+        }
+    }
+    out.finish()?;
+    Ok(if is_good {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+fn line<'a>(path: &Path, inspection: &'a Inspection) -> Line<'a> {
+    let network = inspection.network.as_ref();
+    Line {
+        path: path.display().to_string(),
+        role: inspection.role.map(|role| role.name()),
+        engine: network.ok().map(|network| network.kernel()),
+        reason: match network {
+            Ok(network) => network.chosen().reason.to_owned(),
+            Err(error) => error.to_string(),
+        },
+        sha256: network.ok().map(|network| network.sha256()),
+        refusals: inspection.refusals().iter().map(Refusal::from).collect(),
+    }
+}
+
+fn describe(out: &mut Output, path: &Path, inspection: &Inspection) -> Result<()> {
+    let role = inspection
+        .role
+        .map_or("no network of this program", |role| role.name());
+    out.line(format_args!(
+        "{}: {role}",
+        plain(&path.display().to_string())
+    ))?;
+    match &inspection.network {
+        Ok(network) => out.line(format_args!(
+            "  runs by {}: {}",
+            network.kernel(),
+            network.chosen().reason
+        ))?,
+        Err(error) => out.line(format_args!(
+            "  cannot be run: {}",
+            plain(&error.to_string())
+        ))?,
+    }
+    for refusal in inspection.refusals() {
+        out.line(format_args!(
+            "  refused by our kernels: {}",
+            plain(&refusal.to_string())
+        ))?;
+    }
+    Ok(())
+}
