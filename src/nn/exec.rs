@@ -188,7 +188,7 @@ impl Pass<'_> {
             let tensor = step.inputs.get(number).unwrap_or(&step.inputs[0]);
             self.input(*tensor, workspace)
         });
-        self.plan.isa.dispatch(Run {
+        let run = Run {
             op: &step.op,
             inputs,
             staged: &workspace.staged,
@@ -196,7 +196,8 @@ impl Pass<'_> {
             pixels,
             channels,
             out,
-        });
+        };
+        run.dispatch(self.plan.isa);
     }
 
     fn run_shared(&self, threads: usize, steps: Range<usize>, workspace: &mut Workspace) {

@@ -4,35 +4,58 @@ use pulp::Simd;
 use pulp::bytemuck::cast_slice;
 
 use super::{Run, needs_staging};
-use crate::nn::pack::{FloatConv, FloatWeights, I16Weights};
-use crate::nn::simd::{F32, I16, IntSimd, Level, Products};
+use crate::nn::pack::{FloatConv, I16Weights};
+use crate::nn::simd::{F32, I16, IntSimd, Kernel, Level, Products};
 
 /// Pixels that are summed up together: what they share of the weights is read once.
 const TILE: usize = 6;
 
+/// In float32.
+pub struct F32Conv<'a> {
+    pub conv: &'a FloatConv,
+    pub weights: &'a [f32],
+    pub run: Run<'a>,
+}
+
+impl Kernel for F32Conv<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Level>(self, simd: L::Simd) {
+        let sums = F32Sums {
+            from: cast_slice(values(&self.run)),
+            weights: self.weights,
+        };
+        layer(simd, sums, self.conv, self.run);
+    }
+}
+
+/// In pairs of i16.
+pub struct I16Conv<'a> {
+    pub conv: &'a FloatConv,
+    pub weights: &'a I16Weights,
+    pub run: Run<'a>,
+}
+
+impl Kernel for I16Conv<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Level>(self, simd: L::Simd) {
+        let sums = I16Sums {
+            from: values(&self.run),
+            scales: &self.run.staged.scales,
+            weights: self.weights,
+        };
+        layer(simd, sums, self.conv, self.run);
+    }
+}
+
 #[inline(always)]
-pub fn run<L: Level>(simd: L::Simd, conv: &FloatConv, run: Run) {
-    let from = if needs_staging(run.op) {
-        &run.staged.values[..]
-    } else {
-        run.inputs[0].words
-    };
-    match &conv.weights {
-        FloatWeights::F32(weights) => {
-            let sums = F32Sums {
-                from: cast_slice(from),
-                weights,
-            };
-            layer::<L::Simd, _>(simd, sums, conv, run);
-        }
-        FloatWeights::I16(weights) => {
-            let sums = I16Sums {
-                from,
-                scales: &run.staged.scales,
-                weights,
-            };
-            layer::<L::Simd, _>(simd, sums, conv, run);
-        }
+fn values<'a>(run: &Run<'a>) -> &'a [i32] {
+    match needs_staging(run.op) {
+        true => &run.staged.values,
+        false => run.inputs[0].words,
     }
 }
 

@@ -2,14 +2,35 @@
 
 use super::{Run, needs_staging};
 use crate::nn::pack::{U8_BLOCK, U8Conv};
-use crate::nn::simd::{DotU8I8, IntSimd, Level};
+use crate::nn::simd::{DotU8I8, IntSimd, Kernel, Level};
 
-#[inline(always)]
-pub fn run<L: Level>(simd: L::Simd, conv: &U8Conv, run: Run) {
-    if conv.is_narrow {
-        sized::<L::Simd, L::Narrow>(simd, conv, run);
-    } else {
-        sized::<L::Simd, L::Wide>(simd, conv, run);
+/// With weights of at most 7 bits.
+pub struct Narrow<'a> {
+    pub conv: &'a U8Conv,
+    pub run: Run<'a>,
+}
+
+impl Kernel for Narrow<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Level>(self, simd: L::Simd) {
+        sized::<L::Simd, L::Narrow>(simd, self.conv, self.run);
+    }
+}
+
+/// With weights of 8 bits.
+pub struct Wide<'a> {
+    pub conv: &'a U8Conv,
+    pub run: Run<'a>,
+}
+
+impl Kernel for Wide<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Level>(self, simd: L::Simd) {
+        sized::<L::Simd, L::Wide>(simd, self.conv, self.run);
     }
 }
 

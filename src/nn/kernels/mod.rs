@@ -11,8 +11,9 @@ use std::ops::Range;
 use pulp::bytemuck::{cast_slice, cast_slice_mut};
 
 use super::fuse::MOST_INPUTS;
+use super::pack::FloatWeights;
 use super::plan::{Buffer, StepOp};
-use super::simd::{Kernel, Level};
+use super::simd::{Isa, Kernel, Level};
 pub use stage::{Stage, Staged, needs_staging};
 
 /// A tensor with the numbers of `count` items.
@@ -58,25 +59,59 @@ impl Run<'_> {
     }
 }
 
-impl Kernel for Run<'_> {
+impl Run<'_> {
+    /// Runs it. Each kernel is a function of its own: in one large function the compiler makes worse code of the loops.
+    pub fn dispatch(self, isa: Isa) {
+        match self.op {
+            StepOp::FloatConv(conv) => match &conv.weights {
+                FloatWeights::F32(weights) => isa.dispatch(conv_float::F32Conv {
+                    conv,
+                    weights,
+                    run: self,
+                }),
+                FloatWeights::I16(weights) => isa.dispatch(conv_float::I16Conv {
+                    conv,
+                    weights,
+                    run: self,
+                }),
+            },
+            StepOp::U8Conv(conv) if conv.is_narrow => {
+                isa.dispatch(conv_u8::Narrow { conv, run: self });
+            }
+            StepOp::U8Conv(conv) => isa.dispatch(conv_u8::Wide { conv, run: self }),
+            StepOp::MaxPool(geometry) if self.result.quantization.is_none() => {
+                isa.dispatch(pool::Max {
+                    geometry,
+                    run: self,
+                });
+            }
+            _ => isa.dispatch(Elementwise(self)),
+        }
+    }
+}
+
+/// What the compiler makes vectors of by itself.
+struct Elementwise<'a>(Run<'a>);
+
+impl Kernel for Elementwise<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<L: Level>(self, simd: L::Simd) {
-        match self.op {
-            StepOp::FloatConv(conv) => conv_float::run::<L>(simd, conv, self),
-            StepOp::U8Conv(conv) => conv_u8::run::<L>(simd, conv, self),
-            StepOp::MaxPool(geometry) => pool::max::<L>(simd, geometry, self),
-            StepOp::GlobalAveragePool => pool::average(self),
-            StepOp::Quantize => elementwise::quantize(self),
-            StepOp::Dequantize => elementwise::dequantize(self),
-            StepOp::Concat(tables) => elementwise::concat(tables, self),
-            StepOp::Add => elementwise::add(self),
-            StepOp::Slopes(slopes) => elementwise::slopes(slopes, self),
-            StepOp::Flatten => self.out.copy_from_slice(self.inputs[0].words),
-            StepOp::Softmax => elementwise::softmax(self),
-            StepOp::Slice(first) => elementwise::slice(*first, self),
-            StepOp::L2Normalize(floor) => elementwise::l2_normalize(*floor, self),
+    fn run<L: Level>(self, _: L::Simd) {
+        let run = self.0;
+        match run.op {
+            StepOp::FloatConv(_) | StepOp::U8Conv(_) => {}
+            StepOp::MaxPool(geometry) => pool::max_u8(geometry, run),
+            StepOp::GlobalAveragePool => pool::average(run),
+            StepOp::Quantize => elementwise::quantize(run),
+            StepOp::Dequantize => elementwise::dequantize(run),
+            StepOp::Concat(tables) => elementwise::concat(tables, run),
+            StepOp::Add => elementwise::add(run),
+            StepOp::Slopes(slopes) => elementwise::slopes(slopes, run),
+            StepOp::Flatten => run.out.copy_from_slice(run.inputs[0].words),
+            StepOp::Softmax => elementwise::softmax(run),
+            StepOp::Slice(first) => elementwise::slice(*first, run),
+            StepOp::L2Normalize(floor) => elementwise::l2_normalize(*floor, run),
         }
     }
 }

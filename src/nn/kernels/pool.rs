@@ -7,7 +7,7 @@ use pulp::Simd;
 use super::elementwise::{round, to_u8};
 use super::{Input, Run};
 use crate::nn::fuse::Geometry;
-use crate::nn::simd::Level;
+use crate::nn::simd::{Kernel, Level};
 
 /// The pixels of an input that a window of the output sees; padding is not among them.
 #[inline(always)]
@@ -18,18 +18,25 @@ fn window(at: usize, axis: usize, geometry: &Geometry, size: usize) -> Range<usi
     begin.saturating_sub(pad)..(end - pad.min(end)).min(size)
 }
 
-#[inline(always)]
-pub fn max<L: Level>(simd: L::Simd, geometry: &Geometry, run: Run) {
-    if run.result.quantization.is_some() {
-        max_u8(geometry, run);
-        return;
-    }
-    let vectors = run.result.stride / L::Simd::F32_LANES;
-    match (1..=4).rev().find(|v| vectors.is_multiple_of(*v)) {
-        Some(4) => max_f32::<L, 4>(simd, geometry, run),
-        Some(3) => max_f32::<L, 3>(simd, geometry, run),
-        Some(2) => max_f32::<L, 2>(simd, geometry, run),
-        _ => max_f32::<L, 1>(simd, geometry, run),
+/// Of float32.
+pub struct Max<'a> {
+    pub geometry: &'a Geometry,
+    pub run: Run<'a>,
+}
+
+impl Kernel for Max<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Level>(self, simd: L::Simd) {
+        let Self { geometry, run } = self;
+        let vectors = run.result.stride / L::Simd::F32_LANES;
+        match (1..=4).rev().find(|v| vectors.is_multiple_of(*v)) {
+            Some(4) => max_f32::<L, 4>(simd, geometry, run),
+            Some(3) => max_f32::<L, 3>(simd, geometry, run),
+            Some(2) => max_f32::<L, 2>(simd, geometry, run),
+            _ => max_f32::<L, 1>(simd, geometry, run),
+        }
     }
 }
 
@@ -72,7 +79,7 @@ fn max_f32<L: Level, const V: usize>(simd: L::Simd, geometry: &Geometry, mut run
 }
 
 #[inline(always)]
-fn max_u8(geometry: &Geometry, mut run: Run) {
+pub fn max_u8(geometry: &Geometry, mut run: Run) {
     let Input { buffer, .. } = run.inputs[0];
     let from = run.inputs[0].u8s();
     let channels = buffer.stride;

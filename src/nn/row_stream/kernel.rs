@@ -8,13 +8,11 @@ use pulp::Simd;
 use super::forms::{Acc, F32Form, Form, I16Form, Value};
 use super::pack::{Activation, BLOCK, FIRST, SECOND, Weights};
 use super::{Cell, Rings, output_size};
-use crate::nn::simd::{Kernel, Level, Products};
+use crate::nn::simd::{Isa, Kernel, Level, Products};
 
 /// One run over a part of a level.
 pub struct Sweep<'a> {
     pub weights: &'a Weights,
-    /// Whether it is summed up in pairs of i16.
-    pub is_i16: bool,
     pub pixels: [&'a [f32]; 3],
     pub width: usize,
     pub height: usize,
@@ -28,18 +26,38 @@ pub struct Sweep<'a> {
 /// Rows that a 3×3 convolution reads.
 const RING: usize = 3;
 
-impl Kernel for Sweep<'_> {
+impl Sweep<'_> {
+    /// Runs it. Each kind of arithmetic is a function of its own: in one large function the compiler makes worse code of
+    /// the loops.
+    pub fn dispatch(self, isa: Isa, is_i16: bool) {
+        match is_i16 {
+            true => isa.dispatch(I16Sweep(self)),
+            false => isa.dispatch(F32Sweep(self)),
+        }
+    }
+}
+
+struct F32Sweep<'a>(Sweep<'a>);
+
+impl Kernel for F32Sweep<'_> {
     type Output = ();
 
     #[inline(always)]
     fn run<L: Level>(self, simd: L::Simd) {
-        if self.is_i16 {
-            let form = I16Form(self.weights);
-            self.tiled(simd, form);
-        } else {
-            let form = F32Form(self.weights);
-            self.tiled(simd, form);
-        }
+        let form = F32Form(self.0.weights);
+        self.0.tiled(simd, form);
+    }
+}
+
+struct I16Sweep<'a>(Sweep<'a>);
+
+impl Kernel for I16Sweep<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Level>(self, simd: L::Simd) {
+        let form = I16Form(self.0.weights);
+        self.0.tiled(simd, form);
     }
 }
 

@@ -90,9 +90,8 @@ impl RowStream {
         if columns == 0 || rows == 0 {
             return;
         }
-        self.isa.dispatch(Sweep {
+        let sweep = Sweep {
             weights: &self.weights,
-            is_i16: self.is_i16,
             pixels,
             width,
             height,
@@ -100,6 +99,7 @@ impl RowStream {
             threshold,
             rings,
             found,
-        });
+        };
+        sweep.dispatch(self.isa, self.is_i16);
     }
 }
