@@ -18,10 +18,11 @@ use gstmfr::embed::{Embedder, crop_rgb8};
 use gstmfr::geometry::Rect;
 use gstmfr::image::{ImageView, PixelFormat};
 use gstmfr::mipmap::Mipmap;
-use gstmfr::nn::SessionOptions;
+use gstmfr::nn::testing::{Arithmetic, Kernels};
+use gstmfr::nn::{Isa, SessionOptions};
 use gstmfr::resize::{Border, Filter, Resize, Resizer};
-use shared::Error;
 use shared::frames::{Frame, Photos, pyramid_pixels};
+use shared::{Error, tree};
 
 const WIDTH: usize = 1920;
 const HEIGHT: usize = 1080;
@@ -84,6 +85,7 @@ fn networks(criterion: &mut Criterion, view: &ImageView) -> Result<(), Error> {
     search(&params);
     let pixels = pyramid_pixels(WIDTH, HEIGHT, MIN_FACE);
     stage(criterion, "P-Net", pixels, || search(&params), |s| s.pnet);
+    layers_of_pnet(criterion)?;
 
     // A region of the size of the smallest face has one window of P-Net; with a threshold of 0 R-Net sees it.
     let side = MIN_FACE as f32;
@@ -109,6 +111,27 @@ fn networks(criterion: &mut Criterion, view: &ImageView) -> Result<(), Error> {
         };
         stage(criterion, "O-Net", count, look, |s| s.onet);
     }
+    Ok(())
+}
+
+/// P-Net's layers one after the other, as the planner would run them: what the kernel that streams rows is measured
+/// against. The largest level of a frame.
+fn layers_of_pnet(criterion: &mut Criterion) -> Result<(), Error> {
+    let (width, height) = (
+        WIDTH * 12 / MIN_FACE as usize,
+        HEIGHT * 12 / MIN_FACE as usize,
+    );
+    let file = std::fs::read(tree("models/pnet.onnx"))?;
+    let net = Kernels::load(&file, [width, height, 3], Isa::best(), Arithmetic::I16)?;
+    let level: Vec<f32> = (0..width * height * 3)
+        .map(|i| (i % 251) as f32 / 125.0 - 1.0)
+        .collect();
+    let mut group = criterion.benchmark_group("P-Net layer by layer");
+    group.throughput(Throughput::Elements((width * height) as u64));
+    group.bench_function(BenchmarkId::from_parameter(width * height), |bencher| {
+        bencher.iter(|| net.run(1, &level));
+    });
+    group.finish();
     Ok(())
 }
 

@@ -287,4 +287,37 @@ mod tests {
         normalise(v.view_mut());
         assert_eq!(v, ndarray::arr1(&[0.6, 0.8]));
     }
+
+    fn embedder() -> Embedder {
+        let model = Embedder::default_model().unwrap();
+        Embedder::from_file(&model, &SessionOptions::default(), 0).unwrap()
+    }
+
+    #[test]
+    fn a_crop_of_another_length_is_an_error_that_names_both_lengths() {
+        let crop = vec![0; INPUT_SIZE * INPUT_SIZE * 3];
+        let mut embedder = embedder();
+        assert!(embedder.embed_crops(&[&crop]).is_ok());
+        let error = embedder.embed_crops(&[&crop, &crop[3..]]).unwrap_err();
+        let text = error.to_string();
+        assert!(
+            text.contains("76797 bytes") && text.contains("76800"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn forks_embed_at_the_same_time_what_one_embeds() {
+        let crop: Vec<u8> = (0..INPUT_SIZE * INPUT_SIZE * 3)
+            .map(|i| (i * 7 % 251) as u8)
+            .collect();
+        let mut first = embedder();
+        let mut forks = [first.fork(), first.fork()];
+        let expected = first.embed_crops(&[&crop]).unwrap();
+        std::thread::scope(|scope| {
+            for fork in &mut forks {
+                scope.spawn(|| assert_eq!(fork.embed_crops(&[&crop]).unwrap(), expected));
+            }
+        });
+    }
 }

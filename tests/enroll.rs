@@ -1457,7 +1457,7 @@ fn models_that_are_missing_or_something_else_are_named() {
     embed(&folder.path("gone.onnx")).fails(1, &["gone.onnx", "No such file"]);
     let facenet = fs::read(models().join("facenet.onnx")).unwrap();
     let cut = folder.write("cut.onnx", &facenet[..facenet.len() / 2]);
-    embed(&cut).fails(1, &["cut.onnx is not a network that ONNX Runtime can load"]);
+    embed(&cut).fails(1, &["cut.onnx is not a network that can be loaded"]);
     embed(&folder.write("text.onnx", b"Dear Ana")).fails(1, &["text.onnx is not a network"]);
     let says = ["rnet.onnx is not FaceNet", "[-1, 24, 24, 3]"];
     embed(&models().join("rnet.onnx")).fails(1, &says);
@@ -1501,19 +1501,97 @@ fn without_onnx_runtime_the_message_says_what_to_do() {
     ran.fails(1, &["cut.onnx is not a network", "no whole ONNX file"]);
 }
 
-#[cfg(target_arch = "x86_64")]
 #[test]
-fn faces_are_embedded_without_onnx_runtime() {
-    if !is_x86_feature_detected!("avx2") {
-        eprintln!("SKIPPED: this CPU has no instructions for FaceNet but those of ONNX Runtime");
-        return;
-    }
+fn faces_are_embedded_without_onnx_runtime_on_every_cpu() {
     let folder = Folder::new();
     let photo = text(&demo_photos().join("obama.jpg"));
-    let output = folder.path("o.npz");
-    let mut embed = command(&["embed", "--output", &text(&output), &photo]);
-    ran(embed.env("ORT_DYLIB_PATH", "/gone/libonnxruntime.so")).succeeds();
-    assert!(output.exists());
+    for cpu in ["", "scalar"] {
+        let output = folder.path(&format!("{cpu}.npz"));
+        let mut embed = command(&["embed", "--output", &text(&output), &photo]);
+        embed.env("ORT_DYLIB_PATH", "/gone/libonnxruntime.so");
+        ran(embed.env("MFR_CPU", cpu)).succeeds();
+        assert!(output.exists());
+    }
+}
+
+#[test]
+fn an_instruction_set_or_engine_that_is_not_known_is_named() {
+    let photo = text(&demo_photos().join("obama.jpg"));
+    let identify =
+        |variable: &str, value: &str| ran(command(&["identify", &photo]).env(variable, value));
+    identify("MFR_CPU", "mmx").fails(1, &["MFR_CPU is \"mmx\"; expected one of scalar, "]);
+    let says = ["MFR_ENGINE is \"tpu\"; expected own or onnxruntime"];
+    identify("MFR_ENGINE", "tpu").fails(1, &says);
+    identify("MFR_CPU", "scalar").succeeds();
+}
+
+#[test]
+fn an_engine_that_is_asked_for_and_cannot_run_a_network_is_an_error() {
+    let folder = Folder::new();
+    let photo = text(&demo_photos().join("obama.jpg"));
+    let output = text(&folder.path("o.npz"));
+    let model = text(&folder.write("flat.onnx", &flatten_network(&[-1, 160, 160, 3])));
+    let embed = || command(&["embed", "--output", &output, "--model", &model, &photo]);
+    let says = [
+        "MFR_ENGINE is \"own\"",
+        "flat.onnx",
+        "Flatten",
+        "channels come last",
+    ];
+    ran(embed().env("MFR_ENGINE", "own")).fails(1, &says);
+    let mut forced = command(&["identify", &photo]);
+    forced.env("ORT_DYLIB_PATH", "/gone/libonnxruntime.so");
+    let says = ["ORT_DYLIB_PATH names /gone/libonnxruntime.so"];
+    ran(forced.env("MFR_ENGINE", "onnxruntime")).fails(1, &says);
+}
+
+#[test]
+fn the_networks_are_told_with_what_runs_them() {
+    let folder = Folder::new();
+    let files = ["pnet", "rnet", "onet", "facenet", "mask"]
+        .map(|name| text(&models().join(format!("{name}.onnx"))));
+    let flat = text(&folder.write("flat.onnx", &flatten_network(&[-1, 160, 160, 3])));
+    let mut args = vec!["model", "--json"];
+    args.extend(files.iter().map(String::as_str));
+    let told = run(&args).succeeds();
+    let told: Vec<Value> = told
+        .lines()
+        .map(|l| serde_json::from_str(l).unwrap())
+        .collect();
+    let roles: Vec<_> = told.iter().map(|line| &line["role"]).collect();
+    assert_eq!(
+        roles,
+        ["P-Net", "R-Net", "O-Net", "FaceNet", "mask network"]
+    );
+    for line in &told {
+        assert_eq!(line["refusals"], Value::Array(Vec::new()), "{line}");
+        assert!(
+            line["engine"].is_string() && line["sha256"].is_string(),
+            "{line}"
+        );
+    }
+
+    // One that our kernels refuse, without ONNX Runtime; something else; a file that is not there.
+    let text_file = text(&folder.write("text.onnx", b"Dear Ana"));
+    let gone = text(&folder.path("gone.onnx"));
+    let mut model = command(&["model", "--json", &flat, &text_file, &gone]);
+    let told = ran(model.env("ORT_DYLIB_PATH", "/gone/libonnxruntime.so"));
+    assert_eq!((told.status, &*told.stderr), (1, ""));
+    let told: Vec<Value> = told
+        .stdout
+        .lines()
+        .map(|l| serde_json::from_str(l).unwrap())
+        .collect();
+    assert_eq!(told.len(), 3);
+    assert!(told.iter().all(|line| line["engine"].is_null()));
+    assert_eq!(told[0]["role"], "FaceNet");
+    assert_eq!(told[0]["refusals"][0]["op"], "Flatten");
+    let reasons: Vec<_> = told
+        .iter()
+        .map(|line| line["reason"].as_str().unwrap())
+        .collect();
+    assert!(reasons[1].contains("no whole ONNX file"), "{reasons:?}");
+    assert!(reasons[2].contains("No such file"), "{reasons:?}");
 }
 
 #[test]
@@ -1545,13 +1623,21 @@ fn a_library_planted_in_a_folder_above_the_program_is_not_loaded() {
 
     let photo = text(&demo_photos().join("obama.jpg"));
     let output = text(&folder.path("o.npz"));
-    // A network that only ONNX Runtime runs, and that is not FaceNet.
-    let model = text(&folder.write("wrong.onnx", &flatten_network(&[1, 160, 160, 3])));
+    // A network that only ONNX Runtime runs. The source tree's is loaded, if it has one.
+    let model = text(&folder.write("flat.onnx", &flatten_network(&[-1, 160, 160, 3])));
     let mut embed = Command::new(&program);
     embed.args(["embed", "--output", &output, "--model", &model, &photo]);
     let ran = ran(embed.env_remove("ORT_DYLIB_PATH"));
-    let names_it = ran.stderr.contains("libonnxruntime.so.99");
-    assert!(ran.status == 1 && !names_it, "{}", ran.stderr);
+    assert!(
+        !ran.stderr.contains("libonnxruntime.so.99"),
+        "{}",
+        ran.stderr
+    );
+    assert!(
+        ran.status == 0 || ran.stderr.contains("was not found"),
+        "{}",
+        ran.stderr
+    );
 }
 
 #[test]

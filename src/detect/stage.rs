@@ -174,3 +174,15 @@ impl Workspace {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_beyond_what_the_clock_can_tell_is_no_limit() {
+        assert_eq!(deadline(Duration::MAX), None);
+        assert!(deadline(Duration::ZERO).is_some());
+        assert!(!is_past(None));
+    }
+}
