@@ -22,7 +22,7 @@ tolerance, or when its bytes are not the pinned ones (other library versions can
 
 What is changed, always in fp32 and without touching names, shapes or layout of inputs and outputs:
 
-MTCNN   is as it was, in the plain operators that src/detect/net reads and every runtime knows; the two heads of
+MTCNN   is as it was, in the plain operators that src/nn reads and every runtime knows; the two heads of
         P-Net become one convolution, the transpose before a dense layer goes into its weights, MatMul + Add
         becomes Gemm.
 FaceNet the batch becomes dynamic, the residual scaling goes into the weights before it, the batch norm at

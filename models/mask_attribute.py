@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Learn the network that sees masks (src/attribute), and measure it.
+"""Learn the network that sees masks (src/attribute.rs), and measure it.
 
     mask_attribute.py train --program mfr-enroll --work DIR PHOTOS...
     mask_attribute.py measure --program mfr-enroll [--masked DIR...] [--bare DIR...] [--boxes DIR...]

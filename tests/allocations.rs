@@ -1,7 +1,7 @@
 //! Memory that a frame makes anew once the detector is warm: nothing where there is nothing to find, and short lists of
 //! what was found otherwise; never anything of a picture's size.
 //!
-//! Counted is what Rust allocates on the thread that calls. ONNX Runtime, which embeds, has an allocator of its own.
+//! Counted is what Rust allocates on the thread that calls. ONNX Runtime has an allocator of its own, where it embeds.
 
 mod common;
 
