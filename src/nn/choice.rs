@@ -37,32 +37,39 @@ enum Cpu {
 struct Rule {
     networks: &'static [Role],
     cpu: Cpu,
-    /// Whether it holds only where ONNX Runtime is installed.
-    needs_runtime: bool,
+    /// Whether it holds only where ONNX Runtime is installed, or only where it is not.
+    has_runtime: Option<bool>,
     kind: Kind,
     reason: &'static str,
 }
 
 /// The first one that fits holds.
-const RULES: [Rule; 3] = [
+const RULES: [Rule; 4] = [
     Rule {
         networks: &[Role::FaceNet],
         cpu: Cpu::Amx,
-        needs_runtime: true,
+        has_runtime: Some(true),
         kind: Kind::Runtime,
         reason: "with AMX, ONNX Runtime took 11 to 17 ms a face in a pipeline, our kernels 16 to 19 (Sapphire Rapids)",
     },
     Rule {
         networks: &[Role::FaceNet],
         cpu: Cpu::Scalar,
-        needs_runtime: true,
+        has_runtime: Some(true),
         kind: Kind::Runtime,
-        reason: "without AVX2 or NEON, ONNX Runtime takes a fraction of the time of our scalar kernels for FaceNet",
+        reason: "without AVX2 or NEON our kernels are plain loops, and ONNX Runtime has vectors for such CPUs (not measured)",
+    },
+    Rule {
+        networks: &[Role::FaceNet],
+        cpu: Cpu::Scalar,
+        has_runtime: Some(false),
+        kind: Kind::Own,
+        reason: "our scalar kernels run on every CPU, and ONNX Runtime, which is preferred on this one, is not installed",
     },
     Rule {
         networks: &Role::ALL,
         cpu: Cpu::Any,
-        needs_runtime: false,
+        has_runtime: None,
         kind: Kind::Own,
         reason: "our kernels take no longer than ONNX Runtime and need no library (docs/performance.md)",
     },
@@ -130,7 +137,7 @@ fn rule(role: Role, cpu: Cpu, has_runtime: bool) -> Chosen {
     let fits = |rule: &&Rule| {
         rule.networks.contains(&role)
             && (rule.cpu == Cpu::Any || rule.cpu == cpu)
-            && (has_runtime || !rule.needs_runtime)
+            && rule.has_runtime.is_none_or(|needed| needed == has_runtime)
     };
     // The last one fits all.
     let rule = RULES.iter().find(fits).unwrap_or(&RULES[RULES.len() - 1]);

@@ -163,7 +163,7 @@ const MOST_OPS: usize = 4096;
 /// How far the scale of a bias may be from that of the products it is added to: rounding of float32.
 const SCALE_TOLERANCE: f32 = 1e-6;
 
-/// Reads a graph; all that is refused, at once.
+/// Reads a graph; all that is refused in it, and was refused before, at once.
 pub fn fuse(graph: &Graph) -> Result<Fused, ImportError> {
     let mut fuser = Fuser::new(graph)?;
     for (number, node) in graph.nodes.iter().enumerate() {
@@ -210,7 +210,7 @@ impl<'a> Fuser<'a> {
                 ops: Vec::new(),
                 outputs: Vec::new(),
             },
-            refusals: Vec::new(),
+            refusals: graph.refusals.clone(),
             products: 0,
         })
     }

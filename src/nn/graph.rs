@@ -2,6 +2,7 @@
 
 use prost::bytes::Bytes;
 
+use super::error::Unsupported;
 use super::op::Op;
 
 /// The place of a value in [`Graph::values`].
@@ -14,6 +15,8 @@ pub struct Graph {
     pub nodes: Vec<Node>,
     pub input: ValueId,
     pub outputs: Vec<ValueId>,
+    /// Nodes that were refused and are not among the others.
+    pub refusals: Vec<Unsupported>,
 }
 
 #[derive(Debug, Clone)]

@@ -132,17 +132,31 @@ impl<S: IntSimd> Sums<S> for I16Sums<'_> {
 #[inline(always)]
 fn layer<S: Simd, A: Sums<S>>(simd: S, by: A, conv: &FloatConv, run: Run) {
     match conv.block / S::F32_LANES {
-        1 => tiles::<S, A, 1>(simd, by, conv, run),
-        2 => tiles::<S, A, 2>(simd, by, conv, run),
-        3 => tiles::<S, A, 3>(simd, by, conv, run),
-        4 => tiles::<S, A, 4>(simd, by, conv, run),
-        _ => tiles::<S, A, 16>(simd, by, conv, run),
+        1 => sized::<S, A, 1>(simd, by, conv, run),
+        2 => sized::<S, A, 2>(simd, by, conv, run),
+        3 => sized::<S, A, 3>(simd, by, conv, run),
+        4 => sized::<S, A, 4>(simd, by, conv, run),
+        _ => sized::<S, A, 16>(simd, by, conv, run),
     }
 }
 
-/// `V` vectors of channels at a time.
+/// A tile of one for what has a single pixel, as a fully connected layer of one item has.
 #[inline(always)]
-fn tiles<S: Simd, A: Sums<S>, const V: usize>(simd: S, by: A, conv: &FloatConv, mut run: Run) {
+fn sized<S: Simd, A: Sums<S>, const V: usize>(simd: S, by: A, conv: &FloatConv, run: Run) {
+    match run.pixels.len() {
+        1 => tiles::<S, A, V, 1>(simd, by, conv, run),
+        _ => tiles::<S, A, V, TILE>(simd, by, conv, run),
+    }
+}
+
+/// `V` vectors of channels at a time, and `T` pixels.
+#[inline(always)]
+fn tiles<S: Simd, A: Sums<S>, const V: usize, const T: usize>(
+    simd: S,
+    by: A,
+    conv: &FloatConv,
+    mut run: Run,
+) {
     let count = run.inputs[0].count;
     let pixels = run.pixels.clone();
     let from = by.from();
@@ -173,22 +187,22 @@ fn tiles<S: Simd, A: Sums<S>, const V: usize>(simd: S, by: A, conv: &FloatConv, 
             vectors(&conv.slopes.above),
             vectors(&conv.slopes.below),
         );
-        for first in pixels.clone().step_by(TILE) {
+        for first in pixels.clone().step_by(T) {
             // The last tile sums its last pixel up several times.
             // Loops, since what the methods of arrays take is not compiled for these vectors.
-            let mut numbers = [0; TILE];
-            let mut items = [0; TILE];
-            let mut inputs = [from; TILE];
-            for i in 0..TILE {
+            let mut numbers = [0; T];
+            let mut items = [0; T];
+            let mut inputs = [from; T];
+            for i in 0..T {
                 numbers[i] = (first + i).min(pixels.end - 1);
                 let (item, origin) = locate(numbers[i]);
                 items[i] = item;
                 // Of one length, so that one check of an offset is enough for all.
                 inputs[i] = &from[item * item_len + origin..][..span];
             }
-            let mut tile = [[A::By::zero(simd); V]; TILE];
+            let mut tile = [[A::By::zero(simd); V]; T];
             for (&offset, weights) in offsets.iter().zip(weights) {
-                for i in 0..TILE {
+                for i in 0..T {
                     let value = A::By::splat(simd, inputs[i][offset as usize]);
                     for v in 0..V {
                         tile[i][v] = A::By::mul_add(simd, value, weights[v], tile[i][v]);
@@ -196,7 +210,7 @@ fn tiles<S: Simd, A: Sums<S>, const V: usize>(simd: S, by: A, conv: &FloatConv, 
                 }
             }
             // Nothing here depends on where the tile ends: unrolled, it never leaves the registers.
-            for i in 0..TILE {
+            for i in 0..T {
                 let at = (numbers[i] - pixels.start) * conv.channels + channels;
                 let to = &mut S::as_mut_simd_f32s(&mut out[at..][..conv.block]).0[..V];
                 for v in 0..V {

@@ -74,7 +74,8 @@ impl Model {
             .collect()
     }
 
-    /// The graph for items of these dimensions, the batch excepted.
+    /// The graph for items of these dimensions, the batch excepted. Nodes that are refused are told in it, so that those
+    /// that the next pass refuses are told at the same time.
     pub fn graph(&self, item: &[usize]) -> Result<Graph, ImportError> {
         let opset = self.check_whole()?;
         let mut builder = Builder::default();
@@ -107,15 +108,13 @@ impl Model {
         let outputs: Vec<_> = outputs
             .map(|output| builder.find(&output.name, "the graph's output"))
             .collect::<Result<_, _>>()?;
-        if !builder.refusals.is_empty() {
-            return Err(ImportError::Unsupported(builder.refusals));
-        }
         let outputs = outputs.into_iter().flatten().collect();
         Ok(Graph {
             values: builder.values,
             nodes: builder.nodes,
             input,
             outputs,
+            refusals: builder.refusals,
         })
     }
 
