@@ -137,6 +137,13 @@ fn windows_that_are_not_computed_are_refused() {
         ),
         (
             |m| {
+                let steps = ("strides", Ints(&[3, 3]));
+                max_pool_with(m, &[("auto_pad", Text("SAME_UPPER")), steps])
+            },
+            "auto_pad for a window of 1 in steps of 3 over 6: it would cut the input",
+        ),
+        (
+            |m| {
                 let y = conv_with(m, &[]);
                 m.node("MaxPool", &[&y], &[("kernel_shape", Ints(&[7, 1]))])
             },

@@ -151,7 +151,14 @@ impl Window {
                 Padding::Explicit(pads) => [pads[axis], pads[axis + 2]],
                 same => {
                     let out = input.div_ceil(stride);
-                    let all = ((out.max(1) - 1) * stride + span).saturating_sub(input);
+                    let needed = (out.max(1) - 1) * stride + span;
+                    // Less padding than none: ONNX Runtime cuts off both sides for MaxPool, and none for Conv.
+                    if needed + 1 < input {
+                        return Err(format!(
+                            "auto_pad for a window of {span} in steps of {stride} over {input}: it would cut the input"
+                        ));
+                    }
+                    let all = needed.saturating_sub(input);
                     match same {
                         Padding::SameUpper => [all / 2, all - all / 2],
                         _ => [all - all / 2, all / 2],
