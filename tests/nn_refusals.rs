@@ -314,6 +314,38 @@ fn axes_other_than_those_of_channels_are_refused() {
     ]);
 }
 
+/// Pixels that are flattened lie with their channels side by side, whatever the file says; only Gemm knows.
+#[test]
+fn flattened_pixels_are_read_by_nothing_but_gemm() {
+    assert_refused(&[
+        (
+            |m| {
+                let y = conv_with(m, &[]);
+                m.node("Flatten", &[&y], &[])
+            },
+            "several pixels are an output; expected a Gemm there",
+        ),
+        (
+            |m| {
+                let y = conv_with(m, &[]);
+                let flat = m.node("Flatten", &[&y], &[]);
+                let weights = m.constant(&[576, 576], Data::F32(&vec![0.0; 576 * 576]));
+                let y = m.node("Gemm", &[&flat, &weights], &[]);
+                m.node("Add", &[&y, &flat], &[])
+            },
+            "it reads what Flatten gives; expected a Gemm there",
+        ),
+    ]);
+}
+
+#[test]
+fn a_softmax_of_the_input_itself_is_refused() {
+    assert_refused(&[(
+        |m| m.node("Softmax", &["x"], &[]),
+        "a softmax of the input itself",
+    )]);
+}
+
 /// The input in u8, and a value for each input of `QuantizeLinear` that is to be refused.
 fn quantized_by(m: &mut Model, scale: f32, zero: Data) -> String {
     let x = channels_first(m);

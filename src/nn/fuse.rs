@@ -952,6 +952,12 @@ impl Fused {
         self.ops.iter().position(|op| op.output == tensor)
     }
 
+    /// The tensor of pixels that a tensor is a copy of, if it is.
+    pub fn flattened(&self, tensor: TensorId) -> Option<TensorId> {
+        let maker = &self.ops[self.maker(tensor)?];
+        matches!(maker.op, FusedOp::Flatten).then_some(maker.inputs[0])
+    }
+
     /// PReLU as some files write it, below · y + factor · relu(y), becomes one activation.
     fn fuse_slopes(&mut self) {
         let mut number = 0;
