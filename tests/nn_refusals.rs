@@ -114,6 +114,10 @@ fn windows_that_are_not_computed_are_refused() {
             "strides is [0, 1]; expected two numbers of 1…64, for height and width",
         ),
         (
+            |m| conv_with(m, &[("kernel_shape", Ints(&[3, 3]))]),
+            "kernel_shape is [3, 3] with weights of [16, 4, 1, 1]",
+        ),
+        (
             |m| conv_with(m, &[("pads", Ints(&[0, 0, 1, 0]))]),
             "padding of 0 and 1 for a window of 1: some windows see nothing else",
         ),
@@ -294,6 +298,13 @@ fn axes_other_than_those_of_channels_are_refused() {
                 m.node("Flatten", &[&y], &[("axis", Int(2))])
             },
             "axis is 2; expected 1",
+        ),
+        (
+            |m| {
+                let row = gemm_with(m, &[]);
+                m.node("ReduceL2", &[&row], &[("axes", Ints(&[0]))])
+            },
+            "axes [0], keepdims true of [2]; expected the last one, kept",
         ),
         (
             |m| {
