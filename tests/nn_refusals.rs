@@ -557,13 +557,16 @@ fn all_that_is_refused_is_listed_at_once_and_what_depends_on_it_is_not() {
     let a = m.node("Sigmoid", &["x"], &[]);
     let b = m.node("Relu", &[&a], &[("alpha", Float(1.0))]);
     let c = m.node("Relu", &[&b], &[]);
+    let d = conv_with(&mut m, &[("dilations", Ints(&[2, 2]))]);
+    let e = m.node("Relu", &[&d], &[]);
     let f = gemm_with(&mut m, &[("transA", Int(1))]);
-    for output in [c, f] {
+    for output in [c, e, f] {
         m.output(&output);
     }
     let expected = [
         "Sigmoid \"Sigmoid_0\": our kernels have no such operator",
         "Relu \"Relu_0\": unknown attributes: alpha",
+        "Conv \"Conv_0\": dilations are [2, 2]; expected 1",
         "Gemm \"Gemm_0\": transA is 1: the batch would be summed up",
     ];
     assert_eq!(refused(&m), expected);

@@ -166,8 +166,14 @@ const SCALE_TOLERANCE: f32 = 1e-6;
 /// Reads a graph; all that is refused, at once.
 pub fn fuse(graph: &Graph) -> Result<Fused, ImportError> {
     let mut fuser = Fuser::new(graph)?;
-    for (number, node) in graph.nodes.iter().enumerate() {
-        fuser.add(number, node);
+    let mut refused = graph.refused.iter().peekable();
+    for number in 0..=graph.nodes.len() {
+        while let Some((_, refusal)) = refused.next_if(|(nodes, _)| *nodes == number) {
+            fuser.refusals.push(refusal.clone());
+        }
+        if let Some(node) = graph.nodes.get(number) {
+            fuser.add(number, node);
+        }
     }
     fuser.finish()
 }

@@ -107,13 +107,11 @@ impl Model {
         let outputs: Vec<_> = outputs
             .map(|output| builder.find(&output.name, "the graph's output"))
             .collect::<Result<_, _>>()?;
-        if !builder.refusals.is_empty() {
-            return Err(ImportError::Unsupported(builder.refusals));
-        }
         let outputs = outputs.into_iter().flatten().collect();
         Ok(Graph {
             values: builder.values,
             nodes: builder.nodes,
+            refused: builder.refused,
             input,
             outputs,
         })
@@ -170,7 +168,7 @@ struct Builder {
     nodes: Vec<Node>,
     /// Each name that is defined; `None` for the output of a node that was refused.
     names: HashMap<String, Option<ValueId>>,
-    refusals: Vec<Unsupported>,
+    refused: Vec<(usize, Unsupported)>,
 }
 
 impl Builder {
@@ -248,7 +246,7 @@ impl Builder {
             }
             (_, facts) => {
                 if let Err(reason) = facts {
-                    self.refusals.push(refuse(reason));
+                    self.refused.push((self.nodes.len(), refuse(reason)));
                 }
                 for output in proto.output.iter().filter(|name| !name.is_empty()) {
                     self.name(output, None)?;
