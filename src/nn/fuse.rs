@@ -166,8 +166,14 @@ const SCALE_TOLERANCE: f32 = 1e-6;
 /// Reads a graph; all that is refused in it, and was refused before, at once.
 pub fn fuse(graph: &Graph) -> Result<Fused, ImportError> {
     let mut fuser = Fuser::new(graph)?;
-    for (number, node) in graph.nodes.iter().enumerate() {
-        fuser.add(number, node);
+    let mut refused = graph.refused.iter().peekable();
+    for number in 0..=graph.nodes.len() {
+        while let Some((_, refusal)) = refused.next_if(|(nodes, _)| *nodes == number) {
+            fuser.refusals.push(refusal.clone());
+        }
+        if let Some(node) = graph.nodes.get(number) {
+            fuser.add(number, node);
+        }
     }
     fuser.finish()
 }
@@ -950,6 +956,12 @@ impl Fused {
     /// The operator that gives a tensor.
     fn maker(&self, tensor: TensorId) -> Option<usize> {
         self.ops.iter().position(|op| op.output == tensor)
+    }
+
+    /// The tensor of pixels that a tensor is a copy of, if it is.
+    pub fn flattened(&self, tensor: TensorId) -> Option<TensorId> {
+        let maker = &self.ops[self.maker(tensor)?];
+        matches!(maker.op, FusedOp::Flatten).then_some(maker.inputs[0])
     }
 
     /// PReLU as some files write it, below · y + factor · relu(y), becomes one activation.

@@ -13,6 +13,9 @@ pub struct Graph {
     pub values: Vec<Value>,
     /// In an order in which each node comes after those whose outputs it reads.
     pub nodes: Vec<Node>,
+    /// What was refused instead of becoming a node, each with how many nodes come before it. If there is any, what depends
+    /// on it is missing among nodes and outputs, and the graph is good for nothing but to find what else must be refused.
+    pub refused: Vec<(usize, Unsupported)>,
     pub input: ValueId,
     pub outputs: Vec<ValueId>,
     /// Nodes that were refused and are not among the others.

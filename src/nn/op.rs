@@ -151,7 +151,14 @@ impl Window {
                 Padding::Explicit(pads) => [pads[axis], pads[axis + 2]],
                 same => {
                     let out = input.div_ceil(stride);
-                    let all = ((out.max(1) - 1) * stride + span).saturating_sub(input);
+                    let needed = (out.max(1) - 1) * stride + span;
+                    // Less padding than none: ONNX Runtime cuts off both sides for MaxPool, and none for Conv.
+                    if needed + 1 < input {
+                        return Err(format!(
+                            "auto_pad for a window of {span} in steps of {stride} over {input}: it would cut the input"
+                        ));
+                    }
+                    let all = needed.saturating_sub(input);
                     match same {
                         Padding::SameUpper => [all / 2, all - all / 2],
                         _ => [all - all / 2, all / 2],
@@ -429,10 +436,12 @@ impl Op {
                 if weights.is_batched || weights.len() == 0 {
                     return Err(format!("weights of {:?}", weights.dims));
                 }
-                if window.kernel.is_some_and(|stated| stated != kernel) {
+                if let Some(stated) = window.kernel
+                    && stated != kernel
+                {
                     return Err(format!(
-                        "kernel_shape {:?} with weights of {:?}",
-                        window.kernel, weights.dims
+                        "kernel_shape is {stated:?} with weights of {:?}",
+                        weights.dims
                     ));
                 }
                 if into * group != channels || out % group != 0 {
@@ -498,7 +507,9 @@ impl Op {
                     Some(_) => return Err("axes that are no int64 constant".to_owned()),
                     None => axes.clone(),
                 };
-                let is_last = matches!(axes.as_deref(), Some([1 | -1]));
+                // Without axes it is the length of all together.
+                let axes = axes.unwrap_or_default();
+                let is_last = matches!(axes[..], [1 | -1]);
                 if !is_last || !keepdims || x.dims.len() != 1 {
                     return Err(format!(
                         "axes {axes:?}, keepdims {keepdims} of {:?}; expected the last one, kept",

@@ -169,6 +169,17 @@ impl Plan {
                 }),
             }
         }
+        for &output in &plan.outputs {
+            // A single pixel lies as the file says it.
+            let pixels = fused.flattened(output).map(|t| plan.buffers[t].pixels());
+            if pixels.is_some_and(|pixels| pixels > 1) {
+                refusals.push(Unsupported {
+                    node: plan.buffers[output].name.clone(),
+                    op: "Flatten".to_owned(),
+                    reason: "several pixels are an output; expected a Gemm there".to_owned(),
+                });
+            }
+        }
         if !refusals.is_empty() {
             return Err(ImportError::Unsupported(refusals));
         }
@@ -200,14 +211,11 @@ impl Plan {
                 ));
             }
         }
-        let flattened = fused
-            .ops
-            .iter()
-            .find(|op| op.output == node.inputs[0] && matches!(op.op, FusedOp::Flatten))
-            .map(|op| &self.buffers[op.inputs[0]]);
+        let flattened = node.inputs.iter().find_map(|&t| fused.flattened(t));
         if flattened.is_some() && !matches!(node.op, FusedOp::Gemm(_)) {
             return Err("it reads what Flatten gives; expected a Gemm there".to_owned());
         }
+        let flattened = flattened.map(|pixels| &self.buffers[pixels]);
         let arithmetic = match self.isa.has_fast_i16() {
             true => arithmetic,
             false => Arithmetic::F32,
@@ -271,7 +279,12 @@ impl Plan {
             }
             FusedOp::Flatten => StepOp::Flatten,
             FusedOp::Dequantize => StepOp::Dequantize,
-            FusedOp::Softmax => StepOp::Softmax,
+            FusedOp::Softmax => {
+                if node.inputs[0] == 0 {
+                    return Err("a softmax of the input itself".to_owned());
+                }
+                StepOp::Softmax
+            }
             FusedOp::Slice(first) => StepOp::Slice(*first),
             FusedOp::L2Normalize(floor) => StepOp::L2Normalize(*floor),
         };

@@ -112,6 +112,7 @@ impl Model {
         Ok(Graph {
             values: builder.values,
             nodes: builder.nodes,
+            refused: builder.refused,
             input,
             outputs,
             refusals: builder.refusals,
@@ -169,7 +170,7 @@ struct Builder {
     nodes: Vec<Node>,
     /// Each name that is defined; `None` for the output of a node that was refused.
     names: HashMap<String, Option<ValueId>>,
-    refusals: Vec<Unsupported>,
+    refused: Vec<(usize, Unsupported)>,
 }
 
 impl Builder {
@@ -247,7 +248,7 @@ impl Builder {
             }
             (_, facts) => {
                 if let Err(reason) = facts {
-                    self.refusals.push(refuse(reason));
+                    self.refused.push((self.nodes.len(), refuse(reason)));
                 }
                 for output in proto.output.iter().filter(|name| !name.is_empty()) {
                     self.name(output, None)?;
