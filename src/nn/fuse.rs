@@ -216,7 +216,7 @@ impl<'a> Fuser<'a> {
                 ops: Vec::new(),
                 outputs: Vec::new(),
             },
-            refusals: graph.refusals.clone(),
+            refusals: Vec::new(),
             products: 0,
         })
     }

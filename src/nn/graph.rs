@@ -18,8 +18,6 @@ pub struct Graph {
     pub refused: Vec<(usize, Unsupported)>,
     pub input: ValueId,
     pub outputs: Vec<ValueId>,
-    /// Nodes that were refused and are not among the others.
-    pub refusals: Vec<Unsupported>,
 }
 
 #[derive(Debug, Clone)]

@@ -35,7 +35,7 @@ pub use error::Unsupported;
 use error::{ImportError, ShapeMismatch};
 use exec::Workspace;
 use onnx::import::Model;
-use plan::{Items, Plan, StepOp};
+use plan::{Items, MOST_OUTPUTS, Plan, StepOp};
 pub use role::{Axes, Role, Signature};
 use row_stream::RowStream;
 use runtime::Session;
@@ -383,57 +383,55 @@ impl Planned {
 
     /// Appends to each output the numbers of every item.
     fn run(&self, threads: usize, input: &[f32], outputs: &mut [Vec<f32>]) {
-        let [height, width, channels] = self.item();
-        let len = height * width * channels;
+        let len = self.item().iter().product::<usize>();
         let count = input.len() / len.max(1);
-        let begins: Vec<_> = outputs.iter().map(Vec::len).collect();
-        for (output, width) in outputs.iter_mut().zip(self.widths()) {
+        let mut begins = [0; MOST_OUTPUTS];
+        for ((output, width), begin) in outputs.iter_mut().zip(self.widths()).zip(&mut begins) {
+            *begin = output.len();
             output.resize(output.len() + count * width, 0.0);
         }
-        let mut outputs: Vec<&mut [f32]> = outputs
+        let each = count / threads.max(1);
+        if self.plan.items == Items::One || threads < 2 || each == 0 {
+            self.run_batch(threads, input, |output, pixel, values| {
+                let at = begins[output] + pixel * values.len();
+                outputs[output][at..][..values.len()].copy_from_slice(values);
+            });
+            return;
+        }
+        // Weights are read once for all items of a share. Those left over are worked on together.
+        let (whole, rest) = input.split_at(threads * each * len);
+        let mut shares = Vec::new();
+        let mut left: Vec<&mut [f32]> = outputs
             .iter_mut()
             .zip(begins)
             .map(|(output, begin)| &mut output[begin..])
             .collect();
-        if self.plan.items == Items::One || threads < 2 {
-            self.run_into(1, input, &mut outputs);
-            return;
-        }
-        // Weights are read once for all items of a share. Those left over are worked on together.
-        let each = count / threads;
-        let mut shares = Vec::new();
-        let (mut rest, mut rest_of) = (input, outputs);
-        for _ in 0..if each > 0 { threads } else { 0 } {
-            let (own, others) = rest.split_at(each * len);
-            let mut own_of = Vec::new();
-            for (output, width) in rest_of.iter_mut().zip(self.widths()) {
-                let (own, others) = std::mem::take(output).split_at_mut(each * width);
-                own_of.push(own);
-                *output = others;
+        for input in whole.chunks(each * len) {
+            let mut own = Vec::new();
+            for (left, width) in left.iter_mut().zip(self.widths()) {
+                let (first, others) = std::mem::take(left).split_at_mut(each * width);
+                own.push(first);
+                *left = others;
             }
-            shares.push(Mutex::new((own, own_of)));
-            rest = others;
+            shares.push(Mutex::new((input, own)));
         }
         share(threads, shares.len(), |number| {
             let (input, outputs) = &mut *lock(&shares[number]);
-            self.run_into(1, input, outputs);
+            self.run_batch(1, input, |output, pixel, values| {
+                outputs[output][pixel * values.len()..][..values.len()].copy_from_slice(values);
+            });
         });
         if !rest.is_empty() {
-            self.run_into(threads, rest, &mut rest_of);
+            self.run_batch(threads, rest, |output, pixel, values| {
+                left[output][pixel * values.len()..][..values.len()].copy_from_slice(values);
+            });
         }
     }
 
-    fn run_into(&self, threads: usize, input: &[f32], outputs: &mut [&mut [f32]]) {
+    /// Gives what each output has for each pixel, counted through all items.
+    fn run_batch(&self, threads: usize, input: &[f32], give: impl FnMut(usize, usize, &[f32])) {
         let mut workspace = lock(&self.workspaces).pop().unwrap_or_default();
-        exec::run(
-            &self.plan,
-            threads,
-            &mut workspace,
-            input,
-            |output, pixel, values| {
-                outputs[output][pixel * values.len()..][..values.len()].copy_from_slice(values);
-            },
-        );
+        exec::run(&self.plan, threads, &mut workspace, input, give);
         lock(&self.workspaces).push(workspace);
     }
 }

@@ -8,6 +8,9 @@ use super::fuse::{
 use super::pack::{Arithmetic, F32_BLOCK, FloatConv, FloatWeights, U8Conv};
 use super::simd::Isa;
 
+/// Outputs of a network at most.
+pub const MOST_OUTPUTS: usize = 8;
+
 pub struct Plan {
     pub isa: Isa,
     /// As [`Fused::tensors`]; those that no step gives take no memory.
@@ -168,6 +171,12 @@ impl Plan {
                     reason,
                 }),
             }
+        }
+        if plan.outputs.len() > MOST_OUTPUTS {
+            refusals.push(Unsupported::model(format!(
+                "{} outputs; at most {MOST_OUTPUTS}",
+                plan.outputs.len()
+            )));
         }
         for &output in &plan.outputs {
             // A single pixel lies as the file says it.

@@ -115,7 +115,6 @@ impl Model {
             refused: builder.refused,
             input,
             outputs,
-            refusals: builder.refusals,
         })
     }
 
