@@ -23,12 +23,14 @@ CLIP_MAKER := $(OUT)/examples/demo_clip
 RECOGNIZE := $(OUT)/examples/recognize
 
 .DELETE_ON_ERROR:
-.PHONY: help build test demo deps onnxruntime photos install uninstall clean
+.PHONY: help build test check-loom check-all demo deps onnxruntime photos install uninstall clean
 
 help:
 	@echo 'make build        the plugin and mfr-enroll, in $(OUT)'
 	@echo 'make demo         photos -> gallery; clip -> $(DEMO)/demo.mp4 and a table of who was seen'
 	@echo 'make test         every test'
+	@echo 'make check-loom   the threads that share steps, in every order in which they may run'
+	@echo 'make check-all    all that must hold before a change goes in: .ci/run and the above'
 	@echo 'make install      for this user: plugin to $(PLUGIN_DIR),'
 	@echo '                  the rest below PREFIX=$(PREFIX)'
 	@echo '                  for everybody: make build, then as root: make install PREFIX=/usr'
@@ -61,6 +63,18 @@ $(PLUGIN) $(PROGRAM) $(CLIP_MAKER) $(RECOGNIZE) &: $(SOURCES) $(wildcard example
 test: | deps onnxruntime photos
 	$(CARGO) build --all-targets
 	$(CARGO) test
+
+# A crate of its own: it includes src/workers/steps.rs and needs no other dependency than loom.
+LOOM := --manifest-path tests/loom/Cargo.toml
+check-loom:
+	$(CARGO) fmt $(LOOM) --check
+	$(CARGO) clippy $(LOOM) --target-dir $(dir $(OUT))loom --all-targets -- -D warnings
+	$(CARGO) test $(LOOM) --target-dir $(dir $(OUT))loom --release
+
+check-all:
+	.ci/run
+	$(MAKE) check-loom
+	scripts/test-scalar.sh
 
 $(PHOTOS) &:
 	@scripts/deps.sh

@@ -1,17 +1,30 @@
 //! The threads that share the work of a frame: one set for the process, however many elements run in it.
 //!
-//! Whoever has work does it, and is helped by those of the set who are idle then. With many streams each goes on in
-//! its own thread and waits for nobody; with one, all cores are used.
+//! A thread that has work does it itself, and idle threads of the set help it. Many streams thus run each in its own
+//! thread, and one stream uses all cores.
 
 mod steps;
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard};
+use std::sync::MutexGuard;
+use std::time::{Duration, Instant};
 
 use once_cell::sync::OnceCell;
 use rayon::{ThreadPool, ThreadPoolBuildError, ThreadPoolBuilder};
 
-pub use steps::{Board, share_steps};
+pub use steps::StepQueue;
+use sync::{AtomicUsize, Mutex, Ordering};
+
+/// How long a thread that waits for another one spins before it sleeps.
+const SPIN: Duration = Duration::from_micros(50);
+
+/// What [`StepQueue`] is made of. `tests/loom`, which checks it, has a module of this name with the primitives of loom.
+mod sync {
+    pub use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+    pub use std::sync::{Condvar, Mutex};
+
+    pub use super::lock;
+    pub(super) use super::spin;
+}
 
 /// Threads that help, and how many of them are idle.
 struct Helpers {
@@ -21,14 +34,17 @@ struct Helpers {
 
 static HELPERS: OnceCell<Helpers> = OnceCell::new();
 
-/// Threads that have work of their own; those of elements say so.
+/// Threads that have work of their own, as [`at_work`] counts them.
 static AT_WORK: AtomicUsize = AtomicUsize::new(0);
 
-/// From now until it is dropped the thread needs a core of its own: nobody helps others on that.
+/// Keeps a core for the thread that made it until it is dropped: helpers of other threads leave that core.
 #[cfg(any(test, feature = "plugin"))]
 pub struct AtWork(());
 
+/// Called by a thread before it locks a model that streams share, not after: a stream that waits for the model will need
+/// its core at once when the model is free, and counts until then.
 #[cfg(any(test, feature = "plugin"))]
+#[must_use]
 pub fn at_work() -> AtWork {
     AT_WORK.fetch_add(1, Ordering::Relaxed);
     AtWork(())
@@ -44,6 +60,19 @@ impl Drop for AtWork {
 /// Locks; a thread that panicked with the lock held leaves models, settings and scratch memory usable.
 pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(|e| e.into_inner())
+}
+
+/// Waits for a short time without sleeping; true if the thread needs to wait no longer.
+fn spin(is_ready: impl Fn() -> bool) -> bool {
+    let began = Instant::now();
+    loop {
+        if is_ready() {
+            return true;
+        } else if began.elapsed() >= SPIN {
+            return false;
+        }
+        std::hint::spin_loop();
+    }
 }
 
 /// Calls `work` with each number below `count` once, on the thread that calls and on up to `threads` − 1 others.
@@ -62,7 +91,20 @@ pub fn share(threads: usize, count: usize, work: impl Fn(usize) + Sync) {
     with_help(threads.min(count), lead, join);
 }
 
-/// Runs `lead` on the thread that calls, with how many others there are: up to `threads` − 1 that run `join`.
+/// Runs `lead`, which shares steps one after the other. Up to `threads` − 1 helpers are woken once for all steps, and
+/// call `work` with a step and a part of it.
+pub fn share_steps(
+    threads: usize,
+    lead: impl FnOnce(&StepQueue),
+    work: impl Fn(usize, usize) + Sync,
+) {
+    let queue = StepQueue::new();
+    let lead = |helpers| queue.lead(helpers, lead);
+    let join = |helpers: &Helpers| queue.help(|| helpers.have_a_core(), &work);
+    with_help(threads, lead, join);
+}
+
+/// Runs `lead` on the thread that calls, with the number of helpers: up to `threads` − 1 threads that run `join`.
 fn with_help(threads: usize, lead: impl FnOnce(usize), join: impl Fn(&Helpers) + Sync) {
     let wanted = threads.saturating_sub(1);
     // Where no threads can be had the work is done all the same.
@@ -86,13 +128,13 @@ impl Helpers {
         })
     }
 
-    /// Whether those who help leave a core to each thread at work.
+    /// Whether the helpers leave a core to each thread at work.
     fn have_a_core(&self) -> bool {
         AT_WORK.load(Ordering::Relaxed) <= self.idle.load(Ordering::Relaxed) + 1
     }
 
-    /// Runs `lead` here and `join` on up to `wanted` idle threads, as far as there are cores. Not on more: it would end
-    /// here only when they had come round to it.
+    /// Runs `lead` here and `join` on up to `wanted` idle threads, as far as there are cores. Not on busy threads: the
+    /// caller would have to wait until they begin.
     fn help(&self, wanted: usize, lead: impl FnOnce(usize), join: impl Fn(&Self) + Sync) {
         let others = AT_WORK.load(Ordering::Relaxed).saturating_sub(1);
         let wanted = |idle: usize| wanted.min(idle.saturating_sub(others));
@@ -123,6 +165,10 @@ impl Drop for Back<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+    use std::sync::Barrier;
+    use std::thread;
+
     use super::*;
 
     #[test]
@@ -138,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_helps_where_all_cores_have_work() {
+    fn no_thread_helps_where_all_cores_have_work() {
         let helpers = Helpers::new().unwrap();
         let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
         let _all: Vec<_> = (0..cores).map(|_| at_work()).collect();
@@ -153,5 +199,121 @@ mod tests {
             helpers.help(3, |_| {}, |_| {});
         }
         assert_eq!(helpers.idle.load(Ordering::Relaxed), idle);
+    }
+
+    #[test]
+    fn a_step_begins_when_the_one_before_is_done() {
+        for threads in [1, 2, 7] {
+            let done: Vec<_> = (0..300).map(|_| AtomicUsize::new(0)).collect();
+            let work = |step: usize, _: usize| {
+                let before = step.checked_sub(1).map(|s| done[s].load(Ordering::Relaxed));
+                assert!(before.is_none_or(|parts| parts == (step - 1) % 9));
+                done[step].fetch_add(1, Ordering::Relaxed);
+            };
+            let lead = |queue: &StepQueue| {
+                for (step, parts) in done.iter().enumerate() {
+                    queue.share(step, step % 9, work);
+                    assert_eq!(parts.load(Ordering::Relaxed), step % 9);
+                }
+            };
+            share_steps(threads, lead, work);
+        }
+    }
+
+    #[test]
+    fn helpers_go_when_the_caller_panics() {
+        let lead = |queue: &StepQueue| {
+            queue.share(1, 100, |_, _| {});
+            panic!("as it may happen");
+        };
+        let run = || share_steps(2, lead, |_, _| {});
+        assert!(catch_unwind(run).is_err());
+        share(2, 2, |_| {});
+    }
+
+    #[test]
+    fn a_panic_of_a_helper_reaches_the_caller_after_the_last_step() {
+        let helpers = Helpers::new().unwrap();
+        if helpers.idle.load(Ordering::Relaxed) == 0 {
+            return;
+        }
+        let queue = StepQueue::new();
+        let both_work = Barrier::new(2);
+        let lead = |helpers| {
+            queue.lead(helpers, |queue| {
+                queue.share(0, 2, |_, _| {
+                    both_work.wait();
+                });
+                wait_until(|| !queue.has_helpers());
+            });
+        };
+        let join = |_: &Helpers| {
+            let work = |_, _| {
+                both_work.wait();
+                panic!("as it may happen");
+            };
+            queue.help(|| true, work);
+        };
+        let run = || helpers.help(1, lead, join);
+        assert!(catch_unwind(AssertUnwindSafe(run)).is_err());
+    }
+
+    #[test]
+    fn helpers_that_wait_for_a_step_sleep_and_are_woken_by_it() {
+        let queue = StepQueue::new();
+        // Neither thread can do both parts.
+        let both_work = Barrier::new(2);
+        let work = |_, _| {
+            both_work.wait();
+        };
+        thread::scope(|scope| {
+            scope.spawn(|| queue.help(|| true, work));
+            queue.lead(1, |queue| {
+                for step in 0..5 {
+                    wait_until(|| queue.helpers_sleep());
+                    queue.share(step, 2, work);
+                }
+                wait_until(|| queue.helpers_sleep());
+            });
+        });
+    }
+
+    #[test]
+    fn a_caller_that_waits_for_a_helper_sleeps_and_is_woken_by_the_last_part() {
+        let queue = StepQueue::new();
+        let both_work = Barrier::new(2);
+        let done = AtomicUsize::new(0);
+        let long_work = |_, _| {
+            both_work.wait();
+            wait_until(|| queue.caller_sleeps());
+            done.fetch_add(1, Ordering::Relaxed);
+        };
+        thread::scope(|scope| {
+            scope.spawn(|| queue.help(|| true, long_work));
+            queue.lead(1, |queue| {
+                for step in 0..5 {
+                    queue.share(step, 2, |_, _| {
+                        both_work.wait();
+                    });
+                    assert_eq!(done.load(Ordering::Relaxed), step + 1);
+                }
+            });
+        });
+    }
+
+    #[test]
+    fn steps_of_too_many_parts_are_done_by_the_caller() {
+        let parts = AtomicUsize::new(0);
+        let work = |_, _| {
+            parts.fetch_add(1, Ordering::Relaxed);
+        };
+        share_steps(2, |queue| queue.share(0, 1 << 20, work), work);
+        assert_eq!(parts.load(Ordering::Relaxed), 1 << 20);
+    }
+
+    fn wait_until(is_so: impl Fn() -> bool) {
+        while !is_so() {
+            thread::sleep(Duration::from_millis(1));
+        }
     }
 }

@@ -202,3 +202,28 @@ fn following_and_embedding_faces_allocate_what_they_give_back() {
         "{count:?}"
     );
 }
+
+/// Helpers are asked for once for all steps of a network, which takes a few allocations; FaceNet has more than a hundred
+/// steps, and sharing them takes none.
+#[test]
+fn steps_that_threads_share_allocate_nothing() {
+    let frame = Frame::grey(PixelFormat::Nv12, 640, 480);
+    let view = frame.view();
+    let places = [Rect::new(200.0, 100.0, 160.0, 200.0)];
+    let model = common::models().join("facenet.onnx");
+    let count = |threads| {
+        let options = SessionOptions {
+            threads,
+            ..ONE_THREAD
+        };
+        let mut embedder = Embedder::from_file(&model, &options, 1).unwrap();
+        allocations(|| {
+            embedder.embed(&view, &places).unwrap();
+        })
+    };
+    let (alone, shared) = (count(1), count(2));
+    assert!(
+        shared.times <= alone.times + 16,
+        "{alone:?} alone, {shared:?} shared"
+    );
+}

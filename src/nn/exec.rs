@@ -11,7 +11,7 @@ use super::fuse::TensorId;
 use super::kernels::{Input, Run, Stage, Staged, needs_staging};
 use super::pack::U8_BLOCK;
 use super::plan::{Items, Plan, Step, StepOp};
-use crate::workers::{Board, lock, share_steps};
+use crate::workers::{StepQueue, lock, share_steps};
 
 /// Products and bytes that a part of a step has at least: microseconds.
 const PRODUCTS: usize = 1 << 20;
@@ -208,7 +208,7 @@ impl Pass<'_> {
             result: Mutex::default(),
         };
         let work = |step, part| shared.work_on_part(step, part);
-        share_steps(threads, |board| shared.lead(steps, board, work), work);
+        share_steps(threads, |queue| shared.lead(steps, queue, work), work);
         *workspace = shared
             .workspace
             .into_inner()
@@ -226,18 +226,18 @@ struct Shared<'a> {
 }
 
 impl Shared<'_> {
-    fn lead(&self, steps: Range<usize>, board: &Board, work: impl Fn(usize, usize)) {
+    fn lead(&self, steps: Range<usize>, queue: &StepQueue, work: impl Fn(usize, usize)) {
         let plan = self.pass.plan;
         for number in steps {
             let step = &plan.steps[number];
             let parts = self.parts(step);
             let mut workspace = write(&self.workspace);
-            if parts > 1 && board.has_helpers() {
+            if parts > 1 && queue.has_helpers() {
                 let slot = plan.buffers[step.output].slot;
                 self.pass.stage(step, &mut workspace);
                 *lock(&self.result) = std::mem::take(&mut workspace.slots[slot]);
                 drop(workspace);
-                board.share(number, parts, &work);
+                queue.share(number, parts, &work);
                 write(&self.workspace).slots[slot] = std::mem::take(&mut lock(&self.result));
             } else {
                 self.pass.run_alone(number..number + 1, &mut workspace);

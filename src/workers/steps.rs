@@ -1,171 +1,219 @@
-//! Steps that follow each other and are too short to wake a thread for each.
+//! A queue of steps that follow each other and are too short to wake threads for each.
+//!
+//! The caller shares one step at a time and helpers take parts of it. Threads that wait spin for a short time and then
+//! sleep, because a thread that merely yields takes CPU time, and under a real-time policy starves the thread that it
+//! waits for.
+//!
+//! All that the threads agree on is one word, [`State`], so that each of its changes is atomic. A thread notes in the word
+//! that it sleeps, and whoever ends its wait sees that in the same operation in which it changes the word: no wake-up
+//! is lost, and none is sent to a thread that is awake. `tests/loom` includes this file with the primitives of loom in
+//! place of those of std and checks the protocol in every order in which the threads may run.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use super::sync::{AtomicU64, AtomicUsize, Condvar, Mutex, Ordering, lock, spin};
 
-use super::{Helpers, with_help};
-
-/// Runs `lead`, which shares steps out. Up to `threads` − 1 others are woken once, wait for the next step without going to
-/// sleep, and call `work` with the numbers of a step and of a part of it.
-pub fn share_steps(threads: usize, lead: impl FnOnce(&Board), work: impl Fn(usize, usize) + Sync) {
-    let board = Board::default();
-    let lead = |helpers| {
-        let _end = End(&board);
-        board.helpers.store(helpers, Ordering::Relaxed);
-        lead(&board);
-    };
-    with_help(threads, lead, |helpers| board.join(helpers, &work));
-}
-
-/// Where the parts of the present step are taken from.
-#[derive(Default)]
-pub struct Board {
-    /// The step, the first part that nobody has taken, and the end of those, [`FIELD`] bits each: what is taken is of the
-    /// step that was seen.
-    next: AtomicU64,
-    /// Parts that are not done.
-    open: AtomicUsize,
-    /// Threads that were asked to help.
+/// Where helpers take the parts of the current step from.
+pub struct StepQueue {
+    /// A [`State`].
+    state: AtomicU64,
+    /// The step that the parts belong to. It is only written while no part is open, and published with the parts.
+    step: AtomicUsize,
+    /// Helpers that were asked for and have not left.
     helpers: AtomicUsize,
+    /// Held by a thread from before it notes that it sleeps until it does.
+    sleep: Mutex<()>,
+    shared: Condvar,
+    done: Condvar,
 }
 
-const FIELD: u32 = 21;
-const ENDED: u64 = u64::MAX;
+/// Parts of the current step and what threads do, from the lowest bit: the first part that nobody has taken, the end of
+/// those parts, the number of parts that are not done, in [`COUNT_BITS`] each, and the flags.
+#[derive(Clone, Copy)]
+struct State(u64);
 
-impl Board {
-    /// Whether sharing a step is of any use.
+const COUNT_BITS: u32 = 20;
+const MAX_PARTS: usize = (1 << COUNT_BITS) - 1;
+
+const FIRST: u64 = 1;
+const END: u64 = 1 << COUNT_BITS;
+const OPEN: u64 = 1 << (2 * COUNT_BITS);
+/// Helpers sleep until a step is shared or the queue ends.
+const HELPERS_SLEEP: u64 = 1 << (3 * COUNT_BITS);
+/// The caller sleeps until no part is open.
+const CALLER_SLEEPS: u64 = HELPERS_SLEEP << 1;
+/// No step will follow.
+const ENDED: u64 = HELPERS_SLEEP << 2;
+
+impl State {
+    /// A step of which no part is taken.
+    fn of_step(parts: usize) -> Self {
+        Self(parts as u64 * (END + OPEN))
+    }
+
+    fn count(self, unit: u64) -> usize {
+        (self.0 / unit) as usize & MAX_PARTS
+    }
+
+    fn has(self, flag: u64) -> bool {
+        self.0 & flag != 0
+    }
+
+    fn has_parts(self) -> bool {
+        self.count(FIRST) < self.count(END) && !self.has(ENDED)
+    }
+}
+
+/// Where parts are taken: the caller takes the first one and helpers the last one, because what a core has written is in
+/// its cache in the next step.
+#[derive(Clone, Copy)]
+enum Side {
+    Front,
+    Back,
+}
+
+impl StepQueue {
+    pub(super) fn new() -> Self {
+        Self {
+            state: AtomicU64::new(State::of_step(0).0),
+            step: AtomicUsize::new(0),
+            helpers: AtomicUsize::new(0),
+            sleep: Mutex::new(()),
+            shared: Condvar::new(),
+            done: Condvar::new(),
+        }
+    }
+
+    /// Runs `lead`, which shares steps with the helpers asked for, and sends them away when it returns or panics.
+    pub(super) fn lead(&self, helpers: usize, lead: impl FnOnce(&Self)) {
+        let _end = EndGuard(self);
+        // Added, because a helper may have come and left before.
+        self.helpers.fetch_add(helpers, Ordering::Relaxed);
+        lead(self);
+    }
+
+    /// Whether helpers were asked for and at least one of them has not left.
     pub fn has_helpers(&self) -> bool {
         self.helpers.load(Ordering::Relaxed) > 0
     }
 
-    /// Calls `work` with each part of a step, here and on those that help, and returns when all are done. Steps must
-    /// have different numbers; those and parts are below a million.
+    /// Calls `work` with the step and each of its parts, here and on helpers, and returns when all parts are done. Only
+    /// the caller of [`share_steps`](super::share_steps) shares steps, one at a time.
     pub fn share(&self, step: usize, parts: usize, work: impl Fn(usize, usize)) {
-        self.open.store(parts, Ordering::Relaxed);
-        let next = (step as u64) << (2 * FIELD) | parts as u64;
-        self.next.store(next, Ordering::Release);
-        while let Next::Part(step, part) = self.take(true) {
-            let _done = Done(&self.open);
-            work(step, part);
+        if parts > MAX_PARTS {
+            return (0..parts).for_each(|part| work(step, part));
         }
-        let mut patience = Patience::default();
-        while self.open.load(Ordering::Acquire) > 0 {
-            patience.wait();
+        self.publish(step, parts);
+        while let Ok(part) = self.take(Side::Front) {
+            self.work_on(part, &work);
+        }
+        self.wait(CALLER_SLEEPS, &self.done, |state| state.count(OPEN) > 0);
+    }
+
+    /// Opens a step to helpers. The one before must be done.
+    pub(super) fn publish(&self, step: usize, parts: usize) {
+        self.step.store(step, Ordering::Relaxed);
+        let before = State(self.state.swap(State::of_step(parts).0, Ordering::Release));
+        if before.has(HELPERS_SLEEP) {
+            self.wake(&self.shared);
         }
     }
 
-    fn join(&self, helpers: &Helpers, work: impl Fn(usize, usize)) {
-        let mut patience = Patience::default();
-        while helpers.have_a_core() {
-            match self.take(false) {
-                Next::Part(step, part) => {
-                    let _done = Done(&self.open);
-                    work(step, part);
-                    patience = Patience::default();
-                }
-                Next::Nothing => patience.wait(),
-                Next::End => break,
+    /// Works on parts until the queue ends or the thread may not stay.
+    pub(super) fn help(&self, may_stay: impl Fn() -> bool, work: impl Fn(usize, usize)) {
+        let _leave = LeaveGuard(self);
+        let waits = |state: State| !state.has_parts() && !state.has(ENDED) && may_stay();
+        while may_stay() {
+            match self.take(Side::Back) {
+                Ok(part) => self.work_on(part, &work),
+                Err(state) if state.has(ENDED) => break,
+                Err(_) => self.wait(HELPERS_SLEEP, &self.shared, waits),
             }
         }
-        self.helpers.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// The lead takes them from the front, others from the end: what a core has just made is near it in the next step.
-    fn take(&self, from_front: bool) -> Next {
-        let mask = (1 << FIELD) - 1;
-        let mut next = self.next.load(Ordering::Acquire);
-        loop {
-            let (first, end) = (next >> FIELD & mask, next & mask);
-            if next == ENDED {
-                return Next::End;
-            } else if first >= end {
-                return Next::Nothing;
-            }
-            let (part, rest) = match from_front {
-                true => (first, next + (1 << FIELD)),
-                false => (end - 1, next - 1),
-            };
-            let (taken, seen) = (Ordering::AcqRel, Ordering::Acquire);
-            match self.next.compare_exchange_weak(next, rest, taken, seen) {
-                Ok(_) => return Next::Part((next >> (2 * FIELD)) as usize, part as usize),
-                Err(now) => next = now,
-            }
+    /// Takes a part of the current step, or gives a state in which there is none to take.
+    fn take(&self, side: Side) -> Result<usize, State> {
+        let take = |state: u64| {
+            State(state).has_parts().then(|| match side {
+                Side::Front => state + FIRST,
+                Side::Back => state - END,
+            })
+        };
+        let (acquire, relaxed) = (Ordering::Acquire, Ordering::Relaxed);
+        match self.state.fetch_update(acquire, relaxed, take) {
+            Ok(before) => Ok(match side {
+                Side::Front => State(before).count(FIRST),
+                Side::Back => State(before).count(END) - 1,
+            }),
+            Err(state) => Err(State(state)),
         }
+    }
+
+    fn work_on(&self, part: usize, work: impl Fn(usize, usize)) {
+        let _done = DoneGuard(self);
+        work(self.step.load(Ordering::Relaxed), part);
+    }
+
+    /// Returns when the thread does not have to wait any more; it sees then what was written before.
+    fn wait(&self, sleeps: u64, woken: &Condvar, waits: impl Fn(State) -> bool) {
+        let acquire = Ordering::Acquire;
+        if spin(|| !waits(State(self.state.load(acquire)))) {
+            return;
+        }
+        let mut guard = lock(&self.sleep);
+        let note = |state: u64| waits(State(state)).then_some(state | sleeps);
+        while self.state.fetch_update(acquire, acquire, note).is_ok() {
+            guard = woken.wait(guard).unwrap_or_else(|e| e.into_inner());
+        }
+    }
+
+    /// For threads that have noted that they sleep, after the change of the state that they wait for.
+    fn wake(&self, sleepers: &Condvar) {
+        // A thread that has noted that it sleeps, but does not yet, holds the lock.
+        drop(lock(&self.sleep));
+        sleepers.notify_all();
     }
 }
 
-enum Next {
-    /// A step and a part of it.
-    Part(usize, usize),
-    /// All parts are taken.
-    Nothing,
-    End,
-}
+/// Notes that a part is done, also when its work panics.
+struct DoneGuard<'a>(&'a StepQueue);
 
-/// Marks a part as done, also when its work panics.
-struct Done<'a>(&'a AtomicUsize);
-
-impl Drop for Done<'_> {
+impl Drop for DoneGuard<'_> {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Release);
-    }
-}
-
-/// Sends helpers away, also when who leads panics.
-struct End<'a>(&'a Board);
-
-impl Drop for End<'_> {
-    fn drop(&mut self) {
-        self.0.next.store(ENDED, Ordering::Release);
-    }
-}
-
-/// Waits for microseconds without sleeping, and lets others have the core from then on.
-#[derive(Default)]
-struct Patience(u32);
-
-impl Patience {
-    fn wait(&mut self) {
-        if self.0 < 200 {
-            self.0 += 1;
-            std::hint::spin_loop();
-        } else {
-            std::thread::yield_now();
+        let before = State(self.0.state.fetch_sub(OPEN, Ordering::Release));
+        if before.count(OPEN) == 1 && before.has(CALLER_SLEEPS) {
+            self.0.wake(&self.0.done);
         }
+    }
+}
+
+/// Ends the queue, also when the caller panics.
+struct EndGuard<'a>(&'a StepQueue);
+
+impl Drop for EndGuard<'_> {
+    fn drop(&mut self) {
+        let before = State(self.0.state.fetch_or(ENDED, Ordering::Relaxed));
+        if before.has(HELPERS_SLEEP) {
+            self.0.wake(&self.0.shared);
+        }
+    }
+}
+
+/// Notes that a helper leaves, also when its work panics.
+struct LeaveGuard<'a>(&'a StepQueue);
+
+impl Drop for LeaveGuard<'_> {
+    fn drop(&mut self) {
+        self.0.helpers.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::workers::share;
-
-    #[test]
-    fn a_step_begins_when_the_one_before_is_done() {
-        for threads in [1, 2, 7] {
-            let done: Vec<_> = (0..300).map(|_| AtomicUsize::new(0)).collect();
-            let work = |step: usize, _: usize| {
-                let before = step.checked_sub(1).map(|s| done[s].load(Ordering::Relaxed));
-                assert!(before.is_none_or(|parts| parts == (step - 1) % 9));
-                done[step].fetch_add(1, Ordering::Relaxed);
-            };
-            let lead = |board: &Board| {
-                for (step, parts) in done.iter().enumerate() {
-                    board.share(step, step % 9, work);
-                    assert_eq!(parts.load(Ordering::Relaxed), step % 9);
-                }
-            };
-            share_steps(threads, lead, work);
-        }
+impl StepQueue {
+    pub(super) fn helpers_sleep(&self) -> bool {
+        State(self.state.load(Ordering::Relaxed)).has(HELPERS_SLEEP)
     }
 
-    #[test]
-    fn who_helps_goes_when_the_lead_panics() {
-        let lead = |board: &Board| {
-            board.share(1, 100, |_, _| {});
-            panic!("as it may happen");
-        };
-        let run = || share_steps(2, lead, |_, _| {});
-        assert!(std::panic::catch_unwind(run).is_err());
-        share(2, 2, |_| {});
+    pub(super) fn caller_sleeps(&self) -> bool {
+        State(self.state.load(Ordering::Relaxed)).has(CALLER_SLEEPS)
     }
 }

@@ -113,9 +113,10 @@ pub struct MfrRecognize {
 
 impl MfrRecognize {
     fn recognize(&self, buffer: &mut gst::BufferRef) -> Result<(), gst::ErrorMessage> {
-        let _at_work = at_work();
         let settings = lock(&self.settings).clone();
         let (reload_error, structures) = {
+            // Not for the messages below, whose handlers may take their time.
+            let _at_work = at_work();
             let element = self.obj();
             let input = lock(&self.input);
             let mut state = lock(&self.state);
