@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use pulp::bytemuck::{cast_slice, cast_slice_mut};
 
-use super::fuse::TensorId;
+use super::fused::TensorId;
 use super::kernels::{Input, Run, Stage, Staged, needs_staging};
 use super::pack::U8_BLOCK;
 use super::plan::{Items, Plan, Step, StepOp};

@@ -9,6 +9,7 @@ mod choice;
 mod error;
 mod exec;
 mod fuse;
+mod fused;
 mod graph;
 mod kernels;
 mod onnx;
@@ -302,7 +303,7 @@ impl Own {
 }
 
 /// A fused network, rows first.
-fn import(role: Role, model: &Model) -> Result<fuse::Fused, ImportError> {
+fn import(role: Role, model: &Model) -> Result<fused::Fused, ImportError> {
     let signature = role.signature();
     signature
         .check(&model.inputs(), &model.outputs(), false)

@@ -1,6 +1,6 @@
 //! Weights in the order in which the kernels read them, zero points folded into the biases.
 
-use super::fuse::{Conv, Dense, Geometry, Quantization, Slopes, Weights};
+use super::fused::{Conv, Dense, Geometry, Quantization, Slopes, Weights};
 use super::plan::Buffer;
 use super::simd::Isa;
 

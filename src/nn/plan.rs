@@ -2,7 +2,7 @@
 //! instruction set.
 
 use super::error::{ImportError, Unsupported};
-use super::fuse::{
+use super::fused::{
     Fused, FusedNode, FusedOp, Geometry, MOST_INPUTS, Quantization, Slopes, Tensor, TensorId,
 };
 use super::pack::{Arithmetic, F32_BLOCK, FloatConv, FloatWeights, U8Conv};

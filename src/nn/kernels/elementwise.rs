@@ -1,7 +1,7 @@
 //! What is computed number by number; the compiler makes vectors of it.
 
 use super::{Input, Run};
-use crate::nn::fuse::{Quantization, Slopes};
+use crate::nn::fused::{Quantization, Slopes};
 
 /// Around this, 1.5 · 2²³, float32 has no fractions, and its lowest bits are an integer. The compiler makes vectors of
 /// what uses it, and calls of `round_ties_even`.

@@ -10,7 +10,7 @@ use std::ops::Range;
 
 use pulp::bytemuck::{cast_slice, cast_slice_mut};
 
-use super::fuse::MOST_INPUTS;
+use super::fused::MOST_INPUTS;
 use super::pack::FloatWeights;
 use super::plan::{Buffer, StepOp};
 use super::simd::{Isa, Kernel, Level};

@@ -6,7 +6,7 @@ use pulp::Simd;
 
 use super::elementwise::{round, to_u8};
 use super::{Input, Run};
-use crate::nn::fuse::Geometry;
+use crate::nn::fused::Geometry;
 use crate::nn::simd::{Kernel, Level};
 
 /// The pixels of an input that a window of the output sees; padding is not among them.

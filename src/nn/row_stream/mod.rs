@@ -6,7 +6,7 @@ mod forms;
 mod kernel;
 mod pack;
 
-use super::fuse::Fused;
+use super::fused::Fused;
 use super::simd::Isa;
 use kernel::Sweep;
 use pack::Weights;

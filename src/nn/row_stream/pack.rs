@@ -1,6 +1,6 @@
 //! P-Net's weights as the kernels read them.
 
-use crate::nn::fuse::{self, Conv, Fused, FusedNode, FusedOp, Geometry};
+use crate::nn::fused::{self, Conv, Fused, FusedNode, FusedOp, Geometry};
 use crate::nn::pack::{i16_scale, pair};
 
 /// Channels after each of the three convolutions.
@@ -146,7 +146,7 @@ impl<'a> Layers<'a> {
                     && conv.slopes.is_some() == is_activated
                     // What is above 0 must stay as it is.
                     && conv.slopes.iter().all(|s| s.above.iter().all(|&a| a == 1.0))
-                    && matches!(conv.weights, fuse::Weights::F32 { .. }) =>
+                    && matches!(conv.weights, fused::Weights::F32 { .. }) =>
             {
                 Some(conv)
             }
@@ -180,15 +180,15 @@ impl<'a> Layers<'a> {
 
 fn values(conv: &Conv) -> &[f32] {
     match &conv.weights {
-        fuse::Weights::F32 { values, .. } => values,
-        fuse::Weights::I8 { .. } => &[],
+        fused::Weights::F32 { values, .. } => values,
+        fused::Weights::I8 { .. } => &[],
     }
 }
 
 fn bias(conv: &Conv) -> &[f32] {
     match &conv.weights {
-        fuse::Weights::F32 { bias, .. } => bias,
-        fuse::Weights::I8 { .. } => &[],
+        fused::Weights::F32 { bias, .. } => bias,
+        fused::Weights::I8 { .. } => &[],
     }
 }
 
