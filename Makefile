@@ -30,7 +30,7 @@ help:
 	@echo 'make demo         photos -> gallery; clip -> $(DEMO)/demo.mp4 and a table of who was seen'
 	@echo 'make test         every test'
 	@echo 'make check-loom   the threads that share steps, in every order in which they may run'
-	@echo 'make check-all    all that must hold before a change goes in: .ci/run and the above'
+	@echo 'make check-all    .ci/run, the above, an emulated CPU without AVX2 and two of 64-bit ARM'
 	@echo 'make install      for this user: plugin to $(PLUGIN_DIR),'
 	@echo '                  the rest below PREFIX=$(PREFIX)'
 	@echo '                  for everybody: make build, then as root: make install PREFIX=/usr'
@@ -75,6 +75,7 @@ check-all:
 	.ci/run
 	$(MAKE) check-loom
 	scripts/test-scalar.sh
+	scripts/test-aarch64.sh
 
 $(PHOTOS) &:
 	@scripts/deps.sh

@@ -15,8 +15,8 @@ pub struct Neon;
 
 impl Level for Neon {
     type Simd = Simd128;
-    type Narrow = Multiply;
-    type Wide = Multiply;
+    type Narrow = PairsIn16;
+    type Wide = PairsIn32;
 }
 
 #[derive(Clone, Copy)]
@@ -94,10 +94,32 @@ fn broadcast_signed(simd: Simd128, activations: i32) -> i32x4 {
     simd.splat_i32s(activations ^ 0x8080_8080u32 as i32)
 }
 
-/// Products in 16 bits, which hold every one of two i8, added pair by pair in 32.
-pub struct Multiply;
+/// Pairs of products are added in 16 bits: exact for weights of at most 7 bits, since 2 × 128 × 64 fits.
+pub struct PairsIn16;
 
-impl DotU8I8<Simd128> for Multiply {
+impl DotU8I8<Simd128> for PairsIn16 {
+    const SIGNED_ACTIVATIONS: bool = true;
+
+    #[inline(always)]
+    fn broadcast(simd: Simd128, activations: i32) -> i32x4 {
+        broadcast_signed(simd, activations)
+    }
+
+    #[inline(always)]
+    fn dot(_: Simd128, acc: i32x4, activations: i32x4, weights: i32x4) -> i32x4 {
+        unsafe {
+            let (a, w): (int8x16_t, int8x16_t) = (transmute(activations), transmute(weights));
+            let low = vmull_s8(vget_low_s8(a), vget_low_s8(w));
+            let high = vmull_high_s8(a, w);
+            transmute(vpadalq_s16(transmute(acc), vpaddq_s16(low, high)))
+        }
+    }
+}
+
+/// Exact for all weights: 16 bits hold every product of two i8, but not a pair of (−128)².
+pub struct PairsIn32;
+
+impl DotU8I8<Simd128> for PairsIn32 {
     const SIGNED_ACTIVATIONS: bool = true;
 
     #[inline(always)]

@@ -323,11 +323,14 @@ mod tests {
                     float[i] = simd.i32_to_f32(acc[i]);
                 }
             }
-            let mut bytes = vec![0; self.floats.len()];
-            for (floats, bytes) in floats.iter().zip(bytes.chunks_exact_mut(lanes)) {
-                simd.store_u8(*floats, 100, bytes);
+            out[4].clear();
+            for zero_point in [0, 100, 255] {
+                let mut bytes = vec![0; self.floats.len()];
+                for (floats, bytes) in floats.iter().zip(bytes.chunks_exact_mut(lanes)) {
+                    simd.store_u8(*floats, zero_point, bytes);
+                }
+                out[4].extend_from_slice(cast_slice::<u8, i32>(&bytes));
             }
-            out[4] = cast_slice::<u8, i32>(&bytes).to_vec();
             let mut pairs = vec![0; self.floats.len() / 2];
             let packed = L::Simd::as_mut_simd_i32s(&mut pairs).0;
             for (two, packed) in floats.chunks_exact(2).zip(packed) {
@@ -398,6 +401,76 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// Every sum of two activations and two weights of the given ones, for fours of them in each lane.
+    struct Extremes<'a> {
+        activations: &'a [u8],
+        weights: &'a [i8],
+        is_narrow: bool,
+    }
+
+    impl Kernel for Extremes<'_> {
+        type Output = Vec<i32>;
+
+        #[inline(always)]
+        fn run<L: Level>(self, simd: L::Simd) -> Vec<i32> {
+            let mut sums = Vec::new();
+            for &a in self.activations {
+                for &b in self.activations {
+                    let quad = i32::from_le_bytes([a, b, b, a]);
+                    for &v in self.weights {
+                        for &w in self.weights {
+                            let weights = [v, w, w, v].map(|w| w as u8);
+                            let weights = simd.splat_i32s(i32::from_le_bytes(weights));
+                            let zero = simd.splat_i32s(0);
+                            let sum = if self.is_narrow {
+                                L::Narrow::dot(
+                                    simd,
+                                    zero,
+                                    L::Narrow::broadcast(simd, quad),
+                                    weights,
+                                )
+                            } else {
+                                L::Wide::dot(simd, zero, L::Wide::broadcast(simd, quad), weights)
+                            };
+                            let lanes: &[i32] = cast_slice(std::slice::from_ref(&sum));
+                            assert!(lanes.iter().all(|&lane| lane == lanes[0]));
+                            // What activations that are taken less 128 lack.
+                            let offset = if L::Wide::SIGNED_ACTIVATIONS { 128 } else { 0 };
+                            sums.push(lanes[0] + 2 * offset * (i32::from(v) + i32::from(w)));
+                        }
+                    }
+                }
+            }
+            sums
+        }
+    }
+
+    fn assert_that_extremes_are_exact(weights: &[i8], is_narrow: bool) {
+        let activations = &[0, 1, 127, 128, 129, 254, 255];
+        let extremes = || Extremes {
+            activations,
+            weights,
+            is_narrow,
+        };
+        let expected = Isa::Scalar.dispatch(extremes());
+        // Four products of the last ones.
+        let last = i32::from(weights[weights.len() - 1]);
+        assert_eq!(expected.last(), Some(&(4 * 255 * last)));
+        for isa in Isa::available() {
+            assert_eq!(isa.dispatch(extremes()), expected, "{isa:?}");
+        }
+    }
+
+    #[test]
+    fn sums_of_the_extremes_of_narrow_weights_are_exact() {
+        assert_that_extremes_are_exact(&[-64, -63, -1, 0, 1, 63, 64], true);
+    }
+
+    #[test]
+    fn sums_of_the_extremes_of_all_weights_are_exact() {
+        assert_that_extremes_are_exact(&[-128, -127, -1, 0, 1, 126, 127], false);
     }
 
     #[test]
