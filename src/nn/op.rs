@@ -402,7 +402,7 @@ impl Op {
             }
             Self::Div | Self::Max => {
                 let other = inputs[1].fact;
-                // Either operand of Max may be the constant; each other shape is that of the rows of a batch.
+                // The second one is a constant, or a number for each row of a batch.
                 if other.len() != 1 || !(other.is_batched || other.dims.len() <= 2) {
                     return Err(format!("{:?} with {:?}", x.dims, other.dims));
                 }
