@@ -1,5 +1,5 @@
 //! P-Net as one kernel: the layers run row after row through rings of a few rows that stay in the cache, so that no tensor
-//! of an image's size is ever written. A plan of one layer after the other takes about four times as long
+//! of an image's size is ever written. A plan of one layer after the other takes five times as long
 //! (docs/performance.md), so this stays a kernel of its own; it takes the fused graph like the planner does.
 
 mod forms;
