@@ -81,7 +81,6 @@ pub struct Wanted {
     isa: Isa,
     cpu: Cpu,
     forced: Option<Chosen>,
-    has_runtime: bool,
 }
 
 impl Wanted {
@@ -111,7 +110,6 @@ impl Wanted {
             isa,
             cpu: cpu(),
             forced,
-            has_runtime: runtime::library().is_ok(),
         })
     }
 
@@ -128,16 +126,19 @@ impl Wanted {
                 kind: Kind::Runtime,
                 reason: "our kernels cannot run it exactly",
             },
-            None => rule(self.role, self.cpu, self.has_runtime),
+            None => rule(self.role, self.cpu, || runtime::library().is_ok()),
         }
     }
 }
 
-fn rule(role: Role, cpu: Cpu, has_runtime: bool) -> Chosen {
+/// `has_runtime` is asked where a line depends on it: it looks into folders.
+fn rule(role: Role, cpu: Cpu, has_runtime: impl Fn() -> bool) -> Chosen {
     let fits = |rule: &&Rule| {
         rule.networks.contains(&role)
             && (rule.cpu == Cpu::Any || rule.cpu == cpu)
-            && rule.has_runtime.is_none_or(|needed| needed == has_runtime)
+            && rule
+                .has_runtime
+                .is_none_or(|needed| needed == has_runtime())
     };
     // The last one fits all.
     let rule = RULES.iter().find(fits).unwrap_or(&RULES[RULES.len() - 1]);
@@ -191,9 +192,9 @@ mod tests {
 
     #[test]
     fn with_amx_facenet_is_left_to_onnx_runtime_where_that_is_installed() {
-        assert!(!rule(Role::FaceNet, Cpu::Amx, true).is_own());
-        assert!(rule(Role::FaceNet, Cpu::Amx, false).is_own());
-        assert!(rule(Role::ONet, Cpu::Amx, true).is_own());
+        assert!(!rule(Role::FaceNet, Cpu::Amx, || true).is_own());
+        assert!(rule(Role::FaceNet, Cpu::Amx, || false).is_own());
+        assert!(rule(Role::ONet, Cpu::Amx, || true).is_own());
     }
 
     #[test]
@@ -202,9 +203,9 @@ mod tests {
             assert!(
                 Role::ALL
                     .iter()
-                    .all(|&role| rule(role, cpu, false).is_own())
+                    .all(|&role| rule(role, cpu, || false).is_own())
             );
         }
-        assert!(!rule(Role::FaceNet, Cpu::Scalar, true).is_own());
+        assert!(!rule(Role::FaceNet, Cpu::Scalar, || true).is_own());
     }
 }

@@ -25,7 +25,7 @@ pub struct Tensor {
     pub channels: usize,
     pub height: usize,
     pub width: usize,
-    /// u8, each worth `scale` × (number − `zero_point`); float32 if `None`.
+    /// u8, each standing for `scale` × (number − `zero_point`); float32 if `None`.
     pub quantization: Option<Quantization>,
     /// Whether it has no height and width: a row of features.
     pub is_flat: bool,

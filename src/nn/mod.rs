@@ -102,14 +102,7 @@ pub enum Engine {
     Runtime(Mutex<Session>),
 }
 
-/// What our kernels run, shared by all that have the same file.
-#[derive(Clone)]
-enum Own {
-    Plan(Arc<Planned>),
-    Rows(Arc<RowStream>),
-}
-
-/// Those that are in use, by role, file and instruction set.
+/// What our kernels run at present, by role, file and instruction set: all that have the same file share it.
 static PLANS: Shared<Planned> = Shared::new();
 static ROWS: Shared<RowStream> = Shared::new();
 
@@ -130,7 +123,7 @@ impl Network {
             reason,
         };
         let model = Model::decode(file.clone()).map_err(|e| not_a_model(e.to_string()))?;
-        let own = Own::load(role, &model, &sha256, wanted.isa());
+        let own = Engine::own(role, &model, &sha256, wanted.isa());
         let refusals = match &own {
             Err(ImportError::Invalid(reason)) => return Err(not_a_model(reason.clone())),
             Err(ImportError::WrongSignature(found)) => {
@@ -146,29 +139,33 @@ impl Network {
         let properties = model.properties();
         drop(model);
         let chosen = wanted.choose(own.is_ok());
-        let (engine, chosen) = match (own, chosen) {
-            (Ok(own), chosen) if chosen.is_own() => (own.into(), chosen),
-            (Err(_), chosen) if chosen.is_own() => {
+        let engine = match own {
+            Ok(engine) if chosen.is_own() => engine,
+            Err(_) if chosen.is_own() => {
                 return Err(RuntimeError::NotOwn {
                     model: name,
                     refusals,
                 });
             }
-            (_, chosen) => {
+            _ => {
                 let session = Session::from_bytes(&name, &file, Some(&role.signature()), options);
-                let session = session.map_err(|runtime| match refusals.is_empty() {
-                    true => runtime,
-                    false => RuntimeError::NoEngine {
-                        model: name.clone(),
-                        refusals: refusals.clone(),
-                        runtime: Box::new(runtime),
+                Engine::Runtime(Mutex::new(session.map_err(
+                    |runtime| match refusals.is_empty() {
+                        true => runtime,
+                        false => RuntimeError::NoEngine {
+                            model: name.clone(),
+                            refusals: refusals.clone(),
+                            runtime: Box::new(runtime),
+                        },
                     },
-                })?;
-                (Engine::Runtime(Mutex::new(session)), chosen)
+                )?))
             }
         };
         drop(file);
-        memory::trim();
+        // What the other networks leave behind is too small to take the time for it.
+        if role == Role::FaceNet {
+            memory::trim();
+        }
         Ok(Self {
             role,
             name,
@@ -277,17 +274,9 @@ impl Network {
     }
 }
 
-impl From<Own> for Engine {
-    fn from(own: Own) -> Self {
-        match own {
-            Own::Plan(planned) => Self::Plan(planned),
-            Own::Rows(rows) => Self::Rows(rows),
-        }
-    }
-}
-
-impl Own {
-    fn load(role: Role, model: &Model, sha256: &str, isa: Isa) -> Result<Self, ImportError> {
+impl Engine {
+    /// Our kernels, or why they cannot run it.
+    fn own(role: Role, model: &Model, sha256: &str, isa: Isa) -> Result<Self, ImportError> {
         let key = format!("{role:?} {sha256} {}", isa.name());
         if role == Role::PNet {
             let load = || {

@@ -103,7 +103,7 @@ pub enum FloatWeights {
 pub struct I16Weights {
     /// `[block of channels, offset, channel of the block]`
     pub pairs: Vec<i32>,
-    /// What a sum of one is worth, channel by channel of the output, but for the input's part.
+    /// By what sums are multiplied, channel by channel of the output, besides the scale of the input.
     pub scales: Vec<f32>,
     /// Channels of an input pixel, of which neighbours make a pair.
     pub group: usize,
@@ -284,7 +284,7 @@ pub struct U8Conv {
     pub is_narrow: bool,
     /// In units of a sum of products, with what the input's zero point adds to it. Filled up to whole blocks, like `scale`.
     pub bias: Vec<i32>,
-    /// What a sum of one is worth in the output.
+    /// By what sums are multiplied to become numbers of the output.
     pub scale: Vec<f32>,
 }
 
@@ -322,7 +322,7 @@ impl U8Conv {
         });
         let fill = whole - conv.out;
         Ok(Self {
-            weights: quads(values, conv.into, area, whole),
+            weights: pack_u8i8(values, conv.into, area, whole),
             is_narrow: values
                 .iter()
                 .all(|&w| (w as i8).unsigned_abs() <= LARGEST_NARROW),
@@ -337,7 +337,7 @@ impl U8Conv {
     }
 }
 
-/// Sums are of what the bytes are, not of what they are worth.
+/// Sums are of bytes as they are: what the zero point of the input adds to them is taken off the bias.
 fn folded_bias(bias: i32, weights: i32, input: Quantization, isa: Isa) -> i32 {
     let offset = if isa.signed_activations() { 128 } else { 0 };
     let zero = i32::from(input.zero_point) - offset;
@@ -345,7 +345,7 @@ fn folded_bias(bias: i32, weights: i32, input: Quantization, isa: Isa) -> i32 {
 }
 
 /// From `[channel, input, pixel]` to `[block, pixel, input, U8_BLOCK]`, four inputs in one, for `whole` channels.
-fn quads(weights: &[u8], inputs: usize, area: usize, whole: usize) -> Vec<i32> {
+fn pack_u8i8(weights: &[u8], inputs: usize, area: usize, whole: usize) -> Vec<i32> {
     let groups = inputs.div_ceil(4);
     let len = area * groups * U8_BLOCK;
     let mut packed = vec![0; whole / U8_BLOCK * len];
@@ -353,12 +353,12 @@ fn quads(weights: &[u8], inputs: usize, area: usize, whole: usize) -> Vec<i32> {
         let packed = &mut packed[channel / U8_BLOCK * len..][..len];
         for (group, weights) in weights.chunks(4 * area).enumerate() {
             for pixel in 0..area {
-                let mut quad = [0; 4];
-                for (quad, &weight) in quad.iter_mut().zip(weights[pixel..].iter().step_by(area)) {
-                    *quad = weight;
+                let mut four = [0; 4];
+                for (four, &weight) in four.iter_mut().zip(weights[pixel..].iter().step_by(area)) {
+                    *four = weight;
                 }
                 let at = (pixel * groups + group) * U8_BLOCK + channel % U8_BLOCK;
-                packed[at] = i32::from_le_bytes(quad);
+                packed[at] = i32::from_le_bytes(four);
             }
         }
     }

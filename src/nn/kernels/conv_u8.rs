@@ -4,33 +4,22 @@ use super::{Run, needs_staging};
 use crate::nn::pack::{U8_BLOCK, U8Conv};
 use crate::nn::simd::{DotU8I8, IntSimd, Kernel, Level};
 
-/// With weights of at most 7 bits.
-pub struct Narrow<'a> {
+/// A convolution; `NARROW` if its weights have at most 7 bits.
+pub struct Conv<'a, const NARROW: bool> {
     pub conv: &'a U8Conv,
     pub run: Run<'a>,
 }
 
-impl Kernel for Narrow<'_> {
+impl<const NARROW: bool> Kernel for Conv<'_, NARROW> {
     type Output = ();
 
     #[inline(always)]
     fn run<L: Level>(self, simd: L::Simd) {
-        sized::<L::Simd, L::Narrow>(simd, self.conv, self.run);
-    }
-}
-
-/// With weights of 8 bits.
-pub struct Wide<'a> {
-    pub conv: &'a U8Conv,
-    pub run: Run<'a>,
-}
-
-impl Kernel for Wide<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<L: Level>(self, simd: L::Simd) {
-        sized::<L::Simd, L::Wide>(simd, self.conv, self.run);
+        if NARROW {
+            sized::<L::Simd, L::Narrow>(simd, self.conv, self.run);
+        } else {
+            sized::<L::Simd, L::Wide>(simd, self.conv, self.run);
+        }
     }
 }
 

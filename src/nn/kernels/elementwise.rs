@@ -21,7 +21,7 @@ pub fn round(value: f32) -> f32 {
     (value + ROUND_MAGIC) - ROUND_MAGIC
 }
 
-/// Images in u8, with a fourth channel that is worth zero where there are three.
+/// Images in u8, with a fourth channel of zero points where there are three.
 #[inline(always)]
 pub fn quantize(mut run: Run) {
     let Some(Quantization { scale, zero_point }) = run.result.quantization else {

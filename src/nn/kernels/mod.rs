@@ -57,9 +57,7 @@ impl Run<'_> {
     fn out_u8s(&mut self) -> &mut [u8] {
         cast_slice_mut(self.out)
     }
-}
 
-impl Run<'_> {
     /// Runs it. Each kernel is a function of its own: in one large function the compiler makes worse code of the loops.
     pub fn dispatch(self, isa: Isa) {
         match self.op {
@@ -76,9 +74,9 @@ impl Run<'_> {
                 }),
             },
             StepOp::U8Conv(conv) if conv.is_narrow => {
-                isa.dispatch(conv_u8::Narrow { conv, run: self });
+                isa.dispatch(conv_u8::Conv::<true> { conv, run: self });
             }
-            StepOp::U8Conv(conv) => isa.dispatch(conv_u8::Wide { conv, run: self }),
+            StepOp::U8Conv(conv) => isa.dispatch(conv_u8::Conv::<false> { conv, run: self }),
             StepOp::MaxPool(geometry) if self.result.quantization.is_none() => {
                 isa.dispatch(pool::Max {
                     geometry,

@@ -13,7 +13,7 @@ use crate::nn::simd::{IntSimd, Kernel, Level};
 pub struct Staged {
     /// float32, pairs of i16 or fours of u8.
     pub values: Vec<i32>,
-    /// What an integer is worth, item by item, for pairs of i16.
+    /// The scale of each item, for pairs of i16.
     pub scales: Vec<f32>,
 }
 

@@ -35,7 +35,7 @@ pub struct I16Weights {
     pub pairs: Vec<i32>,
     /// By what the input is multiplied before it is rounded: its largest values become [`MOST`].
     pub scale: f32,
-    /// What a sum of one is worth, channel by channel of the output.
+    /// By what sums are multiplied, channel by channel of the output.
     pub scales: Vec<f32>,
 }
 

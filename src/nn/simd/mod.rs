@@ -418,7 +418,7 @@ mod tests {
             let mut sums = Vec::new();
             for &a in self.activations {
                 for &b in self.activations {
-                    let quad = i32::from_le_bytes([a, b, b, a]);
+                    let four = i32::from_le_bytes([a, b, b, a]);
                     for &v in self.weights {
                         for &w in self.weights {
                             let weights = [v, w, w, v].map(|w| w as u8);
@@ -428,11 +428,11 @@ mod tests {
                                 L::Narrow::dot(
                                     simd,
                                     zero,
-                                    L::Narrow::broadcast(simd, quad),
+                                    L::Narrow::broadcast(simd, four),
                                     weights,
                                 )
                             } else {
-                                L::Wide::dot(simd, zero, L::Wide::broadcast(simd, quad), weights)
+                                L::Wide::dot(simd, zero, L::Wide::broadcast(simd, four), weights)
                             };
                             let lanes: &[i32] = cast_slice(std::slice::from_ref(&sum));
                             assert!(lanes.iter().all(|&lane| lane == lanes[0]));
