@@ -77,13 +77,11 @@ fn line<'a>(path: &Path, inspection: &'a Inspection) -> Line<'a> {
 }
 
 fn describe(out: &mut Output, path: &Path, inspection: &Inspection) -> Result<()> {
-    let role = inspection
-        .role
-        .map_or("no network of this program", |role| role.name());
-    out.line(format_args!(
-        "{}: {role}",
-        plain(&path.display().to_string())
-    ))?;
+    let path = plain(&path.display().to_string());
+    match inspection.role {
+        Some(role) => out.line(format_args!("{path}: {}", role.name()))?,
+        None => out.line(format_args!("{path}: of unknown kind"))?,
+    }
     match &inspection.network {
         Ok(network) => out.line(format_args!(
             "  runs by {}: {}",
