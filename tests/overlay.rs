@@ -8,7 +8,7 @@ use gst::prelude::*;
 use gst_video::{VideoOverlayComposition, VideoOverlayCompositionMeta};
 
 mod common;
-use common::init;
+use common::{assert_nothing_left, init};
 
 const WIDTH: u32 = 320;
 const HEIGHT: u32 = 240;
@@ -280,4 +280,35 @@ fn the_legend_is_drawn_without_any_face() {
     let frames = vec![Frame(Some(0), &[])];
     let output = &send("mfroverlay", "NV12", LAYS_OVER, frames)[0];
     assert!(output.composition().is_none());
+}
+
+#[test]
+fn compositions_are_freed_with_their_frames() {
+    // GStreamer's tracer tells what is left when it ends, once in a process.
+    let output = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "compositions_of_some_frames", "--ignored"])
+        .env("GST_TRACERS", "leaks")
+        .env("GST_DEBUG", "GST_TRACER:7")
+        .env("GST_DEBUG_NO_COLOR", "1")
+        .output()
+        .unwrap();
+    let [stdout, stderr] = [&output.stdout, &output.stderr].map(|o| String::from_utf8_lossy(o));
+    assert!(output.status.success(), "{stdout}{stderr}");
+    assert!(stdout.contains("1 passed"), "{stdout}");
+    assert_nothing_left(&stderr);
+}
+
+#[test]
+#[ignore = "a part of another test"]
+fn compositions_of_some_frames() {
+    let frames = (0..5).map(|i| Frame(Some(40 * i), &[FACE])).collect();
+    let outputs = send("mfroverlay", "I420", LAYS_OVER, frames);
+    let rectangles = outputs.iter().map(|output| {
+        let composition = output.composition().unwrap();
+        composition.n_rectangles()
+    });
+    assert_eq!(rectangles.collect::<Vec<_>>(), [1; 5]);
+    drop(outputs);
+    // Safety: nothing of GStreamer is used after this, the process runs this test only.
+    unsafe { gst::deinit() };
 }

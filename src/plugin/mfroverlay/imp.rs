@@ -149,9 +149,12 @@ fn attach(buffer: &mut gst::BufferRef, overlays: Vec<Overlay>) -> Result<(), gst
             gst_video::VideoOverlayFormatFlags::empty(),
         ))
     });
-    let composition: gst_video::VideoOverlayComposition = rectangles
+    let rectangles: Vec<_> = rectangles
         .collect::<Result<_, glib::BoolError>>()
         .map_err(|e| gst::error_msg!(gst::StreamError::Format, ("{e}")))?;
+    // From references: `gst_video_overlay_composition_add_rectangle` takes one of its own, and collecting owned
+    // rectangles (gstreamer-video 0.25.4) would give away another that nobody releases.
+    let composition: gst_video::VideoOverlayComposition = rectangles.iter().collect();
     gst_video::VideoOverlayCompositionMeta::add(buffer, &composition);
     Ok(())
 }
