@@ -13,12 +13,16 @@ pub struct Unsupported {
 }
 
 impl Unsupported {
-    pub(super) fn model(reason: impl Into<String>) -> Self {
+    pub(super) fn new(node: &str, op: &str, reason: impl Into<String>) -> Self {
         Self {
-            node: String::new(),
-            op: String::new(),
+            node: node.to_owned(),
+            op: op.to_owned(),
             reason: reason.into(),
         }
+    }
+
+    pub(super) fn model(reason: impl Into<String>) -> Self {
+        Self::new("", "", reason)
     }
 }
 

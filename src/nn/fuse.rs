@@ -20,11 +20,8 @@ enum View {
     Constant,
     /// Weights or a bias in integers, at this node.
     Weights(usize),
-    /// A tensor of float32; its channels come last in the file if `channels_last`.
-    F32 {
-        tensor: TensorId,
-        channels_last: bool,
-    },
+    /// A tensor of float32.
+    F32(TensorId, Layout),
     /// A tensor of u8, in integers,
     U8(TensorId),
     /// and read back.
@@ -35,6 +32,13 @@ enum View {
     Length { row: TensorId, floor: Option<f32> },
     /// The output of a node that was refused.
     Refused,
+}
+
+/// Where the channels of a tensor are in the file, after the batch.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Layout {
+    ChannelsFirst,
+    ChannelsLast,
 }
 
 /// Arithmetic of one item at most, in products: ten times FaceNet's. What takes more would seem to hang.
@@ -79,10 +83,7 @@ impl<'a> Fuser<'a> {
             )));
         };
         let mut views = vec![View::Constant; graph.values.len()];
-        views[graph.input] = View::F32 {
-            tensor: 0,
-            channels_last: true,
-        };
+        views[graph.input] = View::F32(0, Layout::ChannelsLast);
         let tensors = vec![Tensor {
             name: input.name.clone(),
             channels,
@@ -116,11 +117,8 @@ impl<'a> Fuser<'a> {
             Ok(vec![View::Refused; node.outputs.len()])
         };
         let views = views.unwrap_or_else(|reason| {
-            self.refusals.push(Unsupported {
-                node: node.name.clone(),
-                op: node.op.name().to_owned(),
-                reason,
-            });
+            self.refusals
+                .push(Unsupported::new(&node.name, node.op.name(), reason));
             vec![View::Refused; node.outputs.len()]
         });
         for (&output, view) in node.outputs.iter().zip(views) {
@@ -134,33 +132,32 @@ impl<'a> Fuser<'a> {
         if self.refusals.is_empty() {
             for node in &self.fused.ops {
                 if unrounded(&self.fused.tensors[node.output]) {
-                    self.refusals.push(Unsupported {
-                        node: node.name.clone(),
-                        op: "QuantizeLinear".to_owned(),
-                        reason: "the result of a quantised operator is never rounded".to_owned(),
-                    });
+                    self.refusals.push(Unsupported::new(
+                        &node.name,
+                        "QuantizeLinear",
+                        "the result of a quantised operator is never rounded",
+                    ));
                 }
             }
             for &output in &self.graph.outputs {
                 match self.views[output] {
-                    View::F32 {
-                        tensor,
-                        channels_last,
-                    } if tensor > 0
-                        && (channels_last || self.fused.tensors[tensor].pixels() == 1) =>
+                    View::F32(tensor, layout)
+                        if tensor > 0
+                            && (layout == Layout::ChannelsLast
+                                || self.fused.tensors[tensor].pixels() == 1) =>
                     {
                         self.fused.outputs.push(tensor);
                     }
-                    View::F32 { tensor, .. } if tensor > 0 => self.refusals.push(Unsupported {
-                        node: self.graph.values[output].name.clone(),
-                        op: String::new(),
-                        reason: "an output of several pixels whose channels come first".to_owned(),
-                    }),
-                    _ => self.refusals.push(Unsupported {
-                        node: self.graph.values[output].name.clone(),
-                        op: String::new(),
-                        reason: "an output that is no result in float32".to_owned(),
-                    }),
+                    View::F32(tensor, _) if tensor > 0 => self.refusals.push(Unsupported::new(
+                        &self.graph.values[output].name,
+                        "",
+                        "an output of several pixels whose channels come first",
+                    )),
+                    _ => self.refusals.push(Unsupported::new(
+                        &self.graph.values[output].name,
+                        "",
+                        "an output that is no result in float32",
+                    )),
                 }
             }
             if self.products > MOST_PRODUCTS || self.fused.ops.len() > MOST_OPS {
@@ -191,13 +188,9 @@ impl<'a> Fuser<'a> {
         let x = self.view(node, 0).clone();
         let one = |view: View| Ok(vec![view]);
         match (&node.op, x) {
-            (
-                Op::Split { axis },
-                View::F32 {
-                    tensor,
-                    channels_last,
-                },
-            ) => self.split(node, *axis, tensor, channels_last),
+            (Op::Split { axis }, View::F32(tensor, layout)) => {
+                self.split(node, *axis, tensor, layout)
+            }
             (Op::DequantizeLinear { axis }, View::Constant) => {
                 one(self.weights(number, node, *axis)?)
             }
@@ -212,37 +205,23 @@ impl<'a> Fuser<'a> {
                 one(View::Dequantized(tensor))
             }
             (Op::QuantizeLinear { .. }, x) => one(self.quantize(node, x)?),
-            (
-                Op::Transpose { perm },
-                View::F32 {
-                    tensor,
-                    channels_last,
-                },
-            ) => match (&perm[..], channels_last) {
-                ([0, 3, 1, 2], true) => one(View::F32 {
-                    tensor,
-                    channels_last: false,
-                }),
-                ([0, 2, 3, 1], false) => one(View::F32 {
-                    tensor,
-                    channels_last: true,
-                }),
+            (Op::Transpose { perm }, View::F32(tensor, layout)) => match (&perm[..], layout) {
+                ([0, 3, 1, 2], Layout::ChannelsLast) => {
+                    one(View::F32(tensor, Layout::ChannelsFirst))
+                }
+                ([0, 2, 3, 1], Layout::ChannelsFirst) => {
+                    one(View::F32(tensor, Layout::ChannelsLast))
+                }
                 _ => Err(format!(
                     "perm {perm:?} here; expected channels first before and last after"
                 )),
             },
-            (
-                Op::Softmax { axis },
-                View::F32 {
-                    tensor,
-                    channels_last,
-                },
-            ) => {
-                self.need_channels(*axis, tensor, channels_last)?;
+            (Op::Softmax { axis }, View::F32(tensor, layout)) => {
+                self.need_channels(*axis, tensor, layout)?;
                 let view = self.push(node, FusedOp::Softmax, vec![tensor], |t| t)?;
-                one(with_layout(view, channels_last))
+                one(with_layout(view, layout))
             }
-            (Op::ReduceL2 { .. }, View::F32 { tensor, .. }) => one(View::Length {
+            (Op::ReduceL2 { .. }, View::F32(tensor, _)) => one(View::Length {
                 row: tensor,
                 floor: None,
             }),
@@ -256,7 +235,7 @@ impl<'a> Fuser<'a> {
                     _ => Err("expected a constant above 0 as the second input".to_owned()),
                 }
             }
-            (Op::Div, View::F32 { tensor, .. }) => match *self.view(node, 1) {
+            (Op::Div, View::F32(tensor, _)) => match *self.view(node, 1) {
                 View::Length {
                     row,
                     floor: Some(floor),
@@ -267,16 +246,13 @@ impl<'a> Fuser<'a> {
                     "expected the length of the same row, kept above 0, as the divisor".to_owned(),
                 ),
             },
-            (
-                _,
-                View::F32 {
-                    channels_last: true,
-                    tensor,
-                },
-            ) if !self.fused.tensors[tensor].is_flat => Err(
-                "channels come last here; expected a Transpose to [0, 3, 1, 2] before".to_owned(),
-            ),
-            (op, View::F32 { tensor, .. }) => one(self.lower_f32(node, op, tensor)?),
+            (_, View::F32(tensor, Layout::ChannelsLast)) if !self.fused.tensors[tensor].is_flat => {
+                Err(
+                    "channels come last here; expected a Transpose to [0, 3, 1, 2] before"
+                        .to_owned(),
+                )
+            }
+            (op, View::F32(tensor, _)) => one(self.lower_f32(node, op, tensor)?),
             (op, View::Dequantized(tensor)) => one(self.lower_u8(node, op, tensor)?),
             (_, View::Unrounded(_)) => {
                 Err("it reads the result of a quantised operator before that is rounded".to_owned())
@@ -305,36 +281,21 @@ impl<'a> Fuser<'a> {
                         "{group} groups with weights of {dims:?}; expected one group, or a factor for each channel"
                     ));
                 }
-                let slopes = Slopes {
-                    above: factors.clone(),
-                    below: factors,
-                };
-                self.push(node, FusedOp::Slopes(slopes), vec![from], |t| t)
+                self.slopes(node, from, factors.clone(), factors)
             }
-            Op::Relu => {
-                let slopes = Slopes {
-                    above: vec![1.0; channels],
-                    below: vec![0.0; channels],
-                };
-                self.push(node, FusedOp::Slopes(slopes), vec![from], |t| t)
-            }
+            Op::Relu => self.slopes(node, from, vec![1.0; channels], vec![0.0; channels]),
             Op::PRelu => {
                 let slope = self.graph.f32_constant(node, 1);
                 let (_, mut below) = slope.ok_or("slopes that are no float32 constant")?;
                 if below.len() == 1 {
                     below = vec![below[0]; channels];
                 }
-                let slopes = Slopes {
-                    above: vec![1.0; channels],
-                    below,
-                };
-                self.push(node, FusedOp::Slopes(slopes), vec![from], |t| t)
+                self.slopes(node, from, vec![1.0; channels], below)
             }
             Op::Add => match *self.view(node, 1) {
-                View::F32 {
-                    tensor,
-                    channels_last: false,
-                } => self.push(node, FusedOp::Add, vec![from, tensor], |t| t),
+                View::F32(tensor, Layout::ChannelsFirst) => {
+                    self.push(node, FusedOp::Add, vec![from, tensor], |t| t)
+                }
                 _ => Err("the second input is no result in float32".to_owned()),
             },
             Op::MaxPool(window) => self.max_pool(node, window, from),
@@ -398,7 +359,7 @@ impl<'a> Fuser<'a> {
                     ..t
                 })?;
                 match row {
-                    View::F32 { tensor, .. } => self.gemm(node, gemm, tensor),
+                    View::F32(tensor, _) => self.gemm(node, gemm, tensor),
                     other => Ok(other),
                 }
             }
@@ -438,11 +399,19 @@ impl<'a> Fuser<'a> {
         });
         Ok(match is_unrounded {
             true => View::Unrounded(output),
-            false => View::F32 {
-                tensor: output,
-                channels_last: false,
-            },
+            false => View::F32(output, Layout::ChannelsFirst),
         })
+    }
+
+    fn slopes(
+        &mut self,
+        node: &Node,
+        from: TensorId,
+        above: Vec<f32>,
+        below: Vec<f32>,
+    ) -> Result<View, String> {
+        let slopes = Slopes { above, below };
+        self.push(node, FusedOp::Slopes(slopes), vec![from], |t| t)
     }
 
     fn split(
@@ -450,10 +419,10 @@ impl<'a> Fuser<'a> {
         node: &Node,
         axis: i64,
         tensor: TensorId,
-        channels_last: bool,
+        layout: Layout,
     ) -> Result<Vec<View>, String> {
-        self.need_channels(axis, tensor, channels_last)?;
-        let axis = self.channel_axis(tensor, channels_last) - 1;
+        self.need_channels(axis, tensor, layout)?;
+        let axis = self.channel_axis(tensor, layout) - 1;
         let mut views = Vec::new();
         let mut first = 0;
         for &output in &node.outputs {
@@ -462,32 +431,27 @@ impl<'a> Fuser<'a> {
                 channels,
                 ..t
             })?;
-            views.push(with_layout(view, channels_last));
+            views.push(with_layout(view, layout));
             first += channels;
         }
         Ok(views)
     }
 
     /// Where the axis of the channels is in the file, the batch being axis 0.
-    fn channel_axis(&self, tensor: TensorId, channels_last: bool) -> usize {
-        match (self.fused.tensors[tensor].is_flat, channels_last) {
-            (false, true) => 3,
+    fn channel_axis(&self, tensor: TensorId, layout: Layout) -> usize {
+        match (self.fused.tensors[tensor].is_flat, layout) {
+            (false, Layout::ChannelsLast) => 3,
             _ => 1,
         }
     }
 
-    fn need_channels(
-        &self,
-        axis: i64,
-        tensor: TensorId,
-        channels_last: bool,
-    ) -> Result<(), String> {
+    fn need_channels(&self, axis: i64, tensor: TensorId, layout: Layout) -> Result<(), String> {
         let rank = if self.fused.tensors[tensor].is_flat {
             2
         } else {
             4
         };
-        let expected = self.channel_axis(tensor, channels_last) as i64;
+        let expected = self.channel_axis(tensor, layout) as i64;
         match axis == expected || axis + rank == expected {
             true => Ok(()),
             false => Err(format!(
@@ -568,10 +532,7 @@ impl<'a> Fuser<'a> {
 
     fn flatten(&mut self, node: &Node, from: TensorId) -> Result<View, String> {
         if self.fused.tensors[from].is_flat {
-            return Ok(View::F32 {
-                tensor: from,
-                channels_last: false,
-            });
+            return Ok(View::F32(from, Layout::ChannelsFirst));
         }
         self.push(node, FusedOp::Flatten, vec![from], |t| Tensor {
             channels: t.channels * t.height * t.width,
@@ -664,10 +625,7 @@ impl<'a> Fuser<'a> {
     fn quantize(&mut self, node: &Node, x: View) -> Result<View, String> {
         let given = self.scale(node)?;
         match x {
-            View::F32 {
-                tensor: 0,
-                channels_last: false,
-            } => {
+            View::F32(0, Layout::ChannelsFirst) => {
                 let view = self.push(node, FusedOp::Quantize, vec![0], |t| Tensor {
                     quantization: Some(given),
                     ..t
@@ -813,12 +771,9 @@ impl<'a> Fuser<'a> {
     }
 }
 
-fn with_layout(view: View, channels_last: bool) -> View {
+fn with_layout(view: View, layout: Layout) -> View {
     match view {
-        View::F32 { tensor, .. } => View::F32 {
-            tensor,
-            channels_last,
-        },
+        View::F32(tensor, _) => View::F32(tensor, layout),
         other => other,
     }
 }

@@ -165,11 +165,7 @@ impl Plan {
         for node in on_pixels.into_iter().chain(dense) {
             match plan.step(fused, node, arithmetic) {
                 Ok(step) => plan.steps.push(step),
-                Err(reason) => refusals.push(Unsupported {
-                    node: node.name.clone(),
-                    op: node.op.name().to_owned(),
-                    reason,
-                }),
+                Err(reason) => refusals.push(Unsupported::new(&node.name, node.op.name(), reason)),
             }
         }
         if plan.outputs.len() > MOST_OUTPUTS {
@@ -182,11 +178,11 @@ impl Plan {
             // A single pixel lies as the file says it.
             let pixels = fused.flattened(output).map(|t| plan.buffers[t].pixels());
             if pixels.is_some_and(|pixels| pixels > 1) {
-                refusals.push(Unsupported {
-                    node: plan.buffers[output].name.clone(),
-                    op: "Flatten".to_owned(),
-                    reason: "several pixels are an output; expected a Gemm there".to_owned(),
-                });
+                refusals.push(Unsupported::new(
+                    &plan.buffers[output].name,
+                    "Flatten",
+                    "several pixels are an output; expected a Gemm there",
+                ));
             }
         }
         if !refusals.is_empty() {

@@ -202,11 +202,7 @@ impl Builder {
             Some(output) => output,
             None => "",
         };
-        let refuse = |reason: String| Unsupported {
-            node: name.to_owned(),
-            op: proto.op_type.clone(),
-            reason,
-        };
+        let refuse = |reason: String| Unsupported::new(name, &proto.op_type, reason);
         let mut inputs = Vec::new();
         let mut is_reachable = true;
         for input in &proto.input {

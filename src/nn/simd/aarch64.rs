@@ -88,22 +88,11 @@ impl IntSimd for Simd128 {
     }
 }
 
-/// Four activations, each less 128.
-#[inline(always)]
-fn broadcast_signed(simd: Simd128, activations: i32) -> i32x4 {
-    simd.splat_i32s(activations ^ 0x8080_8080u32 as i32)
-}
-
 /// Pairs of products are added in 16 bits: exact for weights of at most 7 bits, since 2 × 128 × 64 fits.
 pub struct PairsIn16;
 
 impl DotU8I8<Simd128> for PairsIn16 {
     const SIGNED_ACTIVATIONS: bool = true;
-
-    #[inline(always)]
-    fn broadcast(simd: Simd128, activations: i32) -> i32x4 {
-        broadcast_signed(simd, activations)
-    }
 
     #[inline(always)]
     fn dot(_: Simd128, acc: i32x4, activations: i32x4, weights: i32x4) -> i32x4 {
@@ -123,11 +112,6 @@ impl DotU8I8<Simd128> for PairsIn32 {
     const SIGNED_ACTIVATIONS: bool = true;
 
     #[inline(always)]
-    fn broadcast(simd: Simd128, activations: i32) -> i32x4 {
-        broadcast_signed(simd, activations)
-    }
-
-    #[inline(always)]
     fn dot(_: Simd128, acc: i32x4, activations: i32x4, weights: i32x4) -> i32x4 {
         unsafe {
             let (a, w): (int8x16_t, int8x16_t) = (transmute(activations), transmute(weights));
@@ -143,11 +127,6 @@ pub struct Sdot;
 
 impl DotU8I8<Simd128> for Sdot {
     const SIGNED_ACTIVATIONS: bool = true;
-
-    #[inline(always)]
-    fn broadcast(simd: Simd128, activations: i32) -> i32x4 {
-        broadcast_signed(simd, activations)
-    }
 
     // `vdotq_s32` is stable only from Rust 1.98 on.
     #[inline(always)]

@@ -35,10 +35,20 @@ pub trait IntSimd: Simd {
 pub trait DotU8I8<S: Simd> {
     /// Whether activations are taken as signed, each less 128: the packer adds 128 × the sum of the weights to the
     /// bias then.
-    const SIGNED_ACTIVATIONS: bool;
-    /// Four activations in every lane.
-    fn broadcast(simd: S, activations: i32) -> S::i32s;
+    const SIGNED_ACTIVATIONS: bool = false;
+
     fn dot(simd: S, acc: S::i32s, activations: S::i32s, weights: S::i32s) -> S::i32s;
+
+    /// Four activations in every lane.
+    #[inline(always)]
+    fn broadcast(simd: S, activations: i32) -> S::i32s {
+        const SIGN_BITS: i32 = 0x8080_8080u32 as i32;
+        simd.splat_i32s(if Self::SIGNED_ACTIVATIONS {
+            activations ^ SIGN_BITS
+        } else {
+            activations
+        })
+    }
 }
 
 /// An instruction set, as kernels see it.

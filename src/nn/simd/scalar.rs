@@ -43,13 +43,6 @@ impl IntSimd for Scalar {
 pub struct Plain;
 
 impl DotU8I8<Scalar> for Plain {
-    const SIGNED_ACTIVATIONS: bool = false;
-
-    #[inline(always)]
-    fn broadcast(_: Scalar, activations: i32) -> i32 {
-        activations
-    }
-
     #[inline(always)]
     fn dot(_: Scalar, acc: i32, activations: i32, weights: i32) -> i32 {
         let products = activations

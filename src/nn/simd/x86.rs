@@ -156,44 +156,67 @@ impl IntSimd for V4 {
     }
 }
 
+/// What is done with bytes where there is no VNNI, on operands of 16 bits.
+trait Bytes: IntSimd {
+    /// Sums of two neighbouring products of u8 and i8, saturated.
+    fn maddubs(self, a: Self::i32s, b: Self::i32s) -> Self::i32s;
+    /// The upper byte of each 16 bits, unsigned and signed; the lower one, signed.
+    fn odd_u8(self, bytes: Self::i32s) -> Self::i32s;
+    fn odd_i8(self, bytes: Self::i32s) -> Self::i32s;
+    fn even_i8(self, bytes: Self::i32s) -> Self::i32s;
+}
+
+macro_rules! bytes {
+    ($simd:ty, $field:ident, $maddubs:ident, $srli:ident, $srai:ident, $slli:ident) => {
+        impl Bytes for $simd {
+            #[inline(always)]
+            fn maddubs(self, a: Self::i32s, b: Self::i32s) -> Self::i32s {
+                cast(self.$field.$maddubs(cast(a), cast(b)))
+            }
+
+            #[inline(always)]
+            fn odd_u8(self, bytes: Self::i32s) -> Self::i32s {
+                cast(self.$field.$srli::<8>(cast(bytes)))
+            }
+
+            #[inline(always)]
+            fn odd_i8(self, bytes: Self::i32s) -> Self::i32s {
+                cast(self.$field.$srai::<8>(cast(bytes)))
+            }
+
+            #[inline(always)]
+            fn even_i8(self, bytes: Self::i32s) -> Self::i32s {
+                self.odd_i8(cast(self.$field.$slli::<8>(cast(bytes))))
+            }
+        }
+    };
+}
+
+bytes!(
+    V3,
+    avx2,
+    _mm256_maddubs_epi16,
+    _mm256_srli_epi16,
+    _mm256_srai_epi16,
+    _mm256_slli_epi16
+);
+bytes!(
+    V4,
+    avx512bw,
+    _mm512_maddubs_epi16,
+    _mm512_srli_epi16,
+    _mm512_srai_epi16,
+    _mm512_slli_epi16
+);
+
 /// `vpmaddubsw` adds two products in 16 bits: exact for weights of at most 7 bits, it saturates with larger ones.
 pub struct Maddubs;
 
-impl DotU8I8<V3> for Maddubs {
-    const SIGNED_ACTIVATIONS: bool = false;
-
+impl<S: Bytes> DotU8I8<S> for Maddubs {
     #[inline(always)]
-    fn broadcast(simd: V3, activations: i32) -> I32s<V3> {
-        simd.splat_i32s(activations)
-    }
-
-    #[inline(always)]
-    fn dot(simd: V3, acc: I32s<V3>, activations: I32s<V3>, weights: I32s<V3>) -> I32s<V3> {
-        let pairs = simd
-            .avx2
-            ._mm256_maddubs_epi16(cast(activations), cast(weights));
-        let ones = simd.avx._mm256_set1_epi16(1);
-        let products = simd.avx2._mm256_madd_epi16(pairs, ones);
-        cast(simd.avx2._mm256_add_epi32(cast(acc), products))
-    }
-}
-
-impl DotU8I8<V4> for Maddubs {
-    const SIGNED_ACTIVATIONS: bool = false;
-
-    #[inline(always)]
-    fn broadcast(simd: V4, activations: i32) -> I32s<V4> {
-        simd.splat_i32s(activations)
-    }
-
-    #[inline(always)]
-    fn dot(simd: V4, acc: I32s<V4>, activations: I32s<V4>, weights: I32s<V4>) -> I32s<V4> {
-        let pairs = simd
-            .avx512bw
-            ._mm512_maddubs_epi16(cast(activations), cast(weights));
-        let ones = simd.avx512f._mm512_set1_epi16(1);
-        let products = simd.avx512bw._mm512_madd_epi16(pairs, ones);
-        cast(simd.avx512f._mm512_add_epi32(cast(acc), products))
+    fn dot(simd: S, acc: I32s<S>, activations: I32s<S>, weights: I32s<S>) -> I32s<S> {
+        let ones = simd.splat_i32s(0x0001_0001);
+        simd.dot_i16(acc, simd.maddubs(activations, weights), ones)
     }
 }
 
@@ -201,54 +224,12 @@ impl DotU8I8<V4> for Maddubs {
 /// XNNPACK do it.
 pub struct Widened;
 
-impl DotU8I8<V3> for Widened {
-    const SIGNED_ACTIVATIONS: bool = false;
-
+impl<S: Bytes> DotU8I8<S> for Widened {
     #[inline(always)]
-    fn broadcast(simd: V3, activations: i32) -> I32s<V3> {
-        simd.splat_i32s(activations)
-    }
-
-    #[inline(always)]
-    fn dot(simd: V3, acc: I32s<V3>, activations: I32s<V3>, weights: I32s<V3>) -> I32s<V3> {
-        let (a, w) = (cast(activations), cast(weights));
-        let avx2 = simd.avx2;
-        let low = simd.avx._mm256_set1_epi16(0xff);
-        let (a_even, a_odd) = (
-            avx2._mm256_and_si256(a, low),
-            avx2._mm256_srli_epi16::<8>(a),
-        );
-        let w_even = avx2._mm256_srai_epi16::<8>(avx2._mm256_slli_epi16::<8>(w));
-        let w_odd = avx2._mm256_srai_epi16::<8>(w);
-        let products = avx2._mm256_add_epi32(
-            avx2._mm256_madd_epi16(a_even, w_even),
-            avx2._mm256_madd_epi16(a_odd, w_odd),
-        );
-        cast(avx2._mm256_add_epi32(cast(acc), products))
-    }
-}
-
-impl DotU8I8<V4> for Widened {
-    const SIGNED_ACTIVATIONS: bool = false;
-
-    #[inline(always)]
-    fn broadcast(simd: V4, activations: i32) -> I32s<V4> {
-        simd.splat_i32s(activations)
-    }
-
-    #[inline(always)]
-    fn dot(simd: V4, acc: I32s<V4>, activations: I32s<V4>, weights: I32s<V4>) -> I32s<V4> {
-        let (a, w) = (cast(activations), cast(weights));
-        let (f, bw) = (simd.avx512f, simd.avx512bw);
-        let low = f._mm512_set1_epi16(0xff);
-        let (a_even, a_odd) = (f._mm512_and_si512(a, low), bw._mm512_srli_epi16::<8>(a));
-        let w_even = bw._mm512_srai_epi16::<8>(bw._mm512_slli_epi16::<8>(w));
-        let w_odd = bw._mm512_srai_epi16::<8>(w);
-        let products = f._mm512_add_epi32(
-            bw._mm512_madd_epi16(a_even, w_even),
-            bw._mm512_madd_epi16(a_odd, w_odd),
-        );
-        cast(f._mm512_add_epi32(cast(acc), products))
+    fn dot(simd: S, acc: I32s<S>, activations: I32s<S>, weights: I32s<S>) -> I32s<S> {
+        let even = simd.and_i32s(activations, simd.splat_i32s(0x00ff_00ff));
+        let acc = simd.dot_i16(acc, even, simd.even_i8(weights));
+        simd.dot_i16(acc, simd.odd_u8(activations), simd.odd_i8(weights))
     }
 }
 
@@ -258,13 +239,6 @@ pub struct Vnni;
 type I32s<S> = <S as Simd>::i32s;
 
 impl DotU8I8<V3> for Vnni {
-    const SIGNED_ACTIVATIONS: bool = false;
-
-    #[inline(always)]
-    fn broadcast(simd: V3, activations: i32) -> I32s<V3> {
-        simd.splat_i32s(activations)
-    }
-
     #[inline(always)]
     fn dot(_: V3, acc: I32s<V3>, activations: I32s<V3>, weights: I32s<V3>) -> I32s<V3> {
         // SAFETY: only `AvxVnni` names this type, and no kernel runs at that level on a CPU without AVX-VNNI.
@@ -275,13 +249,6 @@ impl DotU8I8<V3> for Vnni {
 }
 
 impl DotU8I8<V4> for Vnni {
-    const SIGNED_ACTIVATIONS: bool = false;
-
-    #[inline(always)]
-    fn broadcast(simd: V4, activations: i32) -> I32s<V4> {
-        simd.splat_i32s(activations)
-    }
-
     #[inline(always)]
     fn dot(_: V4, acc: I32s<V4>, activations: I32s<V4>, weights: I32s<V4>) -> I32s<V4> {
         // SAFETY: only `Avx512Vnni` names this type, and no kernel runs at that level on a CPU without AVX-512 VNNI.
