@@ -5,6 +5,7 @@
 #
 #     scripts/test-aarch64.sh             all of it
 #     scripts/test-aarch64.sh TEST…       the tests of the core whose names contain one of these, nothing else
+#     scripts/test-aarch64.sh --bench B   builds the benchmark B of the core, runs nothing and prints its path
 #
 # To be run as root, or with sudo at hand: the compiler, the linker and the emulator are installed with apt-get.
 # Packages of ARM are not installed but unpacked below target/aarch64, so the system stays one of a single
@@ -15,6 +16,8 @@ cd "$(dirname "$0")/.."
 readonly TARGET=aarch64-unknown-linux-gnu
 # Debian's name of it.
 readonly MULTIARCH=aarch64-linux-gnu
+# The emulated CPUs, and the kernels that must run there.
+readonly -A KERNELS=([cortex-a76]=neon-dotprod [cortex-a72]=neon)
 readonly CPUS=(cortex-a76 cortex-a72)
 
 root=$PWD/target/aarch64
@@ -140,9 +143,15 @@ make_gallery() {
     "${emulator[@]}" "$binaries/mfr-enroll" --dataset "$people" --output "$1" --masks none
 }
 
+# Usage: check_kernels OUTPUT
+check_kernels() {
+    "${emulator[@]}" "$binaries/mfr-enroll" model models/*.onnx | tee "$1"
+    ! grep -q onnxruntime "$1" || die "a network is left to ONNX Runtime on $cpu"
+    grep -Eq "aarch64-[a-z0-9]+-${KERNELS[$cpu]}( |,|$)" "$1" || die "the kernels on $cpu are not ${KERNELS[$cpu]}"
+}
+
 # Usage: identify GALLERY OUTPUT
 identify() {
-    "${emulator[@]}" "$binaries/mfr-enroll" model models/facenet.onnx
     "${emulator[@]}" "$binaries/mfr-enroll" identify --json --database "$1" target/demo/photos/obama2.jpg | tee "$2"
     grep -q '"Barack Obama"' "$2" || die "mfr-enroll does not name Barack Obama on $cpu"
 }
@@ -165,6 +174,9 @@ test_core() {
     [ "${passed:-0}" -gt 0 ] || die "no test of the core has passed on $cpu"
 }
 
+# The path of a benchmark is all that goes to the standard output then.
+exec 3>&1
+[ "${1:-}" != --bench ] || exec >&2
 step "packages of this machine" install_host_packages
 step "packages of ARM" fetch_sysroot
 make_rust_sysroot
@@ -173,6 +185,11 @@ python3 scripts/fetch.py photos
 mkdir -p "$sysroot$PWD/target/onnxruntime" "$root/plugins"
 
 emulator=(qemu-aarch64 -L "$sysroot")
+if [ "${1:-}" = --bench ]; then
+    arm_cargo build --bench "$2" --no-default-features
+    ls -t "$binaries/deps/$2"-* | grep -v '\.d$' | head -1 >&3
+    exit
+fi
 if [ $# = 0 ]; then
     step "build" arm_cargo build --lib --bins
     cp "$binaries/libgstmfr.so" "$root/plugins/"
@@ -186,6 +203,7 @@ for cpu in "${CPUS[@]}"; do
     result="$passed tests of the core"
     if [ $# = 0 ]; then
         gallery=$root/gallery-$cpu.npz
+        step "$cpu: kernels" check_kernels "$root/kernels-$cpu.txt"
         step "$cpu: enrolment" make_gallery "$gallery"
         step "$cpu: mfr-enroll identify" identify "$gallery" "$root/identified-$cpu.json"
         step "$cpu: pipeline" pipeline "$gallery" "$root/pipeline-$cpu.txt"
