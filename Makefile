@@ -23,13 +23,14 @@ CLIP_MAKER := $(OUT)/examples/demo_clip
 RECOGNIZE := $(OUT)/examples/recognize
 
 .DELETE_ON_ERROR:
-.PHONY: help build test check-loom check-all demo deps onnxruntime photos install uninstall clean
+.PHONY: help build test check-loom check-overflow check-all demo deps onnxruntime photos install uninstall clean
 
 help:
 	@echo 'make build        the plugin and mfr-enroll, in $(OUT)'
 	@echo 'make demo         photos -> gallery; clip -> $(DEMO)/demo.mp4 and a table of who was seen'
 	@echo 'make test         every test'
 	@echo 'make check-loom   the threads that share steps, in every order in which they may run'
+	@echo 'make check-overflow  the tests of the core, where arithmetic that overflows is an error'
 	@echo 'make check-all    .ci/run, the above, an emulated CPU without AVX2 and two of 64-bit ARM'
 	@echo 'make install      for this user: plugin to $(PLUGIN_DIR),'
 	@echo '                  the rest below PREFIX=$(PREFIX)'
@@ -54,15 +55,23 @@ photos: | deps
 
 build: $(PLUGIN)
 
-# One run of cargo for everything of the release profile, so that nothing is compiled twice.
-$(PLUGIN) $(PROGRAM) $(CLIP_MAKER) $(RECOGNIZE) &: $(SOURCES) $(wildcard examples/*.rs)
+# All goals compile this package with the same profile and features, so that nothing is compiled twice.
+CARGO_BUILD = $(CARGO) build --release -p gst-plugin-mfr --lib --bins
+
+$(PLUGIN) $(PROGRAM) &: $(SOURCES)
 	@scripts/deps.sh
-	$(CARGO) build --release --lib --bins --examples
+	$(CARGO_BUILD)
+	@touch $(PLUGIN) $(PROGRAM)
+
+# With the library and the program in one run, so that the cores have enough to do.
+$(CLIP_MAKER) $(RECOGNIZE) &: $(SOURCES) examples/demo_clip.rs examples/recognize.rs
+	@scripts/deps.sh
+	$(CARGO_BUILD) --example demo_clip --example recognize
 	@touch $(PLUGIN) $(PROGRAM) $(CLIP_MAKER) $(RECOGNIZE)
 
+# A release build looks for ONNX Runtime where it is installed, and not in the source tree.
 test: | deps onnxruntime photos
-	$(CARGO) build --all-targets
-	$(CARGO) test
+	ORT_DYLIB_PATH=$$(ls $(CURDIR)/$(ONNXRUNTIME_DIR)/libonnxruntime.so.* | tail -n 1) $(CARGO) test --release -p gst-plugin-mfr
 
 # A crate of its own: it includes src/workers/steps.rs and needs no other dependency than loom.
 LOOM := --manifest-path tests/loom/Cargo.toml
@@ -71,8 +80,13 @@ check-loom:
 	$(CARGO) clippy $(LOOM) --target-dir $(dir $(OUT))loom --all-targets -- -D warnings
 	$(CARGO) test $(LOOM) --target-dir $(dir $(OUT))loom --release
 
+# Arithmetic that overflows ends a program of the dev profile alone.
+check-overflow: | deps onnxruntime photos
+	$(CARGO) test -p gst-plugin-mfr --lib --no-default-features --features draw
+
 check-all:
 	.ci/run
+	$(MAKE) check-overflow
 	$(MAKE) check-loom
 	scripts/test-scalar.sh
 	scripts/test-aarch64.sh
@@ -93,7 +107,7 @@ $(DEMO)/gallery.npz: $(PROGRAM) $(PHOTOS) Makefile
 $(DEMO)/clip.mp4: examples/demo_clip.rs $(PHOTOS) | $(CLIP_MAKER) deps
 	$(CLIP_MAKER) $(DEMO)/photos $@
 
-demo: $(DEMO)/gallery.npz $(DEMO)/clip.mp4 $(RECOGNIZE) | deps
+demo: $(RECOGNIZE) $(DEMO)/gallery.npz $(DEMO)/clip.mp4 | deps
 	$(RECOGNIZE) $(DEMO)/clip.mp4 --database $(DEMO)/gallery.npz --output $(DEMO)/demo.mp4 --min-face-size 80
 	@echo
 	@echo 'See $(DEMO)/demo.mp4'

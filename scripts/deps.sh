@@ -1,6 +1,6 @@
 #!/bin/sh
-# Makes sure that the system has what building, testing and the demo need: GStreamer 1.22 or newer
-# with its plugins, a C linker, Python for the scripts. On Debian and its relatives the missing
+# Makes sure that the system has what building, testing and the demo need: Rust, GStreamer 1.22 or
+# newer with its plugins, a C linker, Python for the scripts. On Debian and its relatives the missing
 # packages are installed with apt-get, elsewhere they are listed. A second run only looks.
 set -eu
 
@@ -49,7 +49,8 @@ missing_things() {
     python3 -c 'import pip' 2>/dev/null || echo "the Python module pip"
 }
 
-install_packages() {
+# The command in front of one that needs root; nothing if this is root.
+as_root() {
     if [ "$(id -u)" = 0 ]; then
         root=
     elif has sudo && [ -t 0 ]; then
@@ -61,14 +62,59 @@ install_packages() {
         die "these packages are missing, and neither root nor sudo is at hand:" "$@" "
 Have them installed: apt-get install" "$@"
     fi
+}
+
+install_packages() {
+    as_root "$@"
     echo "deps.sh: installing" "$@"
-    # Through env, as sudo drops variables.
-    set -- env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@"
+    # Through env, as sudo drops variables. Nothing of the user's is removed for it.
+    set -- env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends --no-remove "$@"
     $root apt-get update -qq </dev/null || die "apt-get update failed"
     $root "$@" </dev/null >/dev/null || die "apt-get could not install the packages"
 }
 
-has cargo || die "cargo is missing: install Rust from https://rustup.rs"
+# Whether version $1 is $2 or newer.
+is_at_least() {
+    [ "$(printf '%s\n' "$1" "$2" | sort -V | head -n 1)" = "$2" ]
+}
+
+# Debian's own packages of a Rust that is new enough: those for browsers in the security archive of Debian 12, or a
+# backport where the user has that source.
+rust_packages() {
+    for name in "" -web; do
+        apt-cache madison "rustc$name" 2>/dev/null | tr -d ' ' | while IFS='|' read -r package version source; do
+            ! is_at_least "$version" "$needed" || echo "$package=$version cargo$name=$version"
+        done
+    done | head -n 1
+}
+
+# Before anything else, since without it nothing else is of use.
+check_rust() {
+    needed=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' "$(dirname "$0")/../Cargo.toml")
+    found=$(rustc --version 2>/dev/null | sed -n 's/^rustc \([0-9.]*\).*/\1/p') || true
+    if has cargo && [ -n "$found" ] && is_at_least "$found" "$needed"; then
+        return
+    fi
+    if [ -n "$found" ]; then
+        says="Rust $needed or newer is needed, and $(command -v rustc) is $found"
+    else
+        says="Rust $needed or newer is needed, and there is none"
+    fi
+    [ ! -x "$HOME/.cargo/bin/cargo" ] || [ "$(command -v cargo)" = "$HOME/.cargo/bin/cargo" ] ||
+        die "$says. There is one in $HOME/.cargo/bin, which is not the first in PATH: run
+    . $HOME/.cargo/env"
+    packages_of_rust=
+    if has apt-cache; then
+        packages_of_rust=$(rust_packages)
+    fi
+    [ -n "$packages_of_rust" ] || die "$says. Install it from https://rustup.rs;
+the package sources of this system have none that is new enough (if they have ever been read: apt-get update)"
+    echo "deps.sh: $says"
+    # shellcheck disable=SC2086 # a list of words
+    install_packages $packages_of_rust
+}
+
+check_rust
 
 if has dpkg-query && has apt-get; then
     # shellcheck disable=SC2086 # a list of words

@@ -9,9 +9,11 @@ use std::path::{Path, PathBuf};
 
 pub type Error = Box<dyn std::error::Error>;
 
-/// A path of the source tree.
+/// A path of the source tree, in which `benches/kernels` is a package of its own.
 pub fn tree(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+    let mut folders = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors();
+    let root = folders.find(|folder| folder.join("models").is_dir());
+    root.unwrap_or(Path::new("")).join(path)
 }
 
 /// The path that a variable of the environment holds, or one of the source tree.

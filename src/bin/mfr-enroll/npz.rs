@@ -1,6 +1,6 @@
 //! Writes `.npz` files as `numpy.load` reads them, without pickle.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, BufWriter};
 use std::path::Path;
 
@@ -37,14 +37,15 @@ pub fn check_writable(path: &Path) -> Result<()> {
         path.display(),
         folder.display()
     );
-    let probe = folder.join(format!(".mfr-enroll.{}.tmp", std::process::id()));
-    File::create_new(&probe)
-        .and_then(|_| fs::remove_file(&probe))
+    tempfile::NamedTempFile::new_in(folder)
+        .and_then(|probe| probe.close())
         .with_context(|| format!("cannot write {}", path.display()))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

@@ -7,6 +7,7 @@
 //!
 //! P-Net is given in pixels of the pyramid, R-Net and O-Net in windows, FaceNet in faces a second.
 
+#[path = "../shared/mod.rs"]
 mod shared;
 
 use std::time::Duration;
