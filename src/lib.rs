@@ -12,6 +12,7 @@
 #![deny(unsafe_code)]
 
 pub mod attribute;
+mod cache;
 pub mod detect;
 #[cfg(feature = "draw")]
 pub mod draw;
@@ -29,7 +30,6 @@ pub mod pipeline;
 #[cfg(feature = "plugin")]
 pub mod plugin;
 pub mod resize;
-mod shared;
 pub mod svm;
 pub mod track;
 mod workers;

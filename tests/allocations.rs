@@ -7,6 +7,7 @@ mod common;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
+use std::sync::{Mutex, MutexGuard};
 
 use gstmfr::detect::{Detector, Params};
 use gstmfr::embed::Embedder;
@@ -76,6 +77,13 @@ unsafe impl GlobalAlloc for Counter {
 
 #[global_allocator]
 static COUNTER: Counter = Counter;
+
+/// Detectors of a process share networks and their scratch memory: one that runs beside another for the first time makes
+/// scratch memory of its own. So the tests run one after the other.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(|e| e.into_inner())
+}
 
 /// What a call allocates on this thread after it was made some times.
 fn allocations(mut work: impl FnMut()) -> Count {
@@ -149,6 +157,7 @@ const FORMATS: [PixelFormat; 5] = [
 
 #[test]
 fn a_frame_in_which_nothing_is_found_allocates_nothing() {
+    let _alone = alone();
     for format in FORMATS {
         let frame = Frame::grey(format, 1920, 1080);
         let view = frame.view();
@@ -163,6 +172,7 @@ fn a_frame_in_which_nothing_is_found_allocates_nothing() {
 /// 15 kB. The picture has 3.1 MB in its smallest format, the finest level of the pyramid 187 kB a channel.
 #[test]
 fn a_frame_with_faces_allocates_short_lists_only() {
+    let _alone = alone();
     for format in FORMATS {
         let frame = Frame::with_faces(format, 1920, 1080);
         let view = frame.view();
@@ -180,6 +190,7 @@ fn a_frame_with_faces_allocates_short_lists_only() {
 /// What is given back, and the places: a few hundred bytes a face. An embedding has 2 kB.
 #[test]
 fn following_and_embedding_faces_allocate_what_they_give_back() {
+    let _alone = alone();
     let frame = Frame::with_faces(PixelFormat::Nv12, 1920, 1080);
     let view = frame.view();
     let mut detector = Detector::built_in(&ONE_THREAD).unwrap();
@@ -207,6 +218,7 @@ fn following_and_embedding_faces_allocate_what_they_give_back() {
 /// steps, and sharing them takes none.
 #[test]
 fn steps_that_threads_share_allocate_nothing() {
+    let _alone = alone();
     let frame = Frame::grey(PixelFormat::Nv12, 640, 480);
     let view = frame.view();
     let places = [Rect::new(200.0, 100.0, 160.0, 200.0)];

@@ -45,8 +45,8 @@ pub use runtime::{
 };
 pub use simd::{CPU_VARIABLE, Isa};
 
+use crate::cache::Cache;
 use crate::memory;
-use crate::shared::Shared;
 use crate::workers::{lock, share};
 
 /// Where a network comes from.
@@ -103,8 +103,8 @@ pub enum Engine {
 }
 
 /// What our kernels run at present, by role, file and instruction set: all that have the same file share it.
-static PLANS: Shared<Planned> = Shared::new();
-static ROWS: Shared<RowStream> = Shared::new();
+static PLANS: Cache<String, Planned> = Cache::new();
+static ROWS: Cache<String, RowStream> = Cache::new();
 
 impl Network {
     /// Reads, checks and packs a network.
@@ -283,10 +283,10 @@ impl Engine {
                 let fused = import(role, model)?;
                 RowStream::new(&fused, isa).map_err(ImportError::unsupported)
             };
-            return ROWS.get(&key, load).map(Self::Rows);
+            return ROWS.get(key, load).map(Self::Rows);
         }
         PLANS
-            .get(&key, || Planned::new(role, model, isa))
+            .get(key, || Planned::new(role, model, isa))
             .map(Self::Plan)
     }
 }

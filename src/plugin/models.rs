@@ -1,17 +1,15 @@
 //! Models of the elements: loading, sharing between elements, and the errors of it.
 
-use std::any::{Any, TypeId};
-use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::Arc;
 
 use gst::glib;
 use gst::prelude::*;
 
+use crate::cache::Cache;
 use crate::detect::Detector;
 use crate::embed::Embedder;
 use crate::nn::{Network, RuntimeError, SessionOptions};
-use crate::workers::lock;
 
 pub const DEFAULT_DEVICE: &str = "cpu";
 pub const DEFAULT_THREADS: u32 = 0;
@@ -101,13 +99,20 @@ impl ModelSettings {
 }
 
 /// A model whose networks can be shared by workers with memory of their own, which run at the same time.
-pub trait Model: Send + Sync + 'static {
+pub trait Model: Sized + Send + Sync + 'static {
+    /// Models of which elements with an instance id have workers.
+    fn cache() -> &'static Cache<ModelSettings, Self>;
     fn fork(&self) -> Self;
     /// Its networks, by the names that the property `engine` gives them.
     fn networks(&self) -> Vec<(&'static str, &Network)>;
 }
 
 impl Model for Detector {
+    fn cache() -> &'static Cache<ModelSettings, Self> {
+        static CACHE: Cache<ModelSettings, Detector> = Cache::new();
+        &CACHE
+    }
+
     fn fork(&self) -> Self {
         self.fork()
     }
@@ -119,6 +124,11 @@ impl Model for Detector {
 }
 
 impl Model for Embedder {
+    fn cache() -> &'static Cache<ModelSettings, Self> {
+        static CACHE: Cache<ModelSettings, Embedder> = Cache::new();
+        &CACHE
+    }
+
     fn fork(&self) -> Self {
         self.fork()
     }
@@ -136,11 +146,6 @@ pub struct Worker<T> {
     _prototype: Option<Arc<T>>,
 }
 
-type Prototype = Weak<dyn Any + Send + Sync>;
-type Key = (TypeId, ModelSettings);
-
-static SHARED: Mutex<Option<HashMap<Key, Prototype>>> = Mutex::new(None);
-
 /// A worker for these settings: with an instance id one whose networks are those that another element has loaded, if
 /// any; otherwise of a new model.
 pub fn get<T: Model>(
@@ -154,21 +159,7 @@ pub fn get<T: Model>(
             _prototype: None,
         });
     }
-    // Held while loading: of two elements that start at once the second waits for the first.
-    let mut shared = lock(&SHARED);
-    let prototypes = shared.get_or_insert_with(HashMap::new);
-    prototypes.retain(|_, prototype| prototype.strong_count() > 0);
-    let key = (TypeId::of::<T>(), settings.clone());
-    let known = prototypes.get(&key).and_then(Weak::upgrade);
-    let prototype = match known.and_then(|known| known.downcast::<T>().ok()) {
-        Some(prototype) => prototype,
-        None => {
-            let prototype = Arc::new(load(settings, &options)?);
-            let any: Arc<dyn Any + Send + Sync> = prototype.clone();
-            prototypes.insert(key, Arc::downgrade(&any));
-            prototype
-        }
-    };
+    let prototype = T::cache().get(settings.clone(), || load(settings, &options))?;
     Ok(Worker {
         model: prototype.fork(),
         _prototype: Some(prototype),
@@ -246,6 +237,11 @@ mod tests {
     struct Counted(Arc<AtomicU32>);
 
     impl Model for Counted {
+        fn cache() -> &'static Cache<ModelSettings, Self> {
+            static CACHE: Cache<ModelSettings, Counted> = Cache::new();
+            &CACHE
+        }
+
         fn fork(&self) -> Self {
             Self(Arc::clone(&self.0))
         }

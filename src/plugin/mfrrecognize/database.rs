@@ -1,12 +1,12 @@
 //! The gallery of an element: loaded once, and again when its file is replaced. Elements with the same file share it.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, TryRecvError, channel};
-use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
+use crate::cache::Cache;
 use crate::gallery::{Gallery, GalleryError};
-use crate::workers::lock;
 
 /// How often the file is looked at; a stat of a file costs microseconds.
 const CHECK_EVERY: Duration = Duration::from_secs(1);
@@ -43,7 +43,7 @@ impl Stamp {
 type Loaded = Result<Arc<Gallery>, GalleryError>;
 
 /// Galleries that elements have, and which state of which file they were read from.
-static SHARED: Mutex<Vec<(PathBuf, Stamp, Weak<Gallery>)>> = Mutex::new(Vec::new());
+static GALLERIES: Cache<(PathBuf, Stamp), Gallery> = Cache::new();
 
 #[derive(Debug)]
 pub struct Database {
@@ -122,22 +122,15 @@ impl Database {
 
 /// The gallery of a file in this state, which another element may have; read from the file in any case if `anew`.
 fn shared(path: &Path, model: &Model, stamp: Option<Stamp>, anew: bool) -> Loaded {
-    // Held while reading: of two elements that start at once the second waits for the first.
-    let mut all = lock(&SHARED);
-    all.retain(|(.., gallery)| gallery.strong_count() > 0);
-    let same = |(of, at, _): &&(PathBuf, Stamp, _)| of == path && Some(*at) == stamp;
-    let known = all.iter().find(same).and_then(|(.., g)| g.upgrade());
-    let gallery = match known.filter(|_| !anew) {
-        Some(gallery) => gallery,
-        None => Arc::new(Gallery::load(path)?),
+    let load = || Gallery::load(path);
+    let gallery = match stamp.map(|stamp| (path.to_owned(), stamp)) {
+        None => Arc::new(load()?),
+        Some(key) if anew => GALLERIES.get_anew(key, load)?,
+        Some(key) => GALLERIES.get(key, load)?,
     };
     gallery
         .check_model(&model.sha256, model.dim)
         .map_err(|e| e.at(path))?;
-    if let Some(stamp) = stamp {
-        all.retain(|known| !same(&known));
-        all.push((path.to_owned(), stamp, Arc::downgrade(&gallery)));
-    }
     Ok(gallery)
 }
 
