@@ -52,7 +52,7 @@ const SETTINGS: [(&str, &[(&str, &str)]); 3] = [
 type Error = Box<dyn std::error::Error>;
 
 /// A face in a frame.
-struct Sight {
+struct Observation {
     id: i32,
     /// Pixels.
     rect: Rect,
@@ -65,7 +65,7 @@ struct Sight {
 struct Frame {
     /// Seconds of stream time.
     time: f64,
-    faces: Vec<Sight>,
+    faces: Vec<Observation>,
     /// Milliseconds in each of [`ELEMENTS`].
     spent: [f64; 2],
 }
@@ -401,7 +401,7 @@ fn live(picture: &Path, options: &Options, time: Duration) -> Result<(), Error> 
 }
 
 /// Stream time in seconds, and the faces.
-fn read(pad: &gst::Pad, buffer: &gst::BufferRef) -> (f64, Vec<Sight>) {
+fn read(pad: &gst::Pad, buffer: &gst::BufferRef) -> (f64, Vec<Observation>) {
     let segment = pad.sticky_event::<gst::event::Segment>(0);
     let time = segment.and_then(|event| {
         let segment = event.segment().downcast_ref::<gst::ClockTime>()?;
@@ -412,14 +412,14 @@ fn read(pad: &gst::Pad, buffer: &gst::BufferRef) -> (f64, Vec<Sight>) {
     let faces = info.map_or_else(Vec::new, |info| {
         meta::faces(buffer, (info.width(), info.height()))
     });
-    let sights = faces.into_iter().map(|face| Sight {
+    let observations = faces.into_iter().map(|face| Observation {
         id: face.id,
         rect: face.rect,
         confidence: face.confidence.unwrap_or_default(),
         name: face.identity.map(|identity| identity.label),
     });
     let time = time.unwrap_or_default();
-    (time.nseconds() as f64 / 1e9, sights.collect())
+    (time.nseconds() as f64 / 1e9, observations.collect())
 }
 
 /// A label and a cell for each setting.
@@ -601,7 +601,7 @@ impl Agreement {
 #[derive(Debug, Default)]
 struct Missing {
     /// Stream time of each frame in which the first setting has the face, its confidence, and whether it is found.
-    sights: Vec<(f64, f64, bool)>,
+    observations: Vec<(f64, f64, bool)>,
 }
 
 impl Missing {
@@ -612,8 +612,8 @@ impl Missing {
             let pairs = pairs(first, frame);
             for (i, face) in first.faces.iter().enumerate() {
                 let is_found = pairs.iter().any(|pair| pair.0 == i);
-                let sights = &mut ids.entry(face.id).or_default().sights;
-                sights.push((first.time, face.confidence, is_found));
+                let observations = &mut ids.entry(face.id).or_default().observations;
+                observations.push((first.time, face.confidence, is_found));
             }
         }
         ids
@@ -621,12 +621,12 @@ impl Missing {
 
     /// Faces of ids that are never found; else those before the first that is found, between, and after the last.
     fn counts(&self) -> [usize; 4] {
-        let all = self.sights.len();
-        let Some(before) = self.sights.iter().position(|s| s.2) else {
+        let all = self.observations.len();
+        let Some(before) = self.observations.iter().position(|s| s.2) else {
             return [all, 0, 0, 0];
         };
-        let after = self.sights.iter().rev().take_while(|s| !s.2).count();
-        let missed = self.sights.iter().filter(|s| !s.2).count();
+        let after = self.observations.iter().rev().take_while(|s| !s.2).count();
+        let missed = self.observations.iter().filter(|s| !s.2).count();
         [0, before, missed - before - after, after]
     }
 }
@@ -637,13 +637,13 @@ fn list_missing(film: &[Frame], first: &[Frame]) {
         if never + before + between + after == 0 {
             continue;
         }
-        let missed = missing.sights.iter().filter(|s| !s.2);
+        let missed = missing.observations.iter().filter(|s| !s.2);
         println!(
             "  misses of id {id}: never {never}, before {before}, between {between}, after {after} \
              of {}; confidence {:.2}, of all its faces {:.2}",
-            missing.sights.len(),
+            missing.observations.len(),
             mean(&missed.clone().map(|s| s.1).collect::<Vec<_>>()),
-            mean(&missing.sights.iter().map(|s| s.1).collect::<Vec<_>>()),
+            mean(&missing.observations.iter().map(|s| s.1).collect::<Vec<_>>()),
         );
         let times: Vec<_> = missed.map(|s| format!("{:.2}", s.0)).collect();
         println!("    {}", times.join(" "));

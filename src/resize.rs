@@ -219,7 +219,7 @@ impl Resizer {
             // What is added is read with a weight of 0.
             for line in &mut lines[..alike] {
                 line.clear();
-                line.resize(samples.len() + columns.taps, 0.0);
+                line.resize(samples.len() + columns.width, 0.0);
             }
             for y in 0..window.rows.len() {
                 Arch::new().dispatch(BlendRows {
@@ -415,10 +415,10 @@ struct Span {
 struct Axis {
     spans: Vec<Span>,
     weights: Vec<f32>,
-    /// The same weights, each span's filled up with 0 to [`taps`](Self::taps).
+    /// The same weights, each span's filled up with 0 to [`width`](Self::width).
     even: Vec<f32>,
     /// The number of weights of the longest span, rounded up to a multiple of 4.
-    taps: usize,
+    width: usize,
     /// Where each span begins among the [`samples`](Self::samples) that are read.
     starts: Vec<usize>,
     /// Whether a span lies in part outside the image, and counts black for it.
@@ -512,12 +512,12 @@ impl Axis {
             self.spans.push(span);
         }
         let most = self.spans.iter().map(|s| s.count).max().unwrap_or(0);
-        self.taps = most.next_multiple_of(4).max(4);
+        self.width = most.next_multiple_of(4).max(4);
         self.even.clear();
         for span in &self.spans {
             let weights = &self.weights[span.weights..][..span.count];
             self.even.extend_from_slice(weights);
-            let filled = self.even.len() + self.taps - span.count;
+            let filled = self.even.len() + self.width - span.count;
             self.even.resize(filled, 0.0);
         }
         let begin = self.samples().start;
@@ -581,14 +581,14 @@ impl Axis {
     ///
     /// Compiled for every CPU alike: where the compiler may gather, it does, and is four times slower.
     fn blend_columns(&self, line: &[f32], row_sum: f32, black: f32, out: &mut [f32]) {
-        match self.taps {
+        match self.width {
             4 => contiguous::<4>(&self.even, line, &self.starts, out),
             8 => contiguous::<8>(&self.even, line, &self.starts, out),
             12 => contiguous::<12>(&self.even, line, &self.starts, out),
-            taps => {
-                let weights = self.even.chunks_exact(taps);
+            width => {
+                let weights = self.even.chunks_exact(width);
                 for ((sum, &start), weights) in out.iter_mut().zip(&self.starts).zip(weights) {
-                    let samples = line.get(start..start + taps).unwrap_or_default();
+                    let samples = line.get(start..start + width).unwrap_or_default();
                     *sum = weights.iter().zip(samples).map(|(w, s)| w * s).sum();
                 }
             }
@@ -672,11 +672,16 @@ fn every<const STEP: usize>(samples: &[f32], out: &mut [f32]) {
     }
 }
 
-/// The weighted sums of `TAPS` samples each that lie in a row.
-fn contiguous<const TAPS: usize>(weights: &[f32], line: &[f32], starts: &[usize], out: &mut [f32]) {
-    let weights = weights.as_chunks::<TAPS>().0;
+/// The weighted sums of `WIDTH` samples each that lie in a row.
+fn contiguous<const WIDTH: usize>(
+    weights: &[f32],
+    line: &[f32],
+    starts: &[usize],
+    out: &mut [f32],
+) {
+    let weights = weights.as_chunks::<WIDTH>().0;
     for ((sum, &start), w) in out.iter_mut().zip(starts).zip(weights) {
-        let samples = line.get(start..).and_then(|l| l.first_chunk::<TAPS>());
+        let samples = line.get(start..).and_then(|l| l.first_chunk::<WIDTH>());
         let mut lanes = [0.0; 4];
         for (w, s) in w
             .chunks_exact(4)

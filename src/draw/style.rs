@@ -276,7 +276,7 @@ mod tests {
                     lab(times(eyes, linear))
                 });
                 let squares = seen[0].iter().zip(seen[1]).map(|(a, b)| (a - b).powi(2));
-                // ΔE*ab: 2.3 is just noticeable, ten times that is plain at a glance.
+                // ΔE*ab: 2.3 is just noticeable, ten times that is obvious.
                 let distance = squares.sum::<f32>().sqrt();
                 assert!(distance > 23.0, "{a} {b}: {distance}");
             }

@@ -266,7 +266,7 @@ impl Fabric {
             self.features.push(Feature::Fold {
                 from,
                 to,
-                bend: random.about(0.0, 0.15),
+                curvature: random.about(0.0, 0.15),
                 width: random.range(0.025, 0.08),
                 depth: depth * random.range(-1.0, 1.0),
             });

@@ -301,14 +301,14 @@ fn saturation(skin: Vec3, around: &[Vec3]) -> f32 {
 
 /// Noise: what is left of second differences along rows in the quiet half of the face.
 fn grain(photo: &Photo, pose: &Pose) -> f32 {
-    let mut bends: Vec<f32> = Vec::new();
+    let mut curvatures: Vec<f32> = Vec::new();
     photo.rows_of_face(pose, |row| {
-        bends.extend(row.windows(3).map(|w| (w[0] - 2.0 * w[1] + w[2]).abs()));
+        curvatures.extend(row.windows(3).map(|w| (w[0] - 2.0 * w[1] + w[2]).abs()));
     });
-    bends.sort_by(f32::total_cmp);
+    curvatures.sort_by(f32::total_cmp);
     // A quarter of a normal distribution lies within 0.32 standard deviations, and a second
     // difference has √6 times that of a sample: 1.28; less a third, since skin is not flat.
-    (quantile(&bends, 0.25).unwrap_or(0.0) * 0.8).min(0.04)
+    (quantile(&curvatures, 0.25).unwrap_or(0.0) * 0.8).min(0.04)
 }
 
 /// Blur: an edge grows over as many pixels as it is blurred, so that differences over four pixels

@@ -15,7 +15,7 @@ pub enum Feature {
     Fold {
         from: (f32, f32),
         to: (f32, f32),
-        bend: f32,
+        curvature: f32,
         width: f32,
         depth: f32,
     },
@@ -66,13 +66,13 @@ impl Feature {
             Self::Fold {
                 from,
                 to,
-                bend,
+                curvature,
                 width,
                 depth,
             } => wrinkle(
                 (s - from.0, t - from.1),
                 (to.0 - from.0, to.1 - from.1),
-                bend,
+                curvature,
                 width,
                 depth,
             ),
@@ -119,14 +119,14 @@ impl Feature {
 }
 
 /// A wrinkle that begins at the origin and ends at `to`, bent aside in its middle.
-fn wrinkle(at: (f32, f32), to: (f32, f32), bend: f32, width: f32, depth: f32) -> Lift {
+fn wrinkle(at: (f32, f32), to: (f32, f32), curvature: f32, width: f32, depth: f32) -> Lift {
     let length = (to.0 * to.0 + to.1 * to.1).sqrt().max(1e-3);
     let (dx, dy) = (to.0 / length, to.1 / length);
     let along = (at.0 * dx + at.1 * dy) / length;
     if !(-0.1..1.1).contains(&along) {
         return (0.0, 0.0);
     }
-    let bow = bend * length * along * (1.0 - along) * 4.0;
+    let bow = curvature * length * along * (1.0 - along) * 4.0;
     let aside = at.1 * dx - at.0 * dy - bow;
     let fade = smoothstep(-0.1, 0.15, along) * smoothstep(1.1, 0.6, along);
     let deep = (-depth / 0.03).max(0.0);

@@ -243,7 +243,7 @@ fn first_tile<S: Simd, const V: usize, const P: usize>(
     for sums in sums.as_flattened_mut() {
         sums.copy_from_slice(&bias[..V]);
     }
-    let taps = S::as_simd_f32s(&weights.first).0;
+    let first = S::as_simd_f32s(&weights.first).0;
     for (colour, rows) in rows.iter().enumerate() {
         for (dy, row) in rows.iter().enumerate() {
             let row = &row[x..x + P + 2];
@@ -251,12 +251,13 @@ fn first_tile<S: Simd, const V: usize, const P: usize>(
                 for p in 0..P {
                     let pixel = simd.splat_f32s(row[p + dx]);
                     for v in 0..V {
-                        let tap = |y: usize| taps[((colour * 3 + y) * 3 + dx) * V + v];
+                        let weight = |y: usize| first[((colour * 3 + y) * 3 + dx) * V + v];
                         if dy < 3 {
-                            sums[0][p][v] = simd.mul_add_e_f32s(pixel, tap(dy), sums[0][p][v]);
+                            sums[0][p][v] = simd.mul_add_e_f32s(pixel, weight(dy), sums[0][p][v]);
                         }
                         if dy > 0 {
-                            sums[1][p][v] = simd.mul_add_e_f32s(pixel, tap(dy - 1), sums[1][p][v]);
+                            sums[1][p][v] =
+                                simd.mul_add_e_f32s(pixel, weight(dy - 1), sums[1][p][v]);
                         }
                     }
                 }
@@ -397,12 +398,12 @@ fn conv_tile<S: Simd, F: Form<S>, const V: usize, const P: usize>(
     for (y, row) in rows.into_iter().enumerate() {
         let weights = &weights[y * 3 * values * V..][..3 * values * V];
         let row = &row[x * values..][..(P + 2) * values];
-        // Neighbours to the right follow one another, so that three columns are one run of taps.
-        for tap in 0..3 * values {
+        // Neighbours to the right follow one another, so that three columns are one run of weights.
+        for at in 0..3 * values {
             for p in 0..P {
-                let value = F::By::splat(simd, row[p * values + tap]);
+                let value = F::By::splat(simd, row[p * values + at]);
                 for v in 0..V {
-                    sums[p][v] = F::By::mul_add(simd, value, weights[tap * V + v], sums[p][v]);
+                    sums[p][v] = F::By::mul_add(simd, value, weights[at * V + v], sums[p][v]);
                 }
             }
         }
