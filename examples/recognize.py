@@ -95,6 +95,10 @@ def print_events(structure):
         event, label = face.get_string("event"), face.get_string("label")
         known = face.get_int("label_id").value >= 0
         line = f"{when}  {label if known else 'somebody unknown'} {event}"
+        if event == "changed":
+            before, mask = face.get_string("previous_label"), face.get_string("mask")
+            # Without another name it is the mask that has changed.
+            line += f": was {before}" if before else f": mask {'on' if mask == 'with_mask' else 'off'}"
         if event in ("identified", "changed"):
             line += f" (similarity {face.get_double('similarity').value:.2f})"
         print(line, flush=True)

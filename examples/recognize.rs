@@ -20,7 +20,7 @@ use gst::prelude::*;
 use gst::{ClockTime, glib};
 use gstmfr::detect::{DEFAULT_MIN_FACE_SIZE, MIN_FACE_SIZES};
 
-/// Somebody who is not seen for this long has gone; the next sight begins a new line.
+/// Somebody who is not seen for this long has gone; the next appearance begins a new line.
 const GAP: ClockTime = ClockTime::from_mseconds(1000);
 
 /// Milliseconds of a network stream that may come out of order; rtspsrc's own 2 s are for films.
@@ -299,7 +299,16 @@ fn print_events(message: &gst::StructureRef) {
             }
             _ => String::new(),
         };
-        println!("{}  {who} {event}{detail}", seconds(time));
+        let change = match (event, face.get::<&str>("previous_label")) {
+            ("changed", Ok(before)) => format!(": was {before}"),
+            // Without another name it is the mask that has changed.
+            ("changed", _) => match face.get::<&str>("mask") {
+                Ok("with_mask") => ": mask on".to_owned(),
+                _ => ": mask off".to_owned(),
+            },
+            _ => String::new(),
+        };
+        println!("{}  {who} {event}{change}{detail}", seconds(time));
     }
 }
 

@@ -159,7 +159,11 @@ impl Embedder {
     }
 
     /// Whether the faces in one image wear masks, without embedding them: a hundredth of the time.
-    pub fn glance(&mut self, view: &ImageView, faces: &[Rect]) -> Result<Vec<Mask>, RuntimeError> {
+    pub fn check_masks(
+        &mut self,
+        view: &ImageView,
+        faces: &[Rect],
+    ) -> Result<Vec<Mask>, RuntimeError> {
         self.tensor.resize(INPUT_SIZE * INPUT_SIZE * 3, 0.0);
         let look = |face: &Rect| {
             self.resizer

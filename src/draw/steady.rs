@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::{Annotation, IdentityState, MAX_LABELS};
 use crate::geometry::{Landmarks, Point, Rect};
+use crate::track::matching::SAME_PLACE;
 
 /// Time constant in seconds of the smoothing of a face that keeps still. Three frames of 25 a
 /// second: trembling of the detector is halved, and nodding is still followed.
@@ -26,8 +27,6 @@ const SAME_SIMILARITY: f32 = 0.01;
 const HOLD_FACE: Duration = Duration::from_millis(150);
 /// After such a time without frames, or without a face, nothing of it holds.
 const FORGET: Duration = Duration::from_secs(1);
-/// Intersection over union from which a face that a frame lacks is the one at its place.
-const SAME_PLACE: f32 = 0.3;
 
 /// Remembers how faces were drawn.
 #[derive(Debug, Default)]

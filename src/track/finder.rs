@@ -6,6 +6,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::matching::SAME_PLACE;
 use super::tracker::Limits;
 use super::{Cuts, Expected, Tracker};
 use crate::detect::{Detector, Face, Params};
@@ -50,9 +51,8 @@ const TO_STAGE: f64 = 0.5;
 /// Share of the newest measurement in what following a face is thought to take.
 const FACE_TAKES_SHARE: f64 = 0.1;
 
-/// Least overlap of a face that is followed with where it was expected, and most that its area may change by
-/// from frame to frame: anything else is another thing that looks like a face.
-const SAME_PLACE: f32 = 0.3;
+/// Most that the area of a face that is followed may change by from frame to frame: anything else is another thing that
+/// looks like a face.
 const AREA_CHANGE: f32 = 2.0;
 
 /// Two faces that are followed to the same place are one.

@@ -17,9 +17,7 @@ use ndarray::{Array1, ArrayView1};
 use crate::attribute::Mask;
 use crate::gallery::Gallery;
 use crate::geometry::{Landmarks, Rect};
-
-/// Least overlap of the boxes of one face in two frames, where numbers do not tell.
-const SAME_PLACE: f32 = 0.3;
+use crate::track::matching::in_same_place;
 
 /// Least cosine between a face and the average of the face that was there, where only its place says that it is
 /// the same one: with the same mask state, and across a mask. Neighbouring frames of one clear face have .8 and
@@ -27,12 +25,12 @@ const SAME_PLACE: f32 = 0.3;
 const SAME_FACE: f32 = 0.5;
 const SAME_FACE_ACROSS: f32 = 0.35;
 
-/// The same for a face that kept its number: blurred and turned away it may be hardly like itself.
-const SAME_NUMBER: f32 = 0.3;
+/// The same for a face that kept its id: blurred and turned away it may be hardly like itself.
+const SAME_ID: f32 = 0.3;
 
-/// Unlike embeddings in a row after which it is somebody else, and the time between them; a single one is a slip.
-const SLIPS: u32 = 2;
-const SLIP_AFTER: Duration = Duration::from_millis(80);
+/// Unlike embeddings in a row after which it is somebody else, and the time between them; a single one is noise.
+const MISMATCHES: u32 = 2;
+const MISMATCH_INTERVAL: Duration = Duration::from_millis(80);
 
 /// How fast the past fades: what was seen so long ago weighs a third of what is seen now.
 const MEMORY: Duration = Duration::from_secs(4);
@@ -45,12 +43,12 @@ const MASK_MEMORY: Duration = Duration::from_millis(250);
 const CLEAR_MASK: f32 = 1.0;
 
 /// How often a face is looked at for a mask.
-const GLANCE_EVERY: Duration = Duration::from_millis(150);
+const MASK_CHECK_INTERVAL: Duration = Duration::from_millis(150);
 
 /// How long a face may be away before its past no longer counts.
 const GONE_AFTER: Duration = Duration::from_millis(2500);
 
-/// The same where another number is given to a face in the same place.
+/// The same where another id is given to a face in the same place.
 const TAKEN_OVER_WITHIN: Duration = Duration::from_secs(1);
 
 /// Embeddings that confirm a name, and by how much the similarity must exceed the threshold before there are
@@ -60,10 +58,10 @@ const EARLY_MARGINS: [f32; CONFIRMED - 1] = [0.1, 0.05];
 
 /// How far below the threshold the similarity to a confirmed person may fall. Strangers lie lower still: .2 on
 /// average is the similarity to the person of a gallery they are most like.
-const HOLD: f32 = 0.2;
+const HYSTERESIS: f32 = 0.2;
 
 /// A face that has had a name so far has it before others in the frame and before other names.
-const HOLDERS_BONUS: f32 = 0.05;
+const INCUMBENT_BONUS: f32 = 0.05;
 
 /// What is so near to the threshold is uncertain.
 const CLOSE: f32 = 0.15;
@@ -92,7 +90,7 @@ const ALONG: u8 = 4;
 
 /// How often faces are embedded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Pace {
+pub enum ReembedPolicy {
     /// When it may change the answer.
     #[default]
     Adaptive,
@@ -103,8 +101,8 @@ pub enum Pace {
 
 /// A face of a frame.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Sight {
-    /// Its number in the stream; 0 where there is none.
+pub struct Observation {
+    /// Its id in the stream; 0 where there is none.
     pub id: i32,
     pub rect: Rect,
     /// How well it is seen, 0…1: see [`quality`].
@@ -156,6 +154,11 @@ struct Evidence {
 
 #[derive(Debug)]
 struct Track {
+    /// Lasts as long as the embeddings are those of one person, whatever ids are given.
+    number: u64,
+    /// The face with another id that was in the same place: until an embedding says that this is the same person, nothing
+    /// of it is taken over.
+    predecessor: Option<Box<Track>>,
     id: i32,
     rect: Rect,
     quality: f32,
@@ -163,13 +166,11 @@ struct Track {
     /// The weighted mean of the log-odds of a mask, its weight, and when it was last looked at.
     mask: f32,
     mask_weight: f32,
-    glanced: Duration,
+    checked: Duration,
     /// Without and with a mask.
     evidence: [Evidence; 2],
     /// Embeddings in a row that were unlike.
-    slips: u32,
-    /// The face has another number than before: whether it is the same one is to be seen first.
-    is_doubtful: bool,
+    mismatches: u32,
     /// Similarity to everybody, by the evidence of `scored_masked`; empty when there is news.
     scores: Vec<f32>,
     scored_masked: bool,
@@ -193,6 +194,8 @@ pub struct People {
     /// Of each face of this frame, the track.
     present: Vec<usize>,
     now: Duration,
+    /// How many numbers have been given to tracks.
+    numbers: u64,
 }
 
 impl People {
@@ -211,44 +214,55 @@ impl People {
     }
 
     /// Begins a frame with the faces in it. The past is forgotten when time runs backwards.
-    pub fn begin(&mut self, sights: &[Sight], now: Duration) {
+    pub fn begin(&mut self, observations: &[Observation], now: Duration) {
         self.now = now;
         self.tracks
             .retain(|t| t.seen <= now && now - t.seen <= GONE_AFTER);
-        let mut of_sight: Vec<Option<usize>> = sights
+        let mut track_of: Vec<Option<usize>> = observations
             .iter()
-            .map(|sight| {
+            .map(|observation| {
                 self.tracks
                     .iter()
-                    .position(|t| sight.id > 0 && t.id == sight.id)
+                    .position(|t| observation.id > 0 && t.id == observation.id)
             })
             .collect();
-        for (number, sight) in sights.iter().enumerate() {
-            if of_sight[number].is_some() {
+        for (number, observation) in observations.iter().enumerate() {
+            if track_of[number].is_some() {
                 continue;
             }
-            let overlap = |i: usize| self.tracks[i].rect.iou(&sight.rect);
-            of_sight[number] = (0..self.tracks.len())
-                .filter(|i| !of_sight.contains(&Some(*i)) && overlap(*i) >= SAME_PLACE)
-                .filter(|&i| now - self.tracks[i].seen <= TAKEN_OVER_WITHIN)
-                .max_by(|&a, &b| overlap(a).total_cmp(&overlap(b)));
-            if let Some(index) = of_sight[number] {
-                self.tracks[index].is_doubtful = true;
+            let free = self.tracks.iter().enumerate().filter(|(i, track)| {
+                !track_of.contains(&Some(*i)) && now - track.seen <= TAKEN_OVER_WITHIN
+            });
+            track_of[number] = in_same_place(&observation.rect, free.map(|(i, t)| (i, t.rect)));
+            if let Some(index) = track_of[number] {
+                self.replace(index);
             }
         }
         self.present.clear();
-        for (sight, track) in sights.iter().zip(of_sight) {
+        for (observation, track) in observations.iter().zip(track_of) {
             let index = track.unwrap_or(self.tracks.len());
             if track.is_none() {
-                self.tracks.push(Track::new(now));
+                self.numbers += 1;
+                self.tracks.push(Track::new(self.numbers, now));
             }
             let track = &mut self.tracks[index];
-            track.id = sight.id;
-            track.rect = sight.rect;
-            track.quality = sight.quality;
+            track.id = observation.id;
+            track.rect = observation.rect;
+            track.quality = observation.quality;
             track.seen = now;
             track.frames_ago = track.frames_ago.saturating_add(1);
             self.present.push(index);
+        }
+    }
+
+    /// A face with another id is where this track is.
+    fn replace(&mut self, index: usize) {
+        let track = &mut self.tracks[index];
+        if track.predecessor.is_none() {
+            self.numbers += 1;
+            let new = Track::new(self.numbers, self.now);
+            let old = std::mem::replace(track, new);
+            track.predecessor = Some(Box::new(old));
         }
     }
 
@@ -256,34 +270,37 @@ impl People {
         &self.tracks[self.present[face]]
     }
 
+    /// The number of each face's track, which lasts as long as the embeddings are those of one person, whatever ids are
+    /// given; None where a face with another id was in the same place and no embedding has yet said whether this is the
+    /// same person.
+    pub fn tracks(&self) -> impl Iterator<Item = Option<u64>> {
+        let tracks = self.present.iter().map(|&index| &self.tracks[index]);
+        tracks.map(|track| track.predecessor.is_none().then_some(track.number))
+    }
+
     /// The faces of the frame that should be looked at for a mask, those first that have waited longest.
-    pub fn to_glance_at(&self, pace: Pace) -> Vec<usize> {
+    pub fn due_for_mask_check(&self, policy: ReembedPolicy) -> Vec<usize> {
         let is_due = |&face: &usize| {
             let track = self.track(face);
-            let is_old = self.now - track.glanced >= GLANCE_EVERY;
-            track.mask_weight == 0.0 || pace != Pace::Adaptive || is_old
+            let is_old = self.now - track.checked >= MASK_CHECK_INTERVAL;
+            track.mask_weight == 0.0 || policy != ReembedPolicy::Adaptive || is_old
         };
         let mut due: Vec<_> = (0..self.present.len()).filter(is_due).collect();
-        due.sort_by_key(|&face| (self.track(face).mask_weight > 0.0, self.track(face).glanced));
+        due.sort_by_key(|&face| (self.track(face).mask_weight > 0.0, self.track(face).checked));
         due
     }
 
     /// Takes notice of whether a face wears a mask.
-    pub fn glance(&mut self, face: usize, mask: Mask) {
-        let now = self.now;
+    pub fn observe_mask(&mut self, face: usize, mask: Mask) {
         let track = &mut self.tracks[self.present[face]];
-        let age = (now - track.glanced).as_secs_f32();
-        let past = track.mask_weight * (-age / MASK_MEMORY.as_secs_f32()).exp();
-        track.mask_weight = past + 1.0;
-        track.mask = (track.mask * past + mask.log_odds()) / track.mask_weight;
-        track.glanced = now;
+        track.observe_mask(mask.log_odds(), 1.0, self.now);
     }
 
-    /// The faces of the frame that should be embedded, of those that were glanced at, the most urgent first.
-    pub fn to_embed(&self, pace: Pace) -> Vec<usize> {
+    /// The faces of the frame that should be embedded, of those whose masks have been checked, the most urgent first.
+    pub fn to_embed(&self, policy: ReembedPolicy) -> Vec<usize> {
         let mut wanted: Vec<_> = (0..self.present.len())
             .filter(|&face| self.track(face).mask_weight > 0.0)
-            .filter_map(|face| Some((self.track(face).urgency(pace, self.now)?, face)))
+            .filter_map(|face| Some((self.track(face).urgency(policy, self.now)?, face)))
             .collect();
         wanted.sort();
         let is_none_urgent = wanted.first().is_none_or(|((class, _), _)| *class == ALONG);
@@ -293,10 +310,14 @@ impl People {
         wanted.into_iter().map(|(_, face)| face).collect()
     }
 
-    /// Adds the embedding, of unit length, of a face that was glanced at.
-    pub fn learn(&mut self, face: usize, embedding: ArrayView1<f32>) {
-        let now = self.now;
-        self.tracks[self.present[face]].learn(embedding, now);
+    /// Adds the embedding, of unit length, of a face whose mask has been checked.
+    pub fn add_embedding(&mut self, face: usize, embedding: ArrayView1<f32>) {
+        let track = &mut self.tracks[self.present[face]];
+        let is_another = !track.add_embedding(embedding, self.now);
+        if is_another {
+            self.numbers += 1;
+            track.number = self.numbers;
+        }
     }
 
     /// What is known of each face of the frame; None where it was never embedded. Nobody is in a picture twice.
@@ -336,18 +357,19 @@ impl People {
 }
 
 impl Track {
-    fn new(now: Duration) -> Self {
+    fn new(number: u64, now: Duration) -> Self {
         Self {
+            number,
+            predecessor: None,
             id: 0,
             rect: Rect::default(),
             quality: 0.0,
             seen: now,
             mask: 0.0,
             mask_weight: 0.0,
-            glanced: now,
+            checked: now,
             evidence: Default::default(),
-            slips: 0,
-            is_doubtful: false,
+            mismatches: 0,
             scores: Vec::new(),
             scored_masked: false,
             name: None,
@@ -366,22 +388,28 @@ impl Track {
     }
 
     /// How soon the face should be embedded: class, then how long it has waited; None if it need not be.
-    fn urgency(&self, pace: Pace, now: Duration) -> Option<(u8, std::cmp::Reverse<Duration>)> {
+    fn urgency(
+        &self,
+        policy: ReembedPolicy,
+        now: Duration,
+    ) -> Option<(u8, std::cmp::Reverse<Duration>)> {
         let mut evidence = self.evidence();
         let other = &self.evidence[usize::from(!self.is_masked())];
         // As long as it is not clear that a mask was put on or taken off, enough is known of the face.
-        let is_unclear = pace == Pace::Adaptive && self.mask.abs() < CLEAR_MASK;
+        let is_unclear = policy == ReembedPolicy::Adaptive && self.mask.abs() < CLEAR_MASK;
         if is_unclear && evidence.count < CONFIRMED && other.count >= CONFIRMED {
             evidence = other;
         }
         let is_new = self.evidence.iter().all(|e| e.count == 0);
         let age = now.saturating_sub(evidence.at);
         let waited = now.saturating_sub(self.embedded);
-        let class = match pace {
-            _ if is_new || self.is_doubtful => 0,
-            Pace::Once => return None,
-            Pace::Frames(n) => (self.frames_ago >= n || evidence.count == 0).then_some(1)?,
-            Pace::Adaptive => {
+        let class = match policy {
+            _ if is_new => 0,
+            ReembedPolicy::Once => return None,
+            ReembedPolicy::Frames(n) => {
+                (self.frames_ago >= n || evidence.count == 0).then_some(1)?
+            }
+            ReembedPolicy::Adaptive => {
                 // The more has been seen, the less one more view can change.
                 let more = 1.0 + evidence.count as f32 / SETTLED as f32;
                 let good_for = match self.margin {
@@ -390,7 +418,9 @@ impl Track {
                     _ => GOOD_FOR[1].mul_f32(more).min(GOOD_FOR_AT_MOST),
                 };
                 let is_better = self.quality > BETTER * evidence.quality && age >= BETTER_AFTER;
-                if evidence.count < CONFIRMED || (self.slips > 0 && waited >= SLIP_AFTER) {
+                if evidence.count < CONFIRMED
+                    || (self.mismatches > 0 && waited >= MISMATCH_INTERVAL)
+                {
                     1
                 } else if is_better {
                     2
@@ -404,38 +434,69 @@ impl Track {
         Some((class, std::cmp::Reverse(age)))
     }
 
-    fn learn(&mut self, embedding: ArrayView1<f32>, now: Duration) {
+    /// Takes notice of the log-odds of a mask, as the mean of observations that weigh so much.
+    fn observe_mask(&mut self, log_odds: f32, weight: f32, now: Duration) {
+        let age = now.saturating_sub(self.checked).as_secs_f32();
+        let past = self.mask_weight * (-age / MASK_MEMORY.as_secs_f32()).exp();
+        self.mask_weight = past + weight;
+        self.mask = (self.mask * past + log_odds * weight) / self.mask_weight;
+        self.checked = now;
+    }
+
+    /// Whether the embedding may be of the person of those before; if not, these are forgotten.
+    fn add_embedding(&mut self, embedding: ArrayView1<f32>, now: Duration) -> bool {
+        if let Some(old) = self.predecessor.take()
+            && old.is_like(self.is_masked(), embedding, [SAME_FACE, SAME_FACE_ACROSS])
+        {
+            self.take_over(*old);
+        }
         self.frames_ago = 0;
         self.embedded = now;
         self.scores.clear();
-        let (least, slips) = if std::mem::take(&mut self.is_doubtful) {
-            ([SAME_FACE, SAME_FACE_ACROSS], 1)
+        let mut is_same = true;
+        if self.is_like(self.is_masked(), embedding, [SAME_ID; 2]) {
+            self.mismatches = 0;
         } else {
-            ([SAME_NUMBER; 2], SLIPS)
-        };
-        if self.is_like(embedding, least) {
-            self.slips = 0;
-        } else {
-            self.slips += 1;
-            if self.slips < slips {
-                return;
+            self.mismatches += 1;
+            if self.mismatches < MISMATCHES {
+                return true;
             }
             self.evidence = Default::default();
             self.name = None;
-            self.slips = 0;
+            self.mismatches = 0;
+            is_same = false;
         }
         let quality = self.quality;
         let index = usize::from(self.is_masked());
         self.evidence[index].add(embedding, quality, now);
+        is_same
     }
 
-    /// Whether an embedding is one of the face that was seen before: by its least cosine with the same mask state,
-    /// and across a mask.
-    fn is_like(&self, embedding: ArrayView1<f32>, [least, across]: [f32; 2]) -> bool {
+    /// Goes on with what is known of the same person under another id.
+    fn take_over(&mut self, mut old: Self) {
+        old.observe_mask(self.mask, self.mask_weight, self.checked);
+        *self = Self {
+            id: self.id,
+            rect: self.rect,
+            quality: self.quality,
+            seen: self.seen,
+            mismatches: 0,
+            ..old
+        };
+    }
+
+    /// Whether an embedding, of a face with a mask or without, is one of the face that was seen before: by its least
+    /// cosine with the same mask state, and across a mask.
+    fn is_like(
+        &self,
+        is_masked: bool,
+        embedding: ArrayView1<f32>,
+        [least, across]: [f32; 2],
+    ) -> bool {
         let cosine = |evidence: &Evidence, least: f32| {
             (evidence.count > 0).then(|| evidence.mean.dot(&embedding) >= least)
         };
-        let index = usize::from(self.is_masked());
+        let index = usize::from(is_masked);
         cosine(&self.evidence[index], least)
             .or_else(|| cosine(&self.evidence[1 - index], across))
             .unwrap_or(true)
@@ -464,11 +525,11 @@ impl Track {
         let count = self.evidence[usize::from(self.scored_masked)].count;
         match self.name {
             Some(name) if name.label == label => {
-                let hold = if name.is_confirmed { HOLD } else { 0.0 };
+                let hold = if name.is_confirmed { HYSTERESIS } else { 0.0 };
                 // A mask was put on or taken off: until it is known how the face looks now, nothing speaks against the name.
                 let is_settled = self.evidence().count >= CONFIRMED;
                 let may = score >= threshold - hold || (name.is_confirmed && !is_settled);
-                may.then_some(HOLDERS_BONUS)
+                may.then_some(INCUMBENT_BONUS)
             }
             Some(name) if name.is_confirmed && count < CONFIRMED => None,
             _ => {
@@ -486,7 +547,7 @@ impl Track {
         label: Option<usize>,
         threshold: Option<f32>,
     ) -> Option<Answer> {
-        if self.scores.is_empty() || self.is_doubtful {
+        if self.scores.is_empty() {
             return None;
         }
         let count = self.evidence().count;
@@ -600,23 +661,25 @@ mod tests {
         }
 
         /// One frame, 40 ms after the one before: the names of the faces.
-        fn frame(&mut self, pace: Pace, faces: &[Shown]) -> Vec<Option<Option<usize>>> {
+        fn frame(&mut self, policy: ReembedPolicy, faces: &[Shown]) -> Vec<Option<Option<usize>>> {
             self.ms += 40;
-            let sights: Vec<_> = faces
+            let observations: Vec<_> = faces
                 .iter()
-                .map(|&(id, rect, ..)| Sight {
+                .map(|&(id, rect, ..)| Observation {
                     id,
                     rect,
                     quality: 1.0,
                 })
                 .collect();
-            self.people.begin(&sights, Duration::from_millis(self.ms));
-            for face in self.people.to_glance_at(pace) {
-                self.people.glance(face, Mask::from_log_odds(faces[face].3));
+            self.people
+                .begin(&observations, Duration::from_millis(self.ms));
+            for face in self.people.due_for_mask_check(policy) {
+                self.people
+                    .observe_mask(face, Mask::from_log_odds(faces[face].3));
             }
-            for face in self.people.to_embed(pace) {
+            for face in self.people.to_embed(policy) {
                 let embedding = ndarray::arr1(&faces[face].2);
-                self.people.learn(face, embedding.view());
+                self.people.add_embedding(face, embedding.view());
                 self.embedded += 1;
             }
             let answers = self.people.answers(&self.gallery, self.threshold);
@@ -624,14 +687,20 @@ mod tests {
         }
 
         /// So many frames of one face: how many named it so.
-        fn frames(&mut self, pace: Pace, count: usize, face: Shown, label: Option<usize>) -> usize {
+        fn frames(
+            &mut self,
+            policy: ReembedPolicy,
+            count: usize,
+            face: Shown,
+            label: Option<usize>,
+        ) -> usize {
             (0..count)
-                .filter(|_| self.frame(pace, &[face]) == [Some(label)])
+                .filter(|_| self.frame(policy, &[face]) == [Some(label)])
                 .count()
         }
     }
 
-    const EVERY: Pace = Pace::Frames(1);
+    const EVERY: ReembedPolicy = ReembedPolicy::Frames(1);
 
     #[test]
     fn evidence_of_noisy_frames_adds_up() {
@@ -654,14 +723,17 @@ mod tests {
     fn a_face_that_is_known_is_hardly_ever_embedded_and_keeps_its_name() {
         let mut stream = Stream::new();
         let ana = (1, HERE, ANA, -5.0);
-        assert_eq!(stream.frames(Pace::Adaptive, 100, ana, Some(0)), 100);
+        assert_eq!(
+            stream.frames(ReembedPolicy::Adaptive, 100, ana, Some(0)),
+            100
+        );
         // 4 s: three at first, then one a second.
         assert!((5..9).contains(&stream.embedded), "{}", stream.embedded);
         let mut stream = Stream::new();
-        stream.frames(Pace::Frames(10), 100, ana, Some(0));
+        stream.frames(ReembedPolicy::Frames(10), 100, ana, Some(0));
         assert_eq!(stream.embedded, 10);
         let mut stream = Stream::new();
-        assert_eq!(stream.frames(Pace::Once, 100, ana, Some(0)), 100);
+        assert_eq!(stream.frames(ReembedPolicy::Once, 100, ana, Some(0)), 100);
         assert_eq!(stream.embedded, 1);
     }
 
@@ -672,7 +744,7 @@ mod tests {
         // A minute, ten, and one more.
         let embedded = [1500, 15_000, 1500].map(|frames| {
             let before = stream.embedded;
-            stream.frames(Pace::Adaptive, frames, stranger, None);
+            stream.frames(ReembedPolicy::Adaptive, frames, stranger, None);
             stream.embedded - before
         });
         assert!((19..40).contains(&embedded[0]), "{embedded:?}");
@@ -682,38 +754,44 @@ mod tests {
     #[test]
     fn a_name_outlives_a_mask_that_is_put_on_and_faint_frames() {
         let mut stream = Stream::new();
-        stream.frames(Pace::Adaptive, 20, (1, HERE, ANA, -5.0), Some(0));
+        stream.frames(ReembedPolicy::Adaptive, 20, (1, HERE, ANA, -5.0), Some(0));
         let masked = (1, HERE, like(ANA, 0.55), 5.0);
-        assert_eq!(stream.frames(Pace::Adaptive, 50, masked, Some(0)), 50);
+        assert_eq!(
+            stream.frames(ReembedPolicy::Adaptive, 50, masked, Some(0)),
+            50
+        );
         // One who comes like this has no name.
         let mut stream = Stream::new();
-        assert_eq!(stream.frames(Pace::Adaptive, 50, masked, Some(0)), 0);
+        assert_eq!(
+            stream.frames(ReembedPolicy::Adaptive, 50, masked, Some(0)),
+            0
+        );
     }
 
     #[test]
     fn a_name_is_revised_when_somebody_else_has_come() {
         let mut stream = Stream::new();
-        stream.frames(Pace::Adaptive, 20, (1, HERE, ANA, -5.0), Some(0));
-        let bo = stream.frames(Pace::Adaptive, 75, (1, HERE, BO, -5.0), Some(1));
+        stream.frames(ReembedPolicy::Adaptive, 20, (1, HERE, ANA, -5.0), Some(0));
+        let bo = stream.frames(ReembedPolicy::Adaptive, 75, (1, HERE, BO, -5.0), Some(1));
         // Within a second and two embeddings.
         assert!(bo >= 45, "{bo}");
-        let nobody = stream.frames(Pace::Adaptive, 75, (1, HERE, NOBODY, -5.0), None);
+        let nobody = stream.frames(ReembedPolicy::Adaptive, 75, (1, HERE, NOBODY, -5.0), None);
         assert!(nobody >= 45, "{nobody}");
     }
 
     #[test]
     fn another_number_in_the_same_place_is_the_same_face_if_it_looks_like_it() {
         let mut stream = Stream::new();
-        stream.frames(Pace::Adaptive, 20, (1, HERE, ANA, -5.0), Some(0));
+        stream.frames(ReembedPolicy::Adaptive, 20, (1, HERE, ANA, -5.0), Some(0));
         let before = stream.embedded;
-        stream.frame(Pace::Adaptive, &[(2, HERE, like(ANA, 0.6), -5.0)]);
+        stream.frame(ReembedPolicy::Adaptive, &[(2, HERE, like(ANA, 0.6), -5.0)]);
         assert_eq!(stream.embedded, before + 1);
         assert_eq!(
-            stream.frame(Pace::Adaptive, &[(2, HERE, ANA, -5.0)]),
+            stream.frame(ReembedPolicy::Adaptive, &[(2, HERE, ANA, -5.0)]),
             [Some(Some(0))]
         );
         assert_eq!(
-            stream.frame(Pace::Adaptive, &[(3, HERE, BO, -5.0)]),
+            stream.frame(ReembedPolicy::Adaptive, &[(3, HERE, BO, -5.0)]),
             [Some(Some(1))]
         );
     }
@@ -769,7 +847,7 @@ mod tests {
         let mut embedded = |log_odds: f32, frames: usize| {
             let before = stream.embedded;
             let face = (1, HERE, ANA, log_odds);
-            stream.frames(Pace::Adaptive, frames, face, Some(0));
+            stream.frames(ReembedPolicy::Adaptive, frames, face, Some(0));
             (stream.people.track(0).is_masked(), stream.embedded - before)
         };
         assert_eq!(embedded(-5.0, 4), (false, CONFIRMED));
@@ -783,11 +861,11 @@ mod tests {
         let mut stream = Stream::new();
         let [ana, bo] = [(1, HERE, ANA, -5.0), (2, THERE, BO, -5.0)];
         // Ana is there .28 s before Bo: her answer is old first.
-        (0..7).for_each(|_| drop(stream.frame(Pace::Adaptive, &[ana])));
+        (0..7).for_each(|_| drop(stream.frame(ReembedPolicy::Adaptive, &[ana])));
         let runs: Vec<_> = (0..100)
             .map(|_| {
                 let before = stream.embedded;
-                stream.frame(Pace::Adaptive, &[ana, bo]);
+                stream.frame(ReembedPolicy::Adaptive, &[ana, bo]);
                 stream.embedded - before
             })
             .filter(|&embedded| embedded > 0)

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::detect::{Face, KNOWN_THRESHOLD};
 use crate::geometry::Rect;
+use crate::track::matching::SAME_PLACE;
 
 /// How long a face is looked for with less evidence where it was last seen clearly.
 const REMEMBERED: Duration = Duration::from_secs(1);
@@ -45,11 +46,8 @@ const COVERED: f32 = 0.35;
 /// How long a face that is hidden or turned away keeps its number: the time of a hand before the face.
 const LOST_FOR: Duration = Duration::from_secs(2);
 
-/// Least overlap of a face with where it was expected.
-const SAME_PLACE: f32 = 0.3;
-
 /// Where boxes do not overlap: distance of the centres, in face sizes, that counts as the same face, and
-/// how much more is allowed for each second without a sight of it.
+/// how much more is allowed for each second without an observation of it.
 const NEAR: f32 = 0.7;
 const NEAR_PER_SECOND: f32 = 0.8;
 
@@ -81,7 +79,7 @@ struct Track {
     proven: Duration,
     is_denied: bool,
     /// How often it was seen clearly, until that was enough.
-    sights: u32,
+    observations: u32,
     /// Since when it has been seen clearly without a break.
     since: Duration,
     is_sure: bool,
@@ -406,7 +404,7 @@ impl Track {
             clear: now,
             proven: now,
             is_denied: false,
-            sights: 0,
+            observations: 0,
             since: now,
             is_sure,
             was_sure: is_sure,
@@ -459,11 +457,11 @@ impl Track {
         }
         if is_clear && limits.is_large(&face.rect) {
             let (often, long) = SURE_AFTER;
-            self.sights += 1;
-            self.is_sure = self.sights >= often || now - self.since >= long;
+            self.observations += 1;
+            self.is_sure = self.observations >= often || now - self.since >= long;
             self.was_sure |= self.is_sure;
         } else {
-            self.sights = 0;
+            self.observations = 0;
             self.since = now;
         }
     }
@@ -472,7 +470,7 @@ impl Track {
     fn come_back(&mut self, now: Duration) {
         if self.looked.saturating_sub(self.seen) > AWAY {
             self.is_sure = false;
-            self.sights = 0;
+            self.observations = 0;
             self.since = now;
         }
     }

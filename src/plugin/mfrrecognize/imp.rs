@@ -23,7 +23,7 @@ use crate::plugin::load::{self, Load, Pressure};
 use crate::plugin::message::{FaceNews, Message};
 use crate::plugin::meta::{self, Face, Identity};
 use crate::plugin::models::{self, ModelSettings, Worker};
-use crate::track::{self, Answer, Pace, People, Sight};
+use crate::track::{self, Answer, Observation, People, ReembedPolicy};
 use crate::workers::{at_work, lock};
 
 static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
@@ -44,7 +44,7 @@ const DEFAULT_RECLASSIFY_INTERVAL: i32 = -1;
 const LIVE_BUDGET: f64 = 0.015;
 
 /// Faces that may be looked at for a mask where one may be embedded: it takes so much less.
-const GLANCES: usize = 4;
+const MASK_CHECKS: usize = 4;
 
 /// How long at most no face is embedded when there is too little time.
 const EMBED_ANYWAY: Duration = Duration::from_millis(500);
@@ -79,11 +79,11 @@ impl Default for Settings {
 }
 
 impl Settings {
-    fn pace(&self) -> Pace {
+    fn policy(&self) -> ReembedPolicy {
         match u32::try_from(self.reclassify_interval) {
-            Err(_) => Pace::Adaptive,
-            Ok(0) => Pace::Once,
-            Ok(n) => Pace::Frames(n),
+            Err(_) => ReembedPolicy::Adaptive,
+            Ok(0) => ReembedPolicy::Once,
+            Ok(n) => ReembedPolicy::Frames(n),
         }
     }
 }
@@ -130,9 +130,9 @@ impl MfrRecognize {
                 (pressure, load.is_live())
             };
             let most = state.most_faces(now, pressure, is_live);
-            let faces = state.name_faces(&input, &settings, buffer, now, most)?;
+            let (faces, tracks) = state.name_faces(&input, &settings, buffer, now, most)?;
             let at = self.moment(buffer.pts(), now);
-            (reload_error, news(state, &settings, &faces, at))
+            (reload_error, news(state, &settings, &faces, &tracks, at))
         };
         // No lock is held: a synchronous handler may call back into the element.
         if let Some(error) = reload_error {
@@ -220,7 +220,7 @@ impl State {
     }
 
     /// Writes who the faces of a frame are that have no identity yet, and whether they wear a mask. At most `most` of them
-    /// are embedded, in one batch.
+    /// are embedded, in one batch. Gives all faces, and the tracks of those that it names.
     fn name_faces(
         &mut self,
         input: &Input,
@@ -228,16 +228,17 @@ impl State {
         buffer: &mut gst::BufferRef,
         now: Duration,
         most: usize,
-    ) -> Result<Vec<Face>, gst::ErrorMessage> {
+    ) -> Result<(Vec<Face>, Vec<Option<u64>>), gst::ErrorMessage> {
         let size = input.size()?;
         let (orientation, stored) = input.turn()?;
         let mut faces = meta::faces(buffer, size);
+        let mut tracks = vec![None; faces.len()];
         let open: Vec<usize> = (0..faces.len())
             .filter(|&i| faces[i].identity.is_none() && faces[i].rect.area() > 0.0)
             .collect();
-        let sights: Vec<Sight> = open
+        let observations: Vec<Observation> = open
             .iter()
-            .map(|&i| Sight {
+            .map(|&i| Observation {
                 id: faces[i].id,
                 rect: orientation.rect_to_upright(faces[i].rect, stored),
                 quality: track::quality(
@@ -250,13 +251,13 @@ impl State {
                 ),
             })
             .collect();
-        self.people.begin(&sights, now);
+        self.people.begin(&observations, now);
         if open.is_empty() {
-            return Ok(faces);
+            return Ok((faces, tracks));
         }
         let (embedded, embeddings) = input
             .read(buffer, |view| {
-                self.look(view, &sights, settings.pace(), most)
+                self.look(view, &observations, settings.policy(), most)
             })?
             .map_err(|e| models::error_message(&e))?;
         if !embedded.is_empty() {
@@ -281,7 +282,10 @@ impl State {
             meta::set_embeddings(buffer, &embedded, &embeddings);
         }
         meta::update_mirror(buffer, &faces, size);
-        Ok(faces)
+        for (&i, track) in open.iter().zip(self.people.tracks()) {
+            tracks[i] = track;
+        }
+        Ok((faces, tracks))
     }
 
     /// Looks for masks where that is due, and embeds the faces that are worth it; tells which those were, and row by row
@@ -289,19 +293,20 @@ impl State {
     fn look(
         &mut self,
         view: &ImageView,
-        sights: &[Sight],
-        pace: Pace,
+        observations: &[Observation],
+        policy: ReembedPolicy,
         most: usize,
     ) -> Result<(Vec<usize>, Array2<f32>), RuntimeError> {
-        let rects = |faces: &[usize]| -> Vec<_> { faces.iter().map(|&f| sights[f].rect).collect() };
+        let rects =
+            |faces: &[usize]| -> Vec<_> { faces.iter().map(|&f| observations[f].rect).collect() };
         let embedder = &mut self.embedder.model;
-        let mut glanced = self.people.to_glance_at(pace);
-        glanced.truncate(most.max(1).saturating_mul(GLANCES));
-        let masks = embedder.glance(view, &rects(&glanced))?;
-        for (&face, mask) in glanced.iter().zip(masks) {
-            self.people.glance(face, mask);
+        let mut checked = self.people.due_for_mask_check(policy);
+        checked.truncate(most.max(1).saturating_mul(MASK_CHECKS));
+        let masks = embedder.check_masks(view, &rects(&checked))?;
+        for (&face, mask) in checked.iter().zip(masks) {
+            self.people.observe_mask(face, mask);
         }
-        let mut wanted = self.people.to_embed(pace);
+        let mut wanted = self.people.to_embed(policy);
         wanted.truncate(most);
         let began = Instant::now();
         let seen = embedder.embed(view, &rects(&wanted))?;
@@ -314,16 +319,23 @@ impl State {
             };
         }
         for (&face, embedding) in wanted.iter().zip(seen.embeddings.rows()) {
-            self.people.learn(face, embedding);
+            self.people.add_embedding(face, embedding);
         }
         Ok((wanted, seen.embeddings))
     }
 }
 
 /// What there is to post about a frame.
-fn news(state: &mut State, settings: &Settings, faces: &[Face], at: Moment) -> Vec<FaceNews> {
+fn news(
+    state: &mut State,
+    settings: &Settings,
+    faces: &[Face],
+    tracks: &[Option<u64>],
+    at: Moment,
+) -> Vec<FaceNews> {
+    let tracked: Vec<_> = faces.iter().zip(tracks.iter().copied()).collect();
     // Kept up to date whatever is posted: the property may change while playing.
-    let changes = state.presence.update(faces, at);
+    let changes = state.presence.update(&tracked, at);
     match settings.post_messages {
         PostMessages::None => Vec::new(),
         PostMessages::All => faces.iter().map(FaceNews::from).collect(),

@@ -4,21 +4,21 @@ use std::time::Duration;
 
 use gst::ClockTime;
 
+use crate::geometry::Rect;
 use crate::plugin::message::{Event, FaceNews};
 use crate::plugin::meta::Face;
+use crate::track::matching::in_same_place;
 
 /// How long a face may be turned away or hidden before somebody counts as gone.
 pub const GONE_AFTER: Duration = Duration::from_secs(1);
 
 /// Frames in a row that a new name or mask state must be seen in before it replaces another: one frame of
-/// a wrong one is a slip, not a change.
+/// a wrong one is noise, not a change.
 const FRAMES_TO_CHANGE: u32 = 3;
 
-/// How long a face must be nobody's before its name is taken back.
+/// How long a face must be nobody's before its name is taken back, or before a face with another id in the same place is
+/// somebody else's.
 const NAMELESS_FOR: Duration = Duration::from_secs(1);
-
-/// Least overlap of the boxes of one face in two frames.
-const SAME_FACE: f32 = 0.3;
 
 /// When a frame is: a time that does not run backwards, and the position in the stream.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -64,6 +64,10 @@ impl<T: PartialEq + Clone> Steady<T> {
 #[derive(Debug, Clone)]
 struct Person {
     face: Face,
+    /// The number of the track that the recogniser has for the face, if it is the recogniser that names it.
+    track: Option<u64>,
+    /// Whether the id of the face has been seen twice: not where every frame has new ones.
+    has_lasting_id: bool,
     seen: Duration,
     first_seen: Option<ClockTime>,
     last_seen: Option<ClockTime>,
@@ -71,6 +75,26 @@ struct Person {
     label: Steady<Option<String>>,
     /// The mask state, once it is known.
     mask: Steady<Option<String>>,
+    rival: Option<Rival>,
+}
+
+/// A face with another id where a person was, of which nobody has said yet whose it is.
+#[derive(Debug, Clone, Copy)]
+struct Rival {
+    rect: Rect,
+    since: Duration,
+    first_seen: Option<ClockTime>,
+}
+
+/// What is known of the person that a face belongs to; the index is that of the person.
+enum Match {
+    /// It is that one.
+    Same(usize),
+    /// That one was in the same place with another id; nobody has said yet whether the face is of the same person.
+    Perhaps(usize),
+    /// It is in the place of that one, and of somebody else.
+    InPlaceOf(usize),
+    Nobody,
 }
 
 /// Everybody in the picture.
@@ -80,38 +104,71 @@ pub struct Presence {
 }
 
 impl Presence {
-    /// Takes in the faces of a frame; tells what has changed.
-    pub fn update(&mut self, faces: &[Face], at: Moment) -> Vec<FaceNews> {
+    /// Takes in the faces of a frame, each with the number of the track that the recogniser has for it; tells what has
+    /// changed.
+    ///
+    /// A face belongs to the person of the same track, id or name, or else to who was in the same place. An id that
+    /// changes together with the name is another person: the one before has left, and nothing of that one is kept.
+    pub fn update(&mut self, faces: &[(&Face, Option<u64>)], at: Moment) -> Vec<FaceNews> {
         let mut news = Vec::new();
         let mut taken = vec![false; self.people.len()];
-        for face in faces {
-            match self.find(face, &taken) {
-                Some(index) => {
+        let mut replaced = Vec::new();
+        for &(face, track) in faces {
+            match self.find(face, track, &taken) {
+                Match::Same(index) => {
                     taken[index] = true;
-                    news.extend(self.people[index].see(face, at));
+                    news.extend(self.people[index].see(face, track, at));
                 }
-                None => {
-                    let person = Person::new(face, at);
-                    let event = match person.label.value {
-                        Some(_) => Event::Identified,
-                        None => Event::Appeared,
-                    };
-                    news.push(person.news(event));
-                    self.people.push(person);
+                Match::Perhaps(index) if !self.people[index].is_outlasted(at.now) => {
+                    taken[index] = true;
+                    self.people[index].wait(face, at);
+                }
+                Match::Perhaps(index) | Match::InPlaceOf(index) => {
+                    let mut person = Person::new(face, track, at);
+                    if let Some(rival) = self.people[index].rival {
+                        person.first_seen = rival.first_seen;
+                    }
+                    replaced.push(index);
+                    self.add(person, &mut news);
+                    taken.push(true);
+                }
+                Match::Nobody => {
+                    self.add(Person::new(face, track, at), &mut news);
                     taken.push(true);
                 }
             }
         }
+        // Whoever is found elsewhere in the frame has only moved.
+        let is_replaced = |index: usize| replaced.contains(&index) && !taken[index];
+        let mut left = Vec::new();
+        let mut index = 0;
         self.people.retain(|person| {
             // A time before the last one: the stream has been seeked.
-            let gone = at.now.saturating_sub(person.seen) >= GONE_AFTER
-                || at.now + GONE_AFTER < person.seen;
-            if gone {
-                news.push(person.news(Event::Left));
+            let is_gone = at.now.saturating_sub(person.seen) >= GONE_AFTER
+                || at.now + GONE_AFTER < person.seen
+                || is_replaced(index);
+            if is_gone {
+                left.push((is_replaced(index), person.news(Event::Left)));
             }
-            !gone
+            index += 1;
+            !is_gone
         });
-        news
+        let (replaced, gone): (Vec<_>, Vec<_>) = left.into_iter().partition(|(first, _)| *first);
+        let told = |(_, news)| news;
+        let replaced = replaced.into_iter().map(told);
+        replaced
+            .chain(news)
+            .chain(gone.into_iter().map(told))
+            .collect()
+    }
+
+    fn add(&mut self, person: Person, news: &mut Vec<FaceNews>) {
+        let event = match person.label.value {
+            Some(_) => Event::Identified,
+            None => Event::Appeared,
+        };
+        news.push(person.news(event));
+        self.people.push(person);
     }
 
     /// Everybody leaves: the stream has ended, or goes on elsewhere.
@@ -120,38 +177,88 @@ impl Presence {
         people.map(|person| person.news(Event::Left)).collect()
     }
 
-    /// The person that a face belongs to: the same track, the same name, or the same place.
-    fn find(&self, face: &Face, taken: &[bool]) -> Option<usize> {
+    fn find(&self, face: &Face, track: Option<u64>, taken: &[bool]) -> Match {
         let name = name_of(face);
         let free = || (0..self.people.len()).filter(|&i| !taken[i]);
-        let by_id = || free().find(|&i| face.id > 0 && self.people[i].face.id == face.id);
-        let by_name = || free().find(|&i| name.is_some() && self.people[i].label.value == name);
-        let by_place = || {
-            let overlap = |i: usize| self.people[i].face.rect.iou(&face.rect);
-            free()
-                .filter(|&i| overlap(i) >= SAME_FACE)
-                .max_by(|&a, &b| overlap(a).total_cmp(&overlap(b)))
+        let label = |i: usize| &self.people[i].label.value;
+        // The recogniser knows both, and that they are two.
+        let is_another = |i: usize| {
+            let both = track.zip(self.people[i].track);
+            both.is_some_and(|(face, person)| face != person)
         };
-        by_id().or_else(by_name).or_else(by_place)
+        if let Some(same) = free().find(|&i| track.is_some() && self.people[i].track == track) {
+            return Match::Same(same);
+        }
+        let by_id = free().find(|&i| face.id > 0 && self.people[i].face.id == face.id);
+        if let Some(same) = by_id
+            && !(is_another(same) && name.is_some() && name != *label(same))
+        {
+            return Match::Same(same);
+        }
+        if let Some(same) = free().find(|&i| name.is_some() && *label(i) == name) {
+            return Match::Same(same);
+        }
+        let places = free().map(|i| (i, self.people[i].place()));
+        let Some(near) = by_id.or_else(|| in_same_place(&face.rect, places)) else {
+            return Match::Nobody;
+        };
+        let person = &self.people[near];
+        let has_other_id =
+            person.has_lasting_id && face.id > 0 && person.face.id > 0 && face.id != person.face.id;
+        let is_unverified = track.is_none() && person.track.is_some();
+        match (&name, label(near)) {
+            (Some(_), _) if is_another(near) => Match::InPlaceOf(near),
+            (Some(_), Some(_)) if has_other_id => Match::InPlaceOf(near),
+            (None, _) if is_another(near) || has_other_id || is_unverified => Match::Perhaps(near),
+            _ => Match::Same(near),
+        }
     }
 }
 
 impl Person {
-    fn new(face: &Face, at: Moment) -> Self {
+    fn new(face: &Face, track: Option<u64>, at: Moment) -> Self {
         Self {
             face: face.clone(),
+            track,
+            has_lasting_id: false,
             seen: at.now,
             first_seen: at.stream_time,
             last_seen: at.stream_time,
             label: Steady::new(name_of(face)),
             mask: Steady::new(mask_of(face)),
+            rival: None,
         }
     }
 
+    /// Where a face of the next frame may be of the person.
+    fn place(&self) -> Rect {
+        self.rival.map_or(self.face.rect, |rival| rival.rect)
+    }
+
+    /// Sees a face in the place of the person that may be another's.
+    fn wait(&mut self, face: &Face, at: Moment) {
+        self.seen = at.now;
+        let rival = self.rival.get_or_insert(Rival {
+            rect: face.rect,
+            since: at.now,
+            first_seen: at.stream_time,
+        });
+        rival.rect = face.rect;
+    }
+
+    /// Whether a rival has been there for so long that it is somebody else.
+    fn is_outlasted(&self, now: Duration) -> bool {
+        let since = self.rival.map(|rival| rival.since);
+        since.is_some_and(|since| now.saturating_sub(since) >= NAMELESS_FOR)
+    }
+
     /// Sees the person again; the news, if there are any.
-    fn see(&mut self, face: &Face, at: Moment) -> Option<FaceNews> {
+    fn see(&mut self, face: &Face, track: Option<u64>, at: Moment) -> Option<FaceNews> {
         self.seen = at.now;
         self.last_seen = at.stream_time;
+        self.track = track.or(self.track);
+        self.has_lasting_id |= face.id == self.face.id;
+        self.rival = None;
         let name = name_of(face);
         let (frames, long) = match (&self.label.value, &name) {
             // The first name is news at once.
@@ -215,7 +322,6 @@ fn mask_of(face: &Face) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::geometry::Rect;
     use crate::plugin::meta::{Identity, Mask};
 
     fn face(x: f32, name: Option<&str>) -> Face {
@@ -246,6 +352,16 @@ mod tests {
     }
 
     fn events(presence: &mut Presence, faces: &[Face], ms: u64) -> Vec<(Event, String)> {
+        let tracked: Vec<_> = faces.iter().map(|face| (face, None)).collect();
+        tracked_events(presence, &tracked, ms)
+    }
+
+    /// The same for faces with the numbers of their tracks.
+    fn tracked_events(
+        presence: &mut Presence,
+        faces: &[(&Face, Option<u64>)],
+        ms: u64,
+    ) -> Vec<(Event, String)> {
         let news = presence.update(faces, at(ms)).into_iter();
         news.map(|n| (n.event.unwrap(), n.label)).collect()
     }
@@ -318,9 +434,9 @@ mod tests {
             }),
             ..face(0.0, Some("Ana"))
         };
-        p.update(&[masked("without_mask")], at(1000));
+        p.update(&[(&masked("without_mask"), None)], at(1000));
         let news: Vec<_> = (1..6)
-            .flat_map(|frame| p.update(&[masked("with_mask")], at(1000 + 40 * frame)))
+            .flat_map(|frame| p.update(&[(&masked("with_mask"), None)], at(1000 + 40 * frame)))
             .collect();
         let [changed] = news.as_slice() else {
             panic!("{news:?}")
@@ -342,5 +458,121 @@ mod tests {
         }
         let nobody = vec![(Event::Changed, "unknown".to_owned())];
         assert_eq!(events(&mut p, &[face(0.0, None)], 1040), nobody);
+    }
+
+    fn with_id(id: i32, face: Face) -> Face {
+        Face { id, ..face }
+    }
+
+    /// A face that nobody has compared with the gallery yet.
+    fn not_compared(id: i32, x: f32) -> Face {
+        Face {
+            identity: None,
+            ..with_id(id, face(x, None))
+        }
+    }
+
+    #[test]
+    fn an_id_that_changes_together_with_the_name_is_another_person() {
+        let mut p = Presence::default();
+        let ana = with_id(1, face(0.0, Some("Ana")));
+        let bo = with_id(2, face(0.0, Some("Bo")));
+        for ms in [0, 40] {
+            tracked_events(&mut p, &[(&ana, Some(1))], ms);
+        }
+        // The first frames of another person, before an embedding has told who it is.
+        let next = not_compared(2, 0.0);
+        for ms in [80, 120] {
+            assert_eq!(tracked_events(&mut p, &[(&next, None)], ms), []);
+        }
+        let news = p.update(&[(&bo, Some(2))], at(160));
+        let [left, identified] = news.as_slice() else {
+            panic!("{news:?}")
+        };
+        assert_eq!((left.event, &*left.label), (Some(Event::Left), "Ana"));
+        assert_eq!(left.last_seen, Some(ClockTime::from_mseconds(40)));
+        let event = (identified.event, &*identified.label);
+        assert_eq!(event, (Some(Event::Identified), "Bo"));
+        assert_eq!(identified.first_seen, Some(ClockTime::from_mseconds(80)));
+        assert_eq!(identified.previous_label, None);
+    }
+
+    #[test]
+    fn names_of_another_element_and_lasting_ids_tell_people_apart_as_well() {
+        let mut p = Presence::default();
+        for ms in [0, 40] {
+            events(&mut p, &[with_id(1, face(0.0, Some("Ana")))], ms);
+        }
+        let [left, identified] = [(Event::Left, "Ana"), (Event::Identified, "Bo")];
+        let expected = [left, identified].map(|(event, name)| (event, name.to_owned()));
+        let bo = with_id(2, face(0.0, Some("Bo")));
+        assert_eq!(events(&mut p, &[bo], 80), expected);
+    }
+
+    #[test]
+    fn another_id_of_the_same_person_is_no_news() {
+        let mut p = Presence::default();
+        let ana = |id| with_id(id, face(0.0, Some("Ana")));
+        for ms in [0, 40] {
+            tracked_events(&mut p, &[(&ana(1), Some(1))], ms);
+        }
+        // Verified by an embedding.
+        assert_eq!(tracked_events(&mut p, &[(&ana(2), Some(1))], 80), []);
+        // A new track that soon has the same name.
+        let next = with_id(3, face(0.0, None));
+        for ms in [120, 160] {
+            assert_eq!(tracked_events(&mut p, &[(&next, Some(2))], ms), []);
+        }
+        assert_eq!(tracked_events(&mut p, &[(&ana(3), Some(2))], 200), []);
+        // New ids in every frame.
+        for (id, ms) in (4..40).zip((240..).step_by(40)) {
+            assert_eq!(tracked_events(&mut p, &[(&ana(id), Some(2))], ms), []);
+        }
+    }
+
+    #[test]
+    fn people_who_change_places_stay() {
+        for has_ids in [true, false] {
+            let mut p = Presence::default();
+            let faces = |left: (u64, Option<&str>), right: (u64, Option<&str>)| {
+                [(0.0, left), (400.0, right)].map(|(x, (track, name))| {
+                    let id = if has_ids { track as i32 } else { 0 };
+                    (with_id(id, face(x, name)), Some(track))
+                })
+            };
+            let mut events = |faces: [(Face, Option<u64>); 2], ms| {
+                let faces: Vec<_> = faces.iter().map(|(face, track)| (face, *track)).collect();
+                tracked_events(&mut p, &faces, ms)
+            };
+            let (ana, bo) = (Some("Ana"), Some("Bo"));
+            assert_eq!(events(faces((1, ana), (2, bo)), 0).len(), 2);
+            assert_eq!(events(faces((1, ana), (2, bo)), 40), []);
+            // Other embeddings in both places: new tracks.
+            assert_eq!(events(faces((3, bo), (4, ana)), 80), []);
+            assert_eq!(events(faces((3, bo), (4, ana)), 120), []);
+        }
+    }
+
+    #[test]
+    fn a_stranger_in_the_place_of_a_person_is_told_of_after_a_second() {
+        let mut p = Presence::default();
+        for ms in [0, 40] {
+            let ana = with_id(1, face(0.0, Some("Ana")));
+            tracked_events(&mut p, &[(&ana, Some(1))], ms);
+        }
+        let stranger = with_id(2, face(0.0, None));
+        for ms in (80..1080).step_by(40) {
+            assert_eq!(
+                tracked_events(&mut p, &[(&stranger, Some(2))], ms),
+                [],
+                "{ms}"
+            );
+        }
+        let expected = [(Event::Left, "Ana"), (Event::Appeared, "unknown")];
+        let expected = expected.map(|(event, name)| (event, name.to_owned()));
+        assert_eq!(
+            tracked_events(&mut p, &[(&stranger, Some(2))], 1080),
+            expected
+        );
     }
 }
