@@ -73,7 +73,7 @@ $(CLIP_MAKER) $(RECOGNIZE) &: $(SOURCES) examples/demo_clip.rs examples/recogniz
 test: | deps onnxruntime photos
 	ORT_DYLIB_PATH=$$(ls $(CURDIR)/$(ONNXRUNTIME_DIR)/libonnxruntime.so.* | tail -n 1) $(CARGO) test --release -p gst-plugin-mfr
 
-# A crate of its own: it includes src/workers/steps.rs and needs no other dependency than loom.
+# A crate of its own: it includes src/threads/steps.rs and needs no other dependency than loom.
 LOOM := --manifest-path tests/loom/Cargo.toml
 check-loom:
 	$(CARGO) fmt $(LOOM) --check

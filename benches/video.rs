@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 
 use gst::prelude::*;
 use gstmfr::detect::MIN_FACE_SIZES;
-use gstmfr::geometry::Rect;
+use gstmfr::frame::geometry::Rect;
 use gstmfr::plugin::meta::{self, UNKNOWN};
 use shared::{cpu, median, path};
 

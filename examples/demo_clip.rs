@@ -15,11 +15,11 @@ use std::process::ExitCode;
 
 use gst::prelude::*;
 use gstmfr::detect::{Detector, Params};
-use gstmfr::geometry::Rect;
-use gstmfr::image::ImageView;
-use gstmfr::mask::{self, MaskType};
+use gstmfr::frame::geometry::Rect;
+use gstmfr::frame::image::ImageView;
+use gstmfr::frame::resize::{Border, Filter, Resize, Resizer};
 use gstmfr::nn::SessionOptions;
-use gstmfr::resize::{Border, Filter, Resize, Resizer};
+use gstmfr::paint::{self, MaskType};
 
 const WIDTH: usize = 1280;
 const HEIGHT: usize = 720;
@@ -310,7 +310,7 @@ fn put_on(mask: MaskType, photo: &mut image::RgbImage) -> Result<(), Error> {
     let mut detector = Detector::built_in(&SessionOptions::default())?;
     let faces = detector.detect(&view, &params)?;
     let face = faces.first().ok_or("no face to put a mask on")?;
-    Ok(mask::paint(photo, width, height, face, mask, MASK_SEED)?)
+    Ok(paint::paint(photo, width, height, face, mask, MASK_SEED)?)
 }
 
 /// The photos and what is needed to film them.

@@ -7,7 +7,7 @@
 //!
 //! Two hands come up from the lower edge of the picture and carry the mask. They cover the lower face
 //! for a while and go. It looks best where the face is large and the head does not turn far away. All
-//! is drawn: the mask by [`gstmfr::mask`], the hands here.
+//! is drawn: the mask by [`gstmfr::paint`], the hands here.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -15,10 +15,10 @@ use std::process::ExitCode;
 use gst::prelude::*;
 use gst_video::VideoFrameExt;
 use gstmfr::detect::{Detector, Face, Params};
-use gstmfr::geometry::{Landmarks, Point, Rect};
-use gstmfr::image::ImageView;
-use gstmfr::mask::{self, MaskType};
+use gstmfr::frame::geometry::{Landmarks, Point, Rect};
+use gstmfr::frame::image::ImageView;
 use gstmfr::nn::SessionOptions;
+use gstmfr::paint::{self, MaskType};
 
 const USAGE: &str = "\
 Usage: mask_change INPUT OUTPUT.mp4 [--on SECONDS] [--off SECONDS] … [OPTIONS]
@@ -367,7 +367,7 @@ fn dress(
     if let Some(drop) = moment.mask {
         let (width, height) = (frame.width(), frame.height());
         let mut worn = frame.pixels.clone();
-        mask::paint(&mut worn, width, height, face, options.mask, options.seed)?;
+        paint::paint(&mut worn, width, height, face, options.mask, options.seed)?;
         if drop > 0.0 {
             frame.put_lower(&worn, place.pixels(drop) as usize);
         } else {

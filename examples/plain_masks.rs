@@ -13,8 +13,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use gstmfr::detect::{Detector, Face, Params};
-use gstmfr::geometry::Point;
-use gstmfr::image::ImageView;
+use gstmfr::frame::geometry::Point;
+use gstmfr::frame::image::ImageView;
 use gstmfr::nn::SessionOptions;
 
 /// White, blue, black, beige, grey: medical masks and the commonest cloth.

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Learn the network that sees masks (src/attribute.rs), and measure it.
+"""Learn the network that sees masks (src/embed/mask.rs), and measure it.
 
     mask_attribute.py train --program mfr-enroll --work DIR PHOTOS...
     mask_attribute.py measure --program mfr-enroll [--masked DIR...] [--bare DIR...] [--boxes DIR...]
@@ -32,9 +32,9 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-SIDE = 32  # what the network looks at, as in src/attribute.rs
+SIDE = 32  # what the network looks at, as in src/embed/mask.rs
 CHANNELS = (12, 24, 32)  # of the three convolutions
-CROP = 1.32  # the crop in face boxes, as in src/embed.rs
+CROP = 1.32  # the crop in face boxes, as in src/embed/mod.rs
 CONTEXT, CONTEXT_SIDE = 2.0, 128  # what is kept of a photo: more than the crop, to shift it
 LEAST_CONTRAST = 10.0
 EPOCHS, DISTINCT, BATCH, RATE = 24, 8, 128, 4e-3

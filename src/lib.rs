@@ -11,28 +11,20 @@
 //! higher is surer.
 #![deny(unsafe_code)]
 
-pub mod attribute;
-mod cache;
 pub mod detect;
 #[cfg(feature = "draw")]
 pub mod draw;
 pub mod embed;
+pub mod frame;
 pub mod gallery;
-pub mod geometry;
-pub mod image;
 pub mod locate;
-pub mod mask;
-mod memory;
-pub mod mipmap;
 pub mod nn;
-pub mod orientation;
+pub mod paint;
 pub mod pipeline;
 #[cfg(feature = "plugin")]
 pub mod plugin;
-pub mod resize;
-pub mod svm;
+mod threads;
 pub mod track;
-mod workers;
 
 #[cfg(feature = "plugin")]
 use plugin::register;

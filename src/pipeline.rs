@@ -5,8 +5,8 @@ use std::path::Path;
 
 use crate::detect::{Detector, Face, Params};
 use crate::embed::{Embedded, Embedder};
-use crate::geometry::Rect;
-use crate::image::ImageView;
+use crate::frame::geometry::Rect;
+use crate::frame::image::ImageView;
 use crate::nn::{RuntimeError, SessionOptions};
 
 /// A detector and an embedder that work one after the other.

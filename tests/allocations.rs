@@ -11,8 +11,8 @@ use std::sync::{Mutex, MutexGuard};
 
 use gstmfr::detect::{Detector, Params};
 use gstmfr::embed::Embedder;
-use gstmfr::geometry::Rect;
-use gstmfr::image::{Colorimetry, ImageInfo, ImageView, PixelFormat, Plane};
+use gstmfr::frame::geometry::Rect;
+use gstmfr::frame::image::{Colorimetry, ImageInfo, ImageView, PixelFormat, Plane};
 use gstmfr::nn::{Device, SessionOptions};
 
 const ONE_THREAD: SessionOptions = SessionOptions {

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use gstmfr::detect::{Detector, Params, REFERENCE_OVERLAP};
 use gstmfr::embed::{Embedder, INPUT_SIZE};
-use gstmfr::geometry::Rect;
-use gstmfr::image::ImageView;
+use gstmfr::frame::geometry::Rect;
+use gstmfr::frame::image::ImageView;
 use gstmfr::nn::SessionOptions;
 use serde_json::Value;
 

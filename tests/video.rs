@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use gst::prelude::*;
 use gstmfr::detect::{self, Detector};
-use gstmfr::image::ImageView;
-use gstmfr::mask::{self, MaskType};
+use gstmfr::frame::image::ImageView;
 use gstmfr::nn::SessionOptions;
+use gstmfr::paint::{self, MaskType};
 use gstmfr::plugin::message::Event;
 use gstmfr::track::{Effort, Finder, Interval, Plan};
 use gstmfr::{Face, Message};
@@ -48,7 +48,7 @@ impl Portrait {
 
     fn masked(mut self) -> Self {
         let (width, height) = (WIDTH as usize, HEIGHT as usize);
-        mask::paint(
+        paint::paint(
             &mut self.rgb,
             width,
             height,

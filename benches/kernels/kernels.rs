@@ -13,15 +13,15 @@ mod shared;
 use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput};
-use gstmfr::attribute::MaskNet;
 use gstmfr::detect::{Detector, Params, Stages};
+use gstmfr::embed::mask::MaskNet;
 use gstmfr::embed::{Embedder, crop_rgb8};
-use gstmfr::geometry::Rect;
-use gstmfr::image::{ImageView, PixelFormat};
-use gstmfr::mipmap::Mipmap;
+use gstmfr::frame::geometry::Rect;
+use gstmfr::frame::image::{ImageView, PixelFormat};
+use gstmfr::frame::mipmap::Mipmap;
+use gstmfr::frame::resize::{Border, Filter, Resize, Resizer};
 use gstmfr::nn::testing::{Arithmetic, Kernels};
 use gstmfr::nn::{Isa, SessionOptions};
-use gstmfr::resize::{Border, Filter, Resize, Resizer};
 use shared::frames::{Frame, Photos, pyramid_pixels};
 use shared::{Error, tree};
 

@@ -1,7 +1,7 @@
 //! Frames with as many faces as wanted, made of the photos that `make photos` fetches.
 
 use gstmfr::detect::{DEFAULT_SCALE_FACTOR, Detector, Params};
-use gstmfr::image::{
+use gstmfr::frame::image::{
     Channel, ColorModel, Colorimetry, ImageError, ImageInfo, ImageView, PixelFormat, Plane,
 };
 use gstmfr::nn::SessionOptions;

@@ -22,7 +22,7 @@ KINDS = ("surgical", "kn95", "n95", "cloth", "sponge", "black")
 BARE, PAINTED, PLAIN, THING = 0, slice(1, 7), 7, 8
 VARIANTS = 9
 SIDE = 160  # of the crop that FaceNet looks at, pixels
-CROP = 1.32  # of the crop, in face boxes, as in src/embed.rs
+CROP = 1.32  # of the crop, in face boxes, as in src/embed/mod.rs
 CONTEXT = 1.3  # of what is kept, in crops
 CONTEXT_SIDE = 208
 
@@ -71,7 +71,7 @@ def contexts(job):
 
 
 def plain(context):
-    """The crop as src/embed.rs cuts it, from a context: [SIDE, SIDE, 3], uint8."""
+    """The crop as src/embed/mod.rs cuts it, from a context: [SIDE, SIDE, 3], uint8."""
     edge = (CONTEXT_SIDE - CONTEXT_SIDE / CONTEXT) / 2
     return warp(context, numpy.eye(2), numpy.zeros(2), CONTEXT_SIDE - 2 * edge)
 

@@ -4,7 +4,7 @@
 //! weights have learned; hence the `+ 1` and `− 1` below. Corners are f64 as in those ports: where
 //! they are cut to whole pixels, the rounding of f32 would move one box in ten by a pixel.
 
-use crate::geometry::{Landmarks, Point, Rect};
+use crate::frame::geometry::{Landmarks, Point, Rect};
 
 /// Size of P-Net's receptive field, and its stride, in pixels of a pyramid level.
 pub const CELL: f64 = 12.0;

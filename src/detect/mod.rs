@@ -12,8 +12,8 @@ use std::fmt;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::geometry::{Landmarks, Rect};
-use crate::image::ImageView;
+use crate::frame::geometry::{Landmarks, Rect};
+use crate::frame::image::ImageView;
 use crate::nn::{Network, Role, RuntimeError, SessionOptions, Source};
 use boxes::{Candidate, Overlap, suppress};
 use propose::Proposer;

@@ -7,13 +7,13 @@ use super::boxes::{CELL, Candidate, Overlap, suppress};
 use super::clock::Clock;
 use super::pyramid::{Level, levels};
 use super::{MIN_FACE_SIZES, SCALE_FACTORS};
-use crate::geometry::Rect;
-use crate::image::ImageView;
-use crate::mipmap::Mipmap;
+use crate::frame::geometry::Rect;
+use crate::frame::image::ImageView;
+use crate::frame::mipmap::Mipmap;
+use crate::frame::resize::{Layout, Resizer};
 use crate::nn::row_stream::{Cell, Rings, RowStream, output_size, rows_seen};
 use crate::nn::{Engine, Network, Role, RuntimeError, SessionOptions, Source};
-use crate::resize::{Layout, Resizer};
-use crate::workers::{lock, share};
+use crate::threads::{lock, share};
 
 /// Overlap at which boxes of one level count as one face (reference ports).
 const NMS_LEVEL: f64 = 0.5;

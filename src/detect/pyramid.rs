@@ -1,8 +1,8 @@
 //! The image at falling sizes, so that P-Net's window of 12 pixels meets faces of every size.
 
 use super::boxes::CELL;
-use crate::geometry::Rect;
-use crate::resize::{Border, Filter, Resize};
+use crate::frame::geometry::Rect;
+use crate::frame::resize::{Border, Filter, Resize};
 
 /// The size of one pyramid level.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -2,7 +2,7 @@
 
 use thiserror::Error;
 
-use crate::geometry::Rect;
+use crate::frame::geometry::Rect;
 
 /// Why a text does not name regions.
 #[derive(Debug, Error, Clone, PartialEq, Eq)]

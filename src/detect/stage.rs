@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 
 use super::boxes::Candidate;
 use super::clock::Clock;
-use crate::image::ImageView;
+use crate::frame::image::ImageView;
+use crate::frame::resize::{Border, Filter, Layout, Resize, Resizer};
 use crate::nn::{Axes, Network, Role, RuntimeError, SessionOptions, Source};
-use crate::resize::{Border, Filter, Layout, Resize, Resizer};
-use crate::workers::{lock, share};
+use crate::threads::{lock, share};
 
 /// Squares in one run of ONNX Runtime, which has threads of its own: enough to fill the machine, 3.5 MB at most.
 const BATCH: usize = 128;

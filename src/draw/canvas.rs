@@ -5,9 +5,9 @@
 //! of full resolution are blended by the coverage of their pixel, subsampled ones by the mean
 //! coverage of the pixels that share them.
 
-use crate::geometry::Rect;
-use crate::image::{Channel, ColorModel, Colorimetry, ImageViewMut};
-use crate::orientation::Orientation;
+use crate::frame::geometry::Rect;
+use crate::frame::image::{Channel, ColorModel, Colorimetry, ImageViewMut};
+use crate::frame::orientation::Orientation;
 
 /// Red, green, blue, 0…255.
 pub type Rgb = [u8; 3];

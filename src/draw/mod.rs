@@ -19,9 +19,11 @@ mod text;
 
 use std::collections::HashMap;
 
-use crate::geometry::{Landmarks, Point, Rect};
-use crate::image::{Colorimetry, ImageError, ImageInfo, ImageViewMut, PixelFormat, PlaneMut};
-use crate::orientation::Orientation;
+use crate::frame::geometry::{Landmarks, Point, Rect};
+use crate::frame::image::{
+    Colorimetry, ImageError, ImageInfo, ImageViewMut, PixelFormat, PlaneMut,
+};
+use crate::frame::orientation::Orientation;
 
 pub use canvas::Rgb;
 pub use label::{MASK_TEXT, NO_MASK_TEXT, UNKNOWN_TEXT};
@@ -104,8 +106,8 @@ pub struct Overlay {
 ///
 /// ```
 /// use gstmfr::draw::{Annotation, IdentityState, Painter, Style};
-/// use gstmfr::geometry::Rect;
-/// use gstmfr::image::{Colorimetry, ImageInfo, ImageViewMut, PixelFormat, PlaneMut};
+/// use gstmfr::frame::geometry::Rect;
+/// use gstmfr::frame::image::{Colorimetry, ImageInfo, ImageViewMut, PixelFormat, PlaneMut};
 ///
 /// let (mut luma, mut chroma) = (vec![16; 320 * 240], vec![128; 320 * 120]);
 /// let info = ImageInfo {
@@ -126,7 +128,7 @@ pub struct Overlay {
 /// };
 /// Painter::new().draw(&mut image, &[face], &Style::default());
 /// assert!(luma.iter().any(|&y| y != 16));
-/// # Ok::<_, gstmfr::image::ImageError>(())
+/// # Ok::<_, gstmfr::frame::image::ImageError>(())
 /// ```
 #[derive(Debug)]
 pub struct Painter {

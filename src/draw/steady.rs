@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use super::{Annotation, IdentityState, MAX_LABELS};
-use crate::geometry::{Landmarks, Point, Rect};
+use crate::frame::geometry::{Landmarks, Point, Rect};
 use crate::track::matching::SAME_PLACE;
 
 /// Time constant in seconds of the smoothing of a face that keeps still. Three frames of 25 a

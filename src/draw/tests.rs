@@ -1,7 +1,7 @@
 //! Drawing on whole frames, in every format.
 
 use super::*;
-use crate::image::ColorModel;
+use crate::frame::image::ColorModel;
 
 /// An owned frame whose rows are followed by padding.
 #[derive(Clone)]

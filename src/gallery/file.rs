@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::npz::{NpzReader, NpzWriter, column};
 use super::{Contract, FORMAT, Gallery, GalleryError, Kind, Logistic, Parts, Statistics, legacy};
-use crate::svm::LinearSvm;
+use crate::gallery::svm::LinearSvm;
 
 impl Gallery {
     /// Reads a gallery file, or the `embedd.npz` of the original scripts, whose SVM is then trained.

@@ -9,11 +9,12 @@ mod npz;
 mod score;
 mod statistics;
 mod strangers;
+pub mod svm;
 
 use ndarray::{Array1, Array2};
 use serde::{Deserialize, Serialize};
 
-use crate::svm::{self, LinearSvm};
+use svm::LinearSvm;
 
 pub use calibrate::{Calibration, DEFAULT_TARGET_FPIR, Measured};
 pub use error::GalleryError;

@@ -16,7 +16,7 @@ use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis, s};
 use rayon::prelude::*;
 
 use super::{Kind, Statistics};
-use crate::svm::LinearSvm;
+use crate::gallery::svm::LinearSvm;
 
 /// What each opinion is worth, and how the sum of the three becomes 0…1: by the logistic function with this middle and
 /// slope. On LFW with 150 people strangers then have about .07 on average, people of the gallery .85 bare and .7 masked.

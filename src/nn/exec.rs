@@ -11,7 +11,7 @@ use super::fused::TensorId;
 use super::kernels::{Input, Run, Stage, Staged, needs_staging};
 use super::pack::U8_BLOCK;
 use super::plan::{Items, Plan, Step, StepOp};
-use crate::workers::{StepQueue, lock, share_steps};
+use crate::threads::{StepQueue, lock, share_steps};
 
 /// Products and bytes that a part of a step has at least: microseconds.
 const PRODUCTS: usize = 1 << 20;

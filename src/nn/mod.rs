@@ -12,6 +12,7 @@ mod fuse;
 mod fused;
 mod graph;
 mod kernels;
+mod memory;
 mod onnx;
 mod op;
 mod pack;
@@ -45,9 +46,8 @@ pub use runtime::{
 };
 pub use simd::{CPU_VARIABLE, Isa};
 
-use crate::cache::Cache;
-use crate::memory;
-use crate::workers::{lock, share};
+use crate::threads::cache::Cache;
+use crate::threads::{lock, share};
 
 /// Where a network comes from.
 #[derive(Debug, Clone, Copy)]

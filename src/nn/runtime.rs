@@ -17,10 +17,10 @@ use ort::value::{TensorElementType, TensorRef, ValueType};
 use thiserror::Error;
 
 use super::error::Unsupported;
+use super::memory;
 use super::onnx::import::Port;
 use super::role::Signature;
 use crate::locate;
-use crate::memory;
 
 /// The environment variable that forces an engine: `own` or `onnxruntime`.
 pub const ENGINE_VARIABLE: &str = "MFR_ENGINE";

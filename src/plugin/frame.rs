@@ -5,11 +5,11 @@ use std::time::Duration;
 use gst_base::prelude::*;
 use gst_video::{VideoColorRange, VideoFormat, VideoFrameExt, VideoFrameRef, VideoInfo};
 
-use crate::image::{
+use crate::frame::image::{
     Colorimetry, ImageError, ImageInfo, ImageView, ImageViewMut, PixelFormat, Plane, PlaneMut,
     YuvMatrix,
 };
-use crate::orientation::Orientation;
+use crate::frame::orientation::Orientation;
 
 /// Every format that the elements work on without a converter.
 const FORMATS: [(VideoFormat, PixelFormat); 17] = [

@@ -9,10 +9,10 @@ use gst_video::VideoRegionOfInterestMeta;
 use ndarray::Array2;
 use serde::{Deserialize, Serialize};
 
-use crate::attribute;
 use crate::detect;
 use crate::embed;
-use crate::geometry::{Landmarks, Point, Rect};
+use crate::embed::mask;
+use crate::frame::geometry::{Landmarks, Point, Rect};
 
 /// Type of the regions of interest.
 pub const ROI_TYPE: &str = "face";
@@ -54,19 +54,19 @@ impl Identity {
 /// Whether a mask is worn.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Mask {
-    /// [`attribute::WITH_MASK`] or [`attribute::WITHOUT_MASK`]
+    /// [`mask::WITH_MASK`] or [`mask::WITHOUT_MASK`]
     pub label: String,
     /// 0…1
     pub confidence: f64,
     pub model_name: String,
 }
 
-impl From<attribute::Mask> for Mask {
-    fn from(mask: attribute::Mask) -> Self {
+impl From<mask::Mask> for Mask {
+    fn from(mask: mask::Mask) -> Self {
         Self {
             label: mask.label().to_owned(),
             confidence: f64::from(mask.confidence()),
-            model_name: attribute::NAME.to_owned(),
+            model_name: mask::NAME.to_owned(),
         }
     }
 }
@@ -568,7 +568,7 @@ mod tests {
             let rect = Rect::new(60.0 * i as f32, 0.0, 50.0, 50.0);
             add_face(buffer, &detected(rect), i + 1, FRAME);
         }
-        let mask = |log_odds| Mask::from(attribute::Mask::from_log_odds(log_odds));
+        let mask = |log_odds| Mask::from(mask::Mask::from_log_odds(log_odds));
         set_masks(buffer, &[None, Some(mask(2.0))]);
         set_masks(buffer, &[None, Some(mask(-2.0))]);
         let found = faces(buffer, FRAME);

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use gst::glib;
 use gst::prelude::*;
 
-use crate::cache::Cache;
 use crate::detect::Detector;
 use crate::embed::Embedder;
 use crate::nn::{Network, RuntimeError, SessionOptions};
+use crate::threads::cache::Cache;
 
 pub const DEFAULT_DEVICE: &str = "cpu";
 pub const DEFAULT_THREADS: u32 = 0;

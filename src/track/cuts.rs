@@ -1,6 +1,6 @@
 //! Scene cuts: when a picture has nothing to do with the one before.
 
-use crate::image::ImageView;
+use crate::frame::image::ImageView;
 
 /// Cells of the thumbnail that pictures are compared by.
 const COLUMNS: usize = 32;
@@ -42,7 +42,7 @@ fn thumbnail(view: &ImageView, cells: &mut Vec<f32>) {
     let info = view.info();
     let channels = info.format.channels();
     // Of RGB, green says most about brightness; of YUV and grey, the first component is luma.
-    let is_rgb = info.format.color_model() == crate::image::ColorModel::Rgb;
+    let is_rgb = info.format.color_model() == crate::frame::image::ColorModel::Rgb;
     let channel = channels[usize::from(is_rgb)];
     let plane = view.plane(channel.plane);
     let place = |i: usize, of: usize, size: usize| (2 * i + 1) * size / (2 * of);

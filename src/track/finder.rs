@@ -10,8 +10,8 @@ use super::matching::SAME_PLACE;
 use super::tracker::Limits;
 use super::{Cuts, Expected, Tracker};
 use crate::detect::{Detector, Face, Params};
-use crate::geometry::Rect;
-use crate::image::ImageView;
+use crate::frame::geometry::Rect;
+use crate::frame::image::ImageView;
 use crate::nn::RuntimeError;
 
 /// How often the whole picture is searched at least, where it is left to us: a new face waits so long at most.

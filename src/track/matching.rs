@@ -1,6 +1,6 @@
 //! Which face of a frame is which of the frames before, where ids, names and places are all that is known of them.
 
-use crate::geometry::Rect;
+use crate::frame::geometry::Rect;
 
 /// Least intersection over union of the boxes of one face in two frames.
 pub const SAME_PLACE: f32 = 0.3;

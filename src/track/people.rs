@@ -14,9 +14,9 @@ use std::time::Duration;
 
 use ndarray::{Array1, ArrayView1};
 
-use crate::attribute::Mask;
+use crate::embed::mask::Mask;
+use crate::frame::geometry::{Landmarks, Rect};
 use crate::gallery::Gallery;
-use crate::geometry::{Landmarks, Rect};
 use crate::track::matching::in_same_place;
 
 /// Least cosine between a face and the average of the face that was there, where only its place says that it is
@@ -601,8 +601,8 @@ impl Evidence {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::frame::geometry::Point;
     use crate::gallery::{Contract, Entry, FORMAT, Kind};
-    use crate::geometry::Point;
 
     const HERE: Rect = Rect::new(0.0, 0.0, 100.0, 100.0);
     const THERE: Rect = Rect::new(500.0, 0.0, 100.0, 100.0);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::detect::{Face, KNOWN_THRESHOLD};
-use crate::geometry::Rect;
+use crate::frame::geometry::Rect;
 use crate::track::matching::SAME_PLACE;
 
 /// How long a face is looked for with less evidence where it was last seen clearly.
@@ -479,7 +479,7 @@ impl Track {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::geometry::Landmarks;
+    use crate::frame::geometry::Landmarks;
 
     const THRESHOLD: f32 = 0.7;
     const LIMITS: Limits = Limits {

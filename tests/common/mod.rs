@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
 use gstmfr::detect::Detector;
+use gstmfr::frame::geometry::Point;
+use gstmfr::frame::image::ImageView;
 use gstmfr::gallery::{Contract, Entry, FORMAT, Gallery, Kind};
-use gstmfr::geometry::Point;
-use gstmfr::image::ImageView;
 use gstmfr::nn::SessionOptions;
 use gstmfr::pipeline::Pipeline;
 

@@ -9,10 +9,10 @@ use gstmfr::detect::{
     DEFAULT_MIN_FACE_SIZE, DEFAULT_SCALE_FACTOR, DEFAULT_THRESHOLDS, MIN_FACE_SIZES, Params,
     REFERENCE_OVERLAP, SCALE_FACTORS, parse_regions,
 };
+use gstmfr::frame::geometry::Rect;
 use gstmfr::gallery::DEFAULT_TARGET_FPIR;
-use gstmfr::geometry::Rect;
-use gstmfr::mask::{MaskType, UnknownMask};
 use gstmfr::nn::{Device, SessionOptions};
+use gstmfr::paint::{MaskType, UnknownMask};
 
 use crate::options::{self, Masks, MinFace, Subject, Vision};
 

@@ -3,9 +3,9 @@
 use anyhow::Result;
 use gstmfr::detect::Face;
 use gstmfr::embed::crop_rgb8;
-use gstmfr::geometry::{Landmarks, Point, Rect};
-use gstmfr::image::ImageView;
-use gstmfr::mask::{self, MaskType};
+use gstmfr::frame::geometry::{Landmarks, Point, Rect};
+use gstmfr::frame::image::ImageView;
+use gstmfr::paint::{self, MaskType};
 
 use crate::finder::Finder;
 use crate::options::{MaskedCopy, Masks};
@@ -61,7 +61,7 @@ fn disguise(
 ) -> Result<Disguise> {
     let (width, height, face) = (part.width, part.height, &part.face);
     let mut pixels = part.pixels.clone();
-    mask::paint(&mut pixels, width, height, face, copy.mask, copy.seed)?;
+    paint::paint(&mut pixels, width, height, face, copy.mask, copy.seed)?;
     let view = ImageView::rgb(&pixels, width, height)?;
     let found = finder.find_like(&view, face.rect)?.into_iter();
     let rect = found

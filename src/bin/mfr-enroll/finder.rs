@@ -1,11 +1,11 @@
 //! The faces of a photo.
 
-use gstmfr::attribute::{Mask, MaskNet};
 use gstmfr::detect::{Detector, Face, MIN_FACE_SIZES, Params};
-use gstmfr::geometry::{Landmarks, Point, Rect};
-use gstmfr::image::ImageView;
+use gstmfr::embed::mask::{Mask, MaskNet};
+use gstmfr::frame::geometry::{Landmarks, Point, Rect};
+use gstmfr::frame::image::ImageView;
+use gstmfr::frame::resize::{Border, Filter, Resize, Resizer};
 use gstmfr::nn::RuntimeError;
-use gstmfr::resize::{Border, Filter, Resize, Resizer};
 
 use crate::options::{MinFace, Vision};
 

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use gstmfr::detect::{Detector, Params};
 use gstmfr::embed::Embedder;
-use gstmfr::mask::MaskType;
 use gstmfr::nn::{Device, RuntimeError, SessionOptions};
+use gstmfr::paint::MaskType;
 
 /// One run of the program.
 #[derive(Debug)]

@@ -351,7 +351,7 @@ pub mod encoding {
     /// The name.
     pub mod mask {
         use super::*;
-        use gstmfr::mask::MaskType;
+        use gstmfr::paint::MaskType;
 
         pub fn serialize<S: Serializer>(mask: &MaskType, to: S) -> Result<S::Ok, S::Error> {
             to.serialize_str(mask.name())

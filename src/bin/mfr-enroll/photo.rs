@@ -5,7 +5,7 @@ use std::io::{self, Cursor, Read};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
-use gstmfr::image::{ImageError, ImageView};
+use gstmfr::frame::image::{ImageError, ImageView};
 use image::codecs::png::PngEncoder;
 use image::{DynamicImage, ExtendedColorType, ImageDecoder, ImageEncoder, ImageReader, Limits};
 use sha2::{Digest, Sha256};

@@ -1,8 +1,8 @@
 //! What is known of a face besides its embedding, and a small picture of it for reports.
 
-use gstmfr::geometry::Rect;
-use gstmfr::image::ImageView;
-use gstmfr::resize::{Border, Filter, Resize, Resizer};
+use gstmfr::frame::geometry::Rect;
+use gstmfr::frame::image::ImageView;
+use gstmfr::frame::resize::{Border, Filter, Resize, Resizer};
 use image::ExtendedColorType;
 use image::codecs::jpeg::JpegEncoder;
 use serde::{Deserialize, Serialize};

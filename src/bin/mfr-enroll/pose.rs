@@ -1,6 +1,6 @@
 //! Which way a head is turned, by its five landmarks.
 
-use gstmfr::geometry::{Landmarks, Point};
+use gstmfr::frame::geometry::{Landmarks, Point};
 
 /// How far the tip of the nose stands out before the plane of eyes and mouth, and how far the eyes
 /// are apart, both in distances from the eyes to the mouth. Measured on 11,387 faces of LFW and

@@ -2,7 +2,7 @@
 
 use gstmfr::detect::Face;
 use gstmfr::embed::INPUT_SIZE;
-use gstmfr::geometry::Rect;
+use gstmfr::frame::geometry::Rect;
 use serde::{Deserialize, Serialize};
 
 use crate::portrait::Portrait;
@@ -263,7 +263,7 @@ fn prominence(face: &Face, width: usize, height: usize) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use gstmfr::geometry::Landmarks;
+    use gstmfr::frame::geometry::Landmarks;
 
     fn face(x: f32, y: f32, side: f32) -> Face {
         Face {

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use anyhow::Result;
-use gstmfr::attribute::{WITH_MASK, WITHOUT_MASK};
 use gstmfr::embed::crop_rgb8;
+use gstmfr::embed::mask::{WITH_MASK, WITHOUT_MASK};
 use gstmfr::gallery::Gallery;
 use serde::Serialize;
 

@@ -12,14 +12,14 @@ use crate::detect::{
     self, DEFAULT_MIN_FACE_SIZE, DEFAULT_SCALE_FACTOR, DEFAULT_THRESHOLDS, Detector, Face,
     MIN_FACE_SIZES, Params, SCALE_FACTORS, parse_regions,
 };
-use crate::geometry::Rect;
+use crate::frame::geometry::Rect;
 use crate::nn::RuntimeError;
 use crate::plugin::frame::{self, Input, StreamTime};
 use crate::plugin::load::{self, Load, Pressure};
 use crate::plugin::meta;
 use crate::plugin::models::{self, ModelSettings, Worker};
+use crate::threads::{at_work, lock};
 use crate::track::{Effort, Finder, Interval, Plan};
-use crate::workers::{at_work, lock};
 
 static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
     gst::DebugCategory::new(

@@ -8,16 +8,16 @@ use gst_base::subclass::BaseTransformMode;
 use gst_base::subclass::prelude::*;
 use gst_video::subclass::prelude::*;
 
-use crate::attribute;
 use crate::draw::{
     Annotation, DEFAULT_FONT_SIZE, DEFAULT_LINE_WIDTH, IdentityState, Overlay, Painter, Steady,
     Style,
 };
-use crate::image::PixelFormat;
-use crate::orientation::Orientation;
+use crate::embed::mask;
+use crate::frame::image::PixelFormat;
+use crate::frame::orientation::Orientation;
 use crate::plugin::frame::{self, Input};
 use crate::plugin::meta::{self, Face};
-use crate::workers::lock;
+use crate::threads::lock;
 
 static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
     gst::DebugCategory::new(
@@ -199,7 +199,7 @@ fn annotation(face: &Face) -> Annotation<'_> {
         },
         name: known.map_or("", |i| &i.label),
         similarity: identity.map(|i| i.similarity as f32),
-        masked: face.mask.as_ref().map(|m| m.label == attribute::WITH_MASK),
+        masked: face.mask.as_ref().map(|m| m.label == mask::WITH_MASK),
     }
 }
 

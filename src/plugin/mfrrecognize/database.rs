@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, TryRecvError, channel};
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::cache::Cache;
 use crate::gallery::{Gallery, GalleryError};
+use crate::threads::cache::Cache;
 
 /// How often the file is looked at; a stat of a file costs microseconds.
 const CHECK_EVERY: Duration = Duration::from_secs(1);

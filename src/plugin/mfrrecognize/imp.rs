@@ -15,16 +15,16 @@ use super::PostMessages;
 use super::database::{Database, Model};
 use super::presence::{Moment, Presence};
 use crate::embed::{self, DEFAULT_BATCH_SIZE, Embedder};
+use crate::frame::image::ImageView;
 use crate::gallery::GalleryError;
-use crate::image::ImageView;
 use crate::nn::RuntimeError;
 use crate::plugin::frame::{self, Input, StreamTime};
 use crate::plugin::load::{self, Load, Pressure};
 use crate::plugin::message::{FaceNews, Message};
 use crate::plugin::meta::{self, Face, Identity};
 use crate::plugin::models::{self, ModelSettings, Worker};
+use crate::threads::{at_work, lock};
 use crate::track::{self, Answer, Observation, People, ReembedPolicy};
-use crate::workers::{at_work, lock};
 
 static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
     gst::DebugCategory::new(

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use gst::ClockTime;
 
-use crate::geometry::Rect;
+use crate::frame::geometry::Rect;
 use crate::plugin::message::{Event, FaceNews};
 use crate::plugin::meta::Face;
 use crate::track::matching::in_same_place;

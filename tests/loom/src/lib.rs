@@ -5,7 +5,7 @@
 //! a model.
 #![cfg(test)]
 
-#[path = "../../../src/workers/steps.rs"]
+#[path = "../../../src/threads/steps.rs"]
 #[expect(dead_code, reason = "some methods are for tests of the library")]
 mod steps;
 

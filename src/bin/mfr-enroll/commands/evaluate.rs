@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, ensure};
-use gstmfr::attribute::{WITH_MASK, WITHOUT_MASK};
+use gstmfr::embed::mask::{WITH_MASK, WITHOUT_MASK};
 use gstmfr::gallery::Gallery;
 
 use crate::batch::Embedders;

@@ -3,9 +3,9 @@
 use std::process::ExitCode;
 
 use anyhow::{Result, ensure};
-use gstmfr::attribute::{self, MaskNet};
 use gstmfr::detect::Face;
 use gstmfr::embed::crop_rgb8;
+use gstmfr::embed::mask::{self, MaskNet};
 use serde::Serialize;
 
 use crate::batch::Embedders;
@@ -159,7 +159,7 @@ fn look(finder: &mut Finder, source: &Source) -> Result<Result<Seen, String>> {
 
 fn face_lines(
     faces: &[(Face, Vec<u8>)],
-    masks: &[attribute::Mask],
+    masks: &[mask::Mask],
     answers: Vec<Answer>,
 ) -> Vec<FaceLine> {
     let mut answers = answers.into_iter();
@@ -198,7 +198,7 @@ fn say(out: &mut Output, line: &Line) -> Result<()> {
         out.line(format_args!("{path}: no face"))?;
     }
     for face in &line.faces {
-        let masked = if face.mask.label == attribute::WITH_MASK {
+        let masked = if face.mask.label == mask::WITH_MASK {
             "masked, "
         } else {
             ""

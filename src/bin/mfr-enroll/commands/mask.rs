@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, anyhow, ensure};
 use gstmfr::detect::Face;
-use gstmfr::mask;
+use gstmfr::paint;
 use serde::Serialize;
 
 use crate::dataset::{self, Listed, Source};
@@ -167,7 +167,7 @@ fn masked(photo: &Photo, faces: &[Face], copy: MaskedCopy) -> Result<Vec<u8>> {
     let mut pixels = photo.pixels().to_vec();
     for (i, face) in faces.iter().enumerate() {
         let seed = copy.seed.wrapping_add(i as u64);
-        mask::paint(
+        paint::paint(
             &mut pixels,
             photo.width,
             photo.height,

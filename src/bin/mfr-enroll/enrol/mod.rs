@@ -10,10 +10,10 @@ use std::time::Duration;
 
 use anyhow::Result;
 use gstmfr::embed::{INPUT_SIZE, crop_rgb8};
+use gstmfr::frame::geometry::Rect;
+use gstmfr::frame::image::ImageView;
 use gstmfr::gallery::Kind;
-use gstmfr::geometry::Rect;
-use gstmfr::image::ImageView;
-use gstmfr::mask::MaskType;
+use gstmfr::paint::MaskType;
 use ndarray::Array1;
 use serde::{Deserialize, Serialize};
 

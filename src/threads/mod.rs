@@ -3,6 +3,7 @@
 //! A thread that has work does it itself, and idle threads of the set help it. Many streams thus run each in its own
 //! thread, and one stream uses all cores.
 
+pub mod cache;
 mod steps;
 
 use std::sync::MutexGuard;

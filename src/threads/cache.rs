@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, Weak};
 
-use crate::workers::lock;
+use crate::threads::lock;
 
 /// Values by key. One lives as long as somebody has it.
 pub struct Cache<K, V>(Mutex<Vec<Arc<Entry<K, V>>>>);

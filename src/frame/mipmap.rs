@@ -5,8 +5,8 @@
 
 use std::sync::Mutex;
 
-use crate::image::{Channel, ImageInfo, ImageView, Plane};
-use crate::workers::{lock, share};
+use crate::frame::image::{Channel, ImageInfo, ImageView, Plane};
+use crate::threads::{lock, share};
 
 /// Pixels of a half, along each side, that a pixel wanted is made of at least. With 1.5 the detector lost one face in a
 /// hundred, with 4 it finds the same ones as without halves (Face Mask Detection, WIDER FACE).
@@ -184,7 +184,7 @@ fn halve_row<const STEP: usize, const PAIR: usize>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::image::{Colorimetry, PixelFormat};
+    use crate::frame::image::{Colorimetry, PixelFormat};
 
     fn info(format: PixelFormat, width: usize, height: usize) -> ImageInfo {
         ImageInfo {

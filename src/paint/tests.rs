@@ -2,7 +2,7 @@
 
 use super::maths::{Vec3, sin, sin_cos, solve};
 use super::*;
-use crate::geometry::{Landmarks, Point, Rect};
+use crate::frame::geometry::{Landmarks, Point, Rect};
 
 const SIDE: usize = 200;
 /// Distance between the eyes in pixels.

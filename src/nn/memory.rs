@@ -1,4 +1,4 @@
-//! Gives memory back to the system after a model has been loaded. Beside `simd/cpu.rs` the only file with `unsafe`.
+//! Gives memory back to the system after a model has been loaded. Beside `simd/x86.rs` and `simd/aarch64.rs` the only file with `unsafe`.
 #![allow(unsafe_code)]
 
 /// Returns what the allocator holds without need.

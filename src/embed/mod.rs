@@ -1,18 +1,20 @@
 //! From a face to its embedding: the crop rule, and FaceNet. The same crop shows whether a mask is
 //! worn.
 
+pub mod mask;
+
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ndarray::{Array2, ArrayViewMut1};
 
-use crate::attribute::{Mask, MaskNet};
-use crate::geometry::Rect;
-use crate::image::ImageView;
+use crate::embed::mask::{Mask, MaskNet};
+use crate::frame::geometry::Rect;
+use crate::frame::image::ImageView;
+use crate::frame::resize::{Border, Filter, Layout, Resize, Resizer};
 use crate::locate;
 use crate::nn::{Network, Role, RuntimeError, SessionOptions, Source};
-use crate::resize::{Border, Filter, Layout, Resize, Resizer};
 
 /// What the metadata calls this network.
 pub const NAME: &str = "facenet";

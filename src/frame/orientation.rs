@@ -3,7 +3,7 @@
 //! Phones store what the sensor saw and a note of how they were held. The elements look at and
 //! draw on the picture as a viewer will see it, without turning its pixels.
 
-use crate::geometry::{Landmarks, Point, Rect};
+use crate::frame::geometry::{Landmarks, Point, Rect};
 
 /// The eight ways a stored picture can lie. Default: it stands upright.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]

@@ -7,7 +7,7 @@
 
 use thiserror::Error;
 
-use crate::orientation::Orientation;
+use crate::frame::orientation::Orientation;
 
 /// Pixel layouts, named as GStreamer names them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -6,7 +6,7 @@
 use super::PaintError;
 use super::maths::{Vec3, dot, lerp, sin_cos, smoothstep, solve};
 use crate::detect::Face;
-use crate::geometry::{Landmarks, Point, Rect};
+use crate::frame::geometry::{Landmarks, Point, Rect};
 
 /// The landmarks of a mean face: x and y are means of MTCNN's over 964 frontal faces of LFW and
 /// CelebA; z is from anthropometry: the tip of a nose stands out by 28 mm, eyes are 63 mm apart.

@@ -8,9 +8,9 @@ use std::ops::Range;
 
 use pulp::{Arch, Simd, WithSimd};
 
-use crate::geometry::Rect;
-use crate::image::{Channel, ColorModel, ImageView, Plane};
-use crate::orientation::Orientation;
+use crate::frame::geometry::Rect;
+use crate::frame::image::{Channel, ColorModel, ImageView, Plane};
+use crate::frame::orientation::Orientation;
 
 /// How the pixels below an output pixel are weighed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -698,7 +698,7 @@ fn contiguous<const WIDTH: usize>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::image::{Colorimetry, ImageInfo, PixelFormat, YuvMatrix};
+    use crate::frame::image::{Colorimetry, ImageInfo, PixelFormat, YuvMatrix};
 
     fn resize(source: Rect, width: usize, height: usize, filter: Filter) -> Resize {
         Resize {

@@ -30,7 +30,7 @@ const BLOCK: usize = INPUT_SIZE / SIDE;
 const LEAST_CONTRAST: f32 = 10.0 / 128.0;
 
 /// The network, as it is built in.
-const FILE: Source = Source::Bytes("mask (built in)", include_bytes!("../models/mask.onnx"));
+const FILE: Source = Source::Bytes("mask (built in)", include_bytes!("../../models/mask.onnx"));
 
 /// Largest log-odds given, probability .9975: one error in 400 is what the real faces that this was
 /// measured on can vouch for. It also keeps one very sure frame from outweighing the next ones.
