@@ -6,11 +6,12 @@
 use prost::bytes::Bytes;
 
 use super::error::{ImportError, Unsupported};
+use super::fact::Element;
 use super::fused::{
     Conv, Dense, Fused, FusedNode, FusedOp, Geometry, MOST_INPUTS, Quantization, Slopes, Tensor,
     TensorId, Weights,
 };
-use super::graph::{Element, Graph, Node, ValueId};
+use super::graph::{Graph, Node, ValueId};
 use super::op::{Gemm, Op, Window};
 
 /// What a value of the file is.

@@ -5,9 +5,11 @@
 //! What our kernels cannot run exactly is refused with the node, the operator and the reason, and left to ONNX Runtime
 //! ([`runtime`]). Which of the two runs a network is decided here and nowhere else.
 
+mod buffer;
 mod choice;
 mod error;
 mod exec;
+mod fact;
 mod fuse;
 mod fused;
 mod graph;

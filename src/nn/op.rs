@@ -3,8 +3,8 @@
 //! The specification of each is <https://onnx.ai/onnx/operators/>. What is not stated in it, or not implemented here, is
 //! refused with the reason; nothing is guessed.
 
-use super::graph::{Constant, Element, Fact};
-use super::onnx::import::Attributes;
+use super::fact::{Constant, Element, Fact};
+use super::onnx::attributes::Attributes;
 
 /// Versions of ONNX's own operators that mean the same here. Newer ones add types and attributes that are refused where
 /// they are used.

@@ -1,15 +1,12 @@
 //! Weights in the order in which the kernels read them, zero points folded into the biases.
 
+use super::buffer::{Buffer, F32_BLOCK};
 use super::fused::{Conv, Dense, Geometry, Quantization, Slopes, Weights};
-use super::plan::Buffer;
-use super::simd::Isa;
+use super::simd::{Isa, pair};
 
 /// Channels of a quantised convolution's output that are summed up together, whatever the vectors: a whole number of
 /// those of every instruction set.
 pub const U8_BLOCK: usize = 32;
-
-/// Channels of float32 tensors are filled up with zeros to a multiple of this: every vector fits.
-pub const F32_BLOCK: usize = 16;
 
 /// Where on an input, with its padding, the windows of a convolution lie: offsets in values, of which each is a float32,
 /// a pair of i16 or four u8.
@@ -374,11 +371,6 @@ fn check_packed(channels: usize, window: usize) -> Result<(), String> {
             "weights of {channels} channels with windows of {window}; at most {MOST} in all"
         )),
     }
-}
-
-/// Two i16, the first one in the lower half.
-pub fn pair(first: i16, second: i16) -> i32 {
-    i32::from(second) << 16 | i32::from(first) & 0xffff
 }
 
 /// By what the weights of a sum are multiplied before they are rounded, so that no input up to `most` takes it beyond

@@ -1,11 +1,12 @@
 //! The execution plan of a fused network: steps in their order, which memory each result lies in, weights packed for the
 //! instruction set.
 
+use super::buffer::Buffer;
 use super::error::{ImportError, Unsupported};
 use super::fused::{
-    Fused, FusedNode, FusedOp, Geometry, MOST_INPUTS, Quantization, Slopes, Tensor, TensorId,
+    Fused, FusedNode, FusedOp, Geometry, MOST_INPUTS, Quantization, Slopes, TensorId,
 };
-use super::pack::{Arithmetic, F32_BLOCK, FloatConv, FloatWeights, U8Conv};
+use super::pack::{Arithmetic, FloatConv, FloatWeights, U8Conv};
 use super::simd::Isa;
 
 /// Outputs of a network at most.
@@ -31,57 +32,6 @@ pub enum Items {
     One,
     /// All, so that weights are read once.
     All,
-}
-
-/// A tensor as it lies in memory: `[item, height, width, stride]`, of which the first `channels` are the tensor's.
-#[derive(Debug, Clone)]
-pub struct Buffer {
-    pub name: String,
-    pub height: usize,
-    pub width: usize,
-    pub channels: usize,
-    pub stride: usize,
-    pub quantization: Option<Quantization>,
-    pub is_flat: bool,
-    /// Which memory it shares with those that are not needed at the same time.
-    pub slot: usize,
-}
-
-impl Buffer {
-    fn new(tensor: &Tensor, is_input: bool) -> Self {
-        let block = match (tensor.quantization, is_input) {
-            (Some(_), _) => 4,
-            (None, true) => 1,
-            (None, false) => F32_BLOCK,
-        };
-        Self {
-            name: tensor.name.clone(),
-            height: tensor.height,
-            width: tensor.width,
-            channels: tensor.channels,
-            stride: tensor.channels.next_multiple_of(block),
-            quantization: tensor.quantization,
-            is_flat: tensor.is_flat,
-            slot: 0,
-        }
-    }
-
-    pub fn pixels(&self) -> usize {
-        self.height * self.width
-    }
-
-    /// Numbers of one item.
-    pub fn len(&self) -> usize {
-        self.pixels() * self.stride
-    }
-
-    /// 32-bit words of one item.
-    pub fn words(&self) -> usize {
-        match self.quantization {
-            Some(_) => self.len() / 4,
-            None => self.len(),
-        }
-    }
 }
 
 pub struct Step {

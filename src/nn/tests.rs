@@ -1,7 +1,7 @@
 //! Whole networks: our kernels against ONNX Runtime, every instruction set against the scalar one, layer by layer, and
 //! files with wrong bytes.
 
-use super::plan::Buffer;
+use super::buffer::Buffer;
 use super::row_stream::{Cell, Rings, output_size, rows_seen};
 use super::*;
 

@@ -1,30 +1,19 @@
 //! `mfr-enroll`: makes the gallery from folders of photos, and tells who is in others.
 
-mod agreement;
-mod batch;
-mod calibration;
 mod cli;
 mod commands;
-mod dataset;
-mod disguise;
+mod encoding;
 mod enrol;
-mod finder;
-mod findings;
+mod evaluate;
+mod input;
 mod npz;
 mod options;
 mod output;
-mod partial;
 mod people;
-mod photo;
-mod portrait;
-mod pose;
-mod quality;
 mod report;
 #[cfg(test)]
 mod testdata;
-mod trial;
-#[cfg(feature = "plugin")]
-mod video;
+mod vision;
 mod workers;
 
 use std::io;

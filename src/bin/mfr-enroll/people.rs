@@ -8,9 +8,9 @@ use gstmfr::embed::{Embedded, PREPROCESSING};
 use gstmfr::gallery::{Contract, FORMAT, Gallery, GalleryError, Identification};
 use serde::Serialize;
 
-use crate::batch::Embedders;
-use crate::dataset::UNKNOWN;
+use crate::input::dataset::UNKNOWN;
 use crate::output;
+use crate::vision::batch::Embedders;
 
 /// A person a face may belong to.
 #[derive(Debug, Clone, Serialize)]

@@ -10,9 +10,10 @@ use std::ops::Range;
 
 use pulp::bytemuck::{cast_slice, cast_slice_mut};
 
+use super::buffer::Buffer;
 use super::fused::MOST_INPUTS;
 use super::pack::FloatWeights;
-use super::plan::{Buffer, StepOp};
+use super::plan::StepOp;
 use super::simd::{Isa, Kernel, Level};
 pub use stage::{Stage, Staged, needs_staging};
 

@@ -4,9 +4,9 @@ use pulp::Simd;
 use pulp::bytemuck::cast_slice;
 
 use super::Input;
-use crate::nn::pack::{FloatConv, FloatWeights, I16_MOST, Padding, pair};
+use crate::nn::pack::{FloatConv, FloatWeights, I16_MOST, Padding};
 use crate::nn::plan::StepOp;
-use crate::nn::simd::{IntSimd, Kernel, Level};
+use crate::nn::simd::{IntSimd, Kernel, Level, pair};
 
 /// Reused from step to step.
 #[derive(Debug, Default)]

@@ -1,7 +1,8 @@
 //! P-Net's weights as the kernels read them.
 
 use crate::nn::fused::{self, Conv, Fused, FusedNode, FusedOp, Geometry};
-use crate::nn::pack::{i16_scale, pair};
+use crate::nn::pack::i16_scale;
+use crate::nn::simd::pair;
 
 /// Channels after each of the three convolutions.
 pub const FIRST: usize = 10;

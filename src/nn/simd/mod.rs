@@ -19,6 +19,11 @@ pub use scalar::ScalarLevel;
 /// The environment variable that caps the instruction set of the kernels, and of nothing else.
 pub const CPU_VARIABLE: &str = "MFR_CPU";
 
+/// Two i16, the first one in the lower half.
+pub fn pair(first: i16, second: i16) -> i32 {
+    i32::from(second) << 16 | i32::from(first) & 0xffff
+}
+
 /// Vectors with integer dot products.
 pub trait IntSimd: Simd {
     /// `acc` + the dot products of two i16 in each 32-bit lane.

@@ -3,7 +3,7 @@
 
 use pulp::Scalar;
 
-use super::{DotU8I8, IntSimd, Level};
+use super::{DotU8I8, IntSimd, Level, pair};
 
 #[derive(Clone, Copy)]
 pub struct ScalarLevel;
@@ -30,7 +30,7 @@ impl IntSimd for Scalar {
     #[inline(always)]
     fn pack_i16(self, first: f32, second: f32) -> i32 {
         let [a, b] = [first, second].map(|x| x.round_ties_even() as i16);
-        super::super::pack::pair(a, b)
+        pair(a, b)
     }
 
     #[inline(always)]

@@ -11,19 +11,19 @@ use serde::Serialize;
 
 use super::REJECTED;
 use super::evaluate::{say as say_figures, warn_of_unenrolled};
-use crate::batch::Embedders;
-use crate::calibration::CalibrationTable;
-use crate::dataset::{Collection, Dataset};
+use crate::enrol::partial::{self, Partial};
 use crate::enrol::{Enrolled, Keep, enrol};
-use crate::findings::Findings;
+use crate::evaluate::calibration::CalibrationTable;
+use crate::evaluate::trial::{self, Figures, Tried};
+use crate::input::dataset::{Collection, Dataset};
 use crate::npz;
 use crate::options::{Build, shown};
 use crate::output::{self, Output, counted, plain};
-use crate::partial::{self, Partial};
 use crate::people;
-use crate::quality::Rejected;
+use crate::report::findings::Findings;
 use crate::report::{self, scores::Measured};
-use crate::trial::{self, Figures, Tried};
+use crate::vision::batch::Embedders;
+use crate::vision::portrait::Rejected;
 
 #[derive(Debug, Serialize)]
 struct Report<'a> {

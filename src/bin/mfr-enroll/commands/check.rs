@@ -10,21 +10,22 @@ use serde::Serialize;
 
 use super::REJECTED;
 use super::build::learn;
-use crate::agreement::{self, Agreement, Likeness, Pair, Sample, Verdict};
-use crate::batch::Embedders;
-use crate::dataset::{Collection, Dataset};
+use crate::enrol::agreement::{self, Agreement, Likeness, Pair, Sample, Verdict};
 use crate::enrol::{Enrolled, Keep, enrol};
-use crate::findings::{
-    FEW_PHOTOS, Findings, NEAREST, Similar, Suspicion, nearest, say_alike, say_pairs,
-    say_suspicious,
-};
+use crate::input::dataset::{Collection, Dataset};
 use crate::npz::check_writable;
 use crate::options::{Check, Masks, Subject, shown};
 use crate::output::{Output, counted, plain};
 use crate::people::made_now;
-use crate::quality::{Measures, Reason};
+use crate::report::findings::{
+    FEW_PHOTOS, Findings, NEAREST, Similar, Suspicion, nearest, say_alike, say_pairs,
+    say_suspicious,
+};
 use crate::report::scores::Measured;
 use crate::report::{Couple, Face, Note, Report, Sheet};
+use crate::vision::batch::Embedders;
+use crate::vision::quality::Measures;
+use crate::vision::reason::Reason;
 
 pub fn run(options: &Check) -> Result<ExitCode> {
     if let Some(path) = &options.report {

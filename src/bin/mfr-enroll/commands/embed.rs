@@ -7,13 +7,14 @@ use gstmfr::detect::Face;
 use gstmfr::embed::crop_rgb8;
 use ndarray::{Array1, Array2, Axis};
 
-use crate::batch::{Embedders, embed_in_order};
-use crate::dataset::{self, Listed, Source};
-use crate::finder::Finder;
+use crate::input::dataset::{self, Listed};
+use crate::input::photo::Photo;
+use crate::input::source::Source;
 use crate::npz;
 use crate::options::{Embed, shown};
 use crate::output;
-use crate::photo::Photo;
+use crate::vision::batch::{Embedders, embed_in_order};
+use crate::vision::finder::Finder;
 
 /// What became of a photo: the face and its crop, nothing, or an error.
 type Outcome = Result<Option<(Face, Vec<u8>)>, String>;

@@ -6,12 +6,12 @@ use anyhow::{Context, Result, ensure};
 use gstmfr::embed::mask::{WITH_MASK, WITHOUT_MASK};
 use gstmfr::gallery::Gallery;
 
-use crate::batch::Embedders;
-use crate::dataset::{self, Collection};
+use crate::evaluate::trial::{self, Figures, Part};
+use crate::input::dataset::{self, Collection};
 use crate::options::Evaluate;
 use crate::output::{self, Output, counted, plain};
 use crate::people;
-use crate::trial::{self, Figures, Part};
+use crate::vision::batch::Embedders;
 
 /// Confusions that are listed for people.
 const CONFUSIONS: usize = 10;

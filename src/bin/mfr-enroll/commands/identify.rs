@@ -8,13 +8,14 @@ use gstmfr::embed::crop_rgb8;
 use gstmfr::embed::mask::{self, MaskNet};
 use serde::Serialize;
 
-use crate::batch::Embedders;
-use crate::dataset::{self, Listed, Source};
-use crate::finder::Finder;
+use crate::input::dataset::{self, Listed};
+use crate::input::photo::Photo;
+use crate::input::source::Source;
 use crate::options::{Identify, shown};
 use crate::output::{self, Output, plain};
 use crate::people::{self, Answer, Candidate};
-use crate::photo::Photo;
+use crate::vision::batch::Embedders;
+use crate::vision::finder::Finder;
 use crate::workers;
 
 /// A photo that could be read: its size, its faces and their crops.

@@ -12,11 +12,12 @@ use gstmfr::detect::Face;
 use gstmfr::paint;
 use serde::Serialize;
 
-use crate::dataset::{self, Listed, Source};
-use crate::finder::Finder;
+use crate::input::dataset::{self, Listed};
+use crate::input::photo::{Photo, png};
+use crate::input::source::Source;
 use crate::options::{Mask, MaskedCopy, shown};
 use crate::output::{self, Output, plain};
-use crate::photo::{Photo, png};
+use crate::vision::finder::Finder;
 use crate::workers;
 
 /// A photo and the place of its copies: the output folder, the folders below the one that the user

@@ -1,5 +1,8 @@
 //! From the photos and videos of a dataset to embeddings of known people, the unusable ones sorted out.
 
+pub mod agreement;
+pub mod disguise;
+pub mod partial;
 mod settle;
 mod videos;
 
@@ -17,17 +20,21 @@ use gstmfr::paint::MaskType;
 use ndarray::Array1;
 use serde::{Deserialize, Serialize};
 
-use crate::agreement::{Likeness, Pair};
-use crate::batch::{Embedders, embed_in_order};
-use crate::dataset::{Collection, Item, Source};
-use crate::disguise::{Disguise, disguises};
-use crate::finder::Finder;
+use crate::encoding;
+use crate::enrol::agreement::{Likeness, Pair};
+use crate::enrol::disguise::{Disguise, disguises};
+use crate::enrol::partial::{Partial, Stamp};
+use crate::input::dataset::{Collection, Item};
+use crate::input::photo::Photo;
+use crate::input::source::Source;
 use crate::options::Masks;
 use crate::output;
-use crate::partial::{Partial, Stamp, encoding};
-use crate::photo::Photo;
-use crate::portrait::{Portrait, thumbnail};
-use crate::quality::{Measures, Reason, Refusal, Rejected, prominent};
+use crate::vision::batch::{Embedders, embed_in_order};
+use crate::vision::finder::Finder;
+use crate::vision::portrait::Rejected;
+use crate::vision::portrait::{Portrait, thumbnail};
+use crate::vision::quality::{Measures, prominent};
+use crate::vision::reason::{Reason, Refusal};
 use settle::{drop_copies, drop_outliers, drop_shared, resolve, same_file, too_many};
 pub use videos::Video;
 use videos::videos;
@@ -474,7 +481,8 @@ fn unreadable(error: &dyn Display) -> Result<Usable<Candidate>, Refused> {
 
 #[cfg(feature = "plugin")]
 fn watch(finder: &mut Finder, path: &Path, masks: &Masks, keep: Keep) -> Result<Seen<Candidate>> {
-    let watched = crate::video::watch(path, |photo| usable_faces(finder, photo, masks, keep))?;
+    let watched =
+        crate::input::video::watch(path, |photo| usable_faces(finder, photo, masks, keep))?;
     let error = watched.error.map(|error| error.to_string());
     Ok(match error {
         Some(error) if watched.frames.is_empty() => unreadable(&error).into(),
@@ -492,7 +500,7 @@ fn watch(finder: &mut Finder, path: &Path, masks: &Masks, keep: Keep) -> Result<
 #[cfg(not(feature = "plugin"))]
 fn watch(_: &mut Finder, path: &Path, _: &Masks, _: Keep) -> Result<Seen<Candidate>> {
     let error = match std::fs::metadata(path) {
-        Ok(_) => crate::photo::PhotoError::NoGStreamer,
+        Ok(_) => crate::input::photo::PhotoError::NoGStreamer,
         Err(error) => error.into(),
     };
     Ok(unreadable(&error).into())

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use ndarray::ArrayView1;
 
 use super::{Learned, Refused, Several, Shot, most_prominent};
-use crate::agreement::{self, Agreement, Pair, Sample, Verdict};
-use crate::dataset::{Collection, Item};
-use crate::portrait::Portrait;
-use crate::quality::{Reason, Refusal};
+use crate::enrol::agreement::{self, Agreement, Pair, Sample, Verdict};
+use crate::input::dataset::{Collection, Item};
+use crate::vision::portrait::Portrait;
+use crate::vision::reason::{Reason, Refusal};
 
 /// Cosine above which two photos of a person are one: stored twice, or saved again.
 const SAME_PHOTO: f32 = 0.9999;

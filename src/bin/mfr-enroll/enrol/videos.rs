@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::{Learned, Refused, Shot};
-use crate::dataset::Item;
+use crate::input::dataset::Item;
 use crate::output;
-use crate::quality::{Reason, Refusal};
+use crate::vision::reason::{Reason, Refusal};
 
 /// What became of the frames of a video.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

@@ -1,6 +1,7 @@
 //! The report as a page: one file that shows everything and asks for nothing from elsewhere.
 
 mod chart;
+pub mod findings;
 mod html;
 mod page;
 pub mod scores;
@@ -11,12 +12,13 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use gstmfr::gallery::write_atomically;
 
-use crate::agreement::{Pair, Verdict};
-use crate::dataset::Collection;
+use crate::enrol::agreement::{Pair, Verdict};
 use crate::enrol::{Enrolled, Learned};
-use crate::findings::NEAREST;
+use crate::input::dataset::Collection;
 use crate::people::made_now;
-use crate::quality::{Reason, Rejected};
+use crate::report::findings::NEAREST;
+use crate::vision::portrait::Rejected;
+use crate::vision::reason::Reason;
 use scores::Measured;
 
 /// What a page shows. Pictures are JPEG files.

@@ -8,7 +8,7 @@ use super::html::{base64, escaped};
 use super::scores::Measured;
 use super::{Couple, Face, Note, Report, Sheet};
 use crate::output::counted;
-use crate::quality::Reason;
+use crate::vision::reason::Reason;
 
 /// Pictures on a page, so that a browser can show it: 3,000 are some 15 MB.
 const MAX_PICTURES: usize = 3000;

@@ -7,8 +7,9 @@ use image::ExtendedColorType;
 use image::codecs::jpeg::JpegEncoder;
 use serde::{Deserialize, Serialize};
 
-use crate::partial::encoding;
-use crate::quality::Measures;
+use crate::encoding;
+use crate::vision::quality::Measures;
+use crate::vision::reason::Reason;
 
 /// Width and height of a thumbnail in pixels: sharp where a page shows it 96 wide on most screens,
 /// and 3 to 4 kB.
@@ -26,6 +27,19 @@ pub struct Portrait {
     /// A JPEG, if it was asked for and the photo could be read.
     #[serde(with = "encoding::bytes")]
     pub thumbnail: Option<Vec<u8>>,
+}
+
+/// A file that is not used, for the report.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Rejected {
+    pub path: String,
+    pub reason: Reason,
+    pub detail: String,
+    /// Index of the person whose it would be; none for what could not even be listed.
+    #[serde(skip)]
+    pub person: Option<usize>,
+    #[serde(skip)]
+    pub portrait: Portrait,
 }
 
 /// A square picture of one or more faces, of the middle of the photo where there is none.

@@ -6,11 +6,11 @@ use std::collections::BTreeSet;
 use anyhow::Result;
 use serde::Serialize;
 
-use crate::agreement::{Pair, Verdict};
-use crate::dataset::Collection;
+use crate::enrol::agreement::{Pair, Verdict};
 use crate::enrol::{Enrolled, Video};
+use crate::input::dataset::Collection;
 use crate::output::{Output, counted, plain};
-use crate::quality::Rejected;
+use crate::vision::portrait::Rejected;
 
 /// Pairs of people in a report.
 pub const NEAREST: usize = 10;

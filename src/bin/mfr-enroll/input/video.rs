@@ -15,7 +15,7 @@ use gst::prelude::*;
 use gst_video::prelude::*;
 use thiserror::Error;
 
-use crate::photo::{MAX_PIXELS, Photo};
+use crate::input::photo::{MAX_PIXELS, Photo};
 
 /// Frames of a video that are looked at. More of the same minute hardly differ, and a detection
 /// takes its time: 20 frames cost as much as 20 photos.

@@ -7,19 +7,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 
+use crate::input::photo::PhotoError;
+use crate::input::source::Source;
 use crate::options::shown;
 use crate::output;
-use crate::photo::PhotoError;
-use crate::portrait::Portrait;
-use crate::quality::{Reason, Rejected};
-
-/// Endings taken for photos, whatever is inside. Formats that cannot be read are among them: their
-/// owner is to be told, not to wonder where the photo went.
-const PHOTO_ENDINGS: [&str; 14] = [
-    "jpg", "jpeg", "jpe", "jfif", "png", "webp", "bmp", "gif", "tif", "tiff", "heic", "heif",
-    "avif", "jxl",
-];
-const VIDEO_ENDINGS: [&str; 6] = ["mp4", "m4v", "mkv", "webm", "avi", "mov"];
+use crate::vision::portrait::{Portrait, Rejected};
+use crate::vision::reason::Reason;
 
 /// Folders that photo programs and archives leave behind, full of thumbnails.
 const IGNORED_FOLDERS: [&str; 2] = ["@eaDir", "__MACOSX"];
@@ -30,32 +23,6 @@ const MAX_DEPTH: usize = 16;
 /// The layouts, for messages.
 const LAYOUT: &str = "expected DIR/<name>/<photos>, DIR/train/<name>/<photos> with \
                       DIR/val/<name>/<photos>, or DIR/<name>.jpg";
-
-/// What a file is to be read as.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Source {
-    Photo(PathBuf),
-    Video(PathBuf),
-}
-
-impl Source {
-    fn of(path: &Path) -> Option<Self> {
-        let ending = path.extension()?.to_str()?.to_ascii_lowercase();
-        if PHOTO_ENDINGS.contains(&ending.as_str()) {
-            Some(Self::Photo(path.to_owned()))
-        } else if VIDEO_ENDINGS.contains(&ending.as_str()) {
-            Some(Self::Video(path.to_owned()))
-        } else {
-            None
-        }
-    }
-
-    pub fn path(&self) -> &Path {
-        match self {
-            Self::Photo(path) | Self::Video(path) => path,
-        }
-    }
-}
 
 /// A file and whose it is.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -5,78 +5,8 @@ use gstmfr::embed::INPUT_SIZE;
 use gstmfr::frame::geometry::Rect;
 use serde::{Deserialize, Serialize};
 
-use crate::portrait::Portrait;
-use crate::pose::Pose;
-
-/// Why a file is not used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Reason {
-    NoFace,
-    SeveralFaces,
-    TooSmall,
-    Blurred,
-    TooDark,
-    TooBright,
-    /// The head is turned too far.
-    Pose,
-    Unreadable,
-    Duplicate,
-    /// Somebody else, by the person's other photos.
-    Outlier,
-}
-
-impl Reason {
-    /// The name in reports.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::NoFace => "no_face",
-            Self::SeveralFaces => "several_faces",
-            Self::TooSmall => "too_small",
-            Self::Blurred => "blurred",
-            Self::TooDark => "too_dark",
-            Self::TooBright => "too_bright",
-            Self::Pose => "pose",
-            Self::Unreadable => "unreadable",
-            Self::Duplicate => "duplicate",
-            Self::Outlier => "outlier",
-        }
-    }
-}
-
-impl Reason {
-    /// For people.
-    pub fn in_words(self) -> &'static str {
-        match self {
-            Self::NoFace => "no face",
-            Self::SeveralFaces => "several faces",
-            Self::TooSmall => "too small",
-            Self::Blurred => "blurred",
-            Self::TooDark => "too dark",
-            Self::TooBright => "too bright",
-            Self::Pose => "turned away",
-            Self::Unreadable => "unreadable",
-            Self::Duplicate => "duplicate",
-            Self::Outlier => "somebody else",
-        }
-    }
-}
-
-/// A file that is not used, for the report.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Rejected {
-    pub path: String,
-    pub reason: Reason,
-    pub detail: String,
-    /// Index of the person whose it would be; none for what could not even be listed.
-    #[serde(skip)]
-    pub person: Option<usize>,
-    #[serde(skip)]
-    pub portrait: Portrait,
-}
-
-/// A reason and what was found, for a file that the caller knows.
-pub type Refusal = (Reason, String);
+use crate::vision::pose::Pose;
+use crate::vision::reason::{Reason, Refusal};
 
 // The limits are where recognition breaks down, measured on 182 photos of LFW against the class
 // means of 150 people; bare, rank-1 is .995. The 3,515 photos of LFW, CelebA and RMFRD at hand are

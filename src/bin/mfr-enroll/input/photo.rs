@@ -11,7 +11,7 @@ use image::{DynamicImage, ExtendedColorType, ImageDecoder, ImageEncoder, ImageRe
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
-use crate::dataset::Source;
+use crate::input::source::Source;
 
 /// Larger than any camera's photo: 100 megapixels.
 pub const MAX_PIXELS: u64 = 100_000_000;

@@ -7,10 +7,10 @@ use gstmfr::frame::geometry::{Landmarks, Point, Rect};
 use gstmfr::frame::image::ImageView;
 use gstmfr::paint::{self, MaskType};
 
-use crate::finder::Finder;
+use crate::input::photo::Photo;
 use crate::options::{MaskedCopy, Masks};
-use crate::photo::Photo;
-use crate::portrait::thumbnail;
+use crate::vision::finder::Finder;
+use crate::vision::portrait::thumbnail;
 
 /// Width and height, in those of the face, of the part of the photo that is painted on: mask, straps
 /// and the crop of the network are in it.

@@ -19,12 +19,12 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::batch::Embedders;
-use crate::dataset::Item;
-use crate::enrol::Keep;
+use super::Keep;
+use crate::input::dataset::Item;
 use crate::options::Build;
 use crate::output;
 use crate::people::TOOL;
+use crate::vision::batch::Embedders;
 
 /// After the name of the output.
 const ENDING: &str = ".partial";
@@ -305,68 +305,11 @@ fn hash(bytes: &[u8]) -> String {
     bytes.map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// How values stand in a line, without loss.
-pub mod encoding {
-    use base64::Engine;
-    use base64::engine::general_purpose::STANDARD;
-    use serde::de::Error;
-    use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
-    /// Base64 of the numbers, little-endian.
-    pub mod floats {
-        use super::*;
-        use ndarray::Array1;
-
-        pub fn serialize<S: Serializer>(values: &Array1<f32>, to: S) -> Result<S::Ok, S::Error> {
-            let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
-            to.serialize_str(&STANDARD.encode(bytes))
-        }
-
-        pub fn deserialize<'d, D: Deserializer<'d>>(from: D) -> Result<Array1<f32>, D::Error> {
-            let bytes = STANDARD.decode(String::deserialize(from)?);
-            let bytes = bytes.map_err(D::Error::custom)?;
-            let (values, rest) = bytes.as_chunks::<4>();
-            if !rest.is_empty() {
-                return Err(D::Error::custom("half a number"));
-            }
-            Ok(values.iter().map(|&v| f32::from_le_bytes(v)).collect())
-        }
-    }
-
-    /// Base64.
-    pub mod bytes {
-        use super::*;
-
-        pub fn serialize<S: Serializer>(bytes: &Option<Vec<u8>>, to: S) -> Result<S::Ok, S::Error> {
-            bytes.as_ref().map(|b| STANDARD.encode(b)).serialize(to)
-        }
-
-        pub fn deserialize<'d, D: Deserializer<'d>>(from: D) -> Result<Option<Vec<u8>>, D::Error> {
-            let text = Option::<String>::deserialize(from)?;
-            let bytes = text.map(|text| STANDARD.decode(text)).transpose();
-            bytes.map_err(D::Error::custom)
-        }
-    }
-
-    /// The name.
-    pub mod mask {
-        use super::*;
-        use gstmfr::paint::MaskType;
-
-        pub fn serialize<S: Serializer>(mask: &MaskType, to: S) -> Result<S::Ok, S::Error> {
-            to.serialize_str(mask.name())
-        }
-
-        pub fn deserialize<'d, D: Deserializer<'d>>(from: D) -> Result<MaskType, D::Error> {
-            String::deserialize(from)?.parse().map_err(D::Error::custom)
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dataset::Source;
+    use crate::encoding;
+    use crate::input::source::Source;
 
     fn settings(masks: &str) -> Settings {
         Settings::from([("masks".to_owned(), masks.to_owned())])
@@ -449,7 +392,7 @@ mod tests {
 
     #[test]
     fn numbers_and_bytes_come_back_as_they_were() {
-        use crate::portrait::Portrait;
+        use crate::vision::portrait::Portrait;
         let odd = [f32::MIN_POSITIVE, -0.0, 0.1, f32::MAX];
         #[derive(Debug, PartialEq, Serialize, Deserialize)]
         struct Values {

@@ -8,8 +8,8 @@ use gstmfr::embed::{DEFAULT_BATCH_SIZE, Embedded, Embedder};
 use gstmfr::nn::RuntimeError;
 use ndarray::s;
 
-use crate::finder::Finder;
 use crate::options::Vision;
+use crate::vision::finder::Finder;
 use crate::workers;
 
 /// The embedding networks of a run. One on a thread of its own for each worker embeds a third more

@@ -8,13 +8,14 @@ use gstmfr::embed::mask::{WITH_MASK, WITHOUT_MASK};
 use gstmfr::gallery::Gallery;
 use serde::Serialize;
 
-use crate::batch::{Embedders, embed_in_order};
-use crate::dataset::{Collection, Failed, Source};
-use crate::finder::Finder;
+use crate::input::dataset::{Collection, Failed};
+use crate::input::photo::Photo;
+use crate::input::source::Source;
 use crate::output;
 use crate::people::{self, Answer};
-use crate::photo::Photo;
-use crate::quality::most_prominent;
+use crate::vision::batch::{Embedders, embed_in_order};
+use crate::vision::finder::Finder;
+use crate::vision::quality::most_prominent;
 
 /// Shares of strangers that may be named, at which the share of the known that is named right is
 /// reported.
