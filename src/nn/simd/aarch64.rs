@@ -6,7 +6,7 @@ use std::arch::asm;
 use std::mem::transmute;
 
 use pulp::aarch64::Neon as Simd128;
-use pulp::{Simd, i32x4};
+use pulp::i32x4;
 
 use super::{DotU8I8, IntSimd, Kernel, Level};
 
