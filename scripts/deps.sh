@@ -95,10 +95,12 @@ check_rust() {
     if has cargo && [ -n "$found" ] && is_at_least "$found" "$needed"; then
         return
     fi
-    if [ -n "$found" ]; then
+    if [ -z "$found" ]; then
+        says="Rust $needed or newer is needed, and there is none"
+    elif ! is_at_least "$found" "$needed"; then
         says="Rust $needed or newer is needed, and $(command -v rustc) is $found"
     else
-        says="Rust $needed or newer is needed, and there is none"
+        says="Rust's cargo is needed, and there is none beside $(command -v rustc)"
     fi
     [ ! -x "$HOME/.cargo/bin/cargo" ] || [ "$(command -v cargo)" = "$HOME/.cargo/bin/cargo" ] ||
         die "$says. There is one in $HOME/.cargo/bin, which is not the first in PATH: run
