@@ -25,6 +25,7 @@ mod runtime;
 mod simd;
 #[doc(hidden)]
 pub mod testing;
+mod window;
 
 use std::collections::HashMap;
 use std::path::Path;

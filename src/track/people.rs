@@ -10,9 +10,12 @@
 //! without a mask is kept apart. A name that enough evidence has confirmed stays until evidence speaks
 //! against it: so it outlives a hand before the face and a mask that is put on.
 
+mod evidence;
+
 use std::time::Duration;
 
-use ndarray::{Array1, ArrayView1};
+use evidence::Evidence;
+use ndarray::ArrayView1;
 
 use crate::embed::mask::Mask;
 use crate::frame::geometry::{Landmarks, Rect};
@@ -32,10 +35,7 @@ const SAME_ID: f32 = 0.3;
 const MISMATCHES: u32 = 2;
 const MISMATCH_INTERVAL: Duration = Duration::from_millis(80);
 
-/// How fast the past fades: what was seen so long ago weighs a third of what is seen now.
-const MEMORY: Duration = Duration::from_secs(4);
-
-/// The same for the mask, which may be put on or taken off at any time: even a state that was as sure
+/// How fast what was seen of the mask fades, which may be put on or taken off at any time: even a state that was as sure
 /// as can be is overcome within twice this time.
 const MASK_MEMORY: Duration = Duration::from_millis(250);
 
@@ -137,19 +137,6 @@ pub fn quality(rect: &Rect, landmarks: Option<&Landmarks>) -> f32 {
     ];
     let turn = (x * (right.x - left.x) + y * (right.y - left.y)) / (apart * apart);
     size * (1.3 - 1.6 * turn.abs()).clamp(0.2, 1.0)
-}
-
-/// What was seen of a face in one mask state.
-#[derive(Debug, Default)]
-struct Evidence {
-    /// The weighted mean of the embeddings, scaled to unit length.
-    mean: Array1<f32>,
-    /// What all that was seen weighs together; a good view weighs 1.
-    weight: f32,
-    count: usize,
-    /// Of the best view.
-    quality: f32,
-    at: Duration,
 }
 
 #[derive(Debug)]
@@ -573,28 +560,6 @@ impl Track {
             mask: Mask::from_log_odds(self.mask),
             frames_ago: self.frames_ago,
         })
-    }
-}
-
-impl Evidence {
-    fn add(&mut self, embedding: ArrayView1<f32>, quality: f32, now: Duration) {
-        let age = now.saturating_sub(self.at).as_secs_f32();
-        let past = self.weight * (-age / MEMORY.as_secs_f32()).exp();
-        let quality = quality.max(0.05);
-        if self.count == 0 {
-            self.mean = embedding.to_owned();
-        } else {
-            self.mean *= past;
-            self.mean.scaled_add(quality, &embedding);
-            let length = self.mean.dot(&self.mean).sqrt();
-            if length > 0.0 {
-                self.mean /= length;
-            }
-        }
-        self.weight = past + quality;
-        self.count = self.count.saturating_add(1);
-        self.quality = self.quality.max(quality);
-        self.at = now;
     }
 }
 
