@@ -29,6 +29,7 @@ impl<K: PartialEq, V> Cache<K, V> {
     }
 
     /// The same, loaded in any case; whoever has the value of before keeps that.
+    #[cfg(any(feature = "plugin", test))]
     pub fn get_anew<E>(&self, key: K, load: impl FnOnce() -> Result<V, E>) -> Result<Arc<V>, E> {
         let entry = self.entry(key);
         let mut value = lock(&entry.value);
