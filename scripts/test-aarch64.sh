@@ -112,6 +112,7 @@ make_rust_sysroot() {
 }
 
 # cargo for ARM, in a folder of its own: another compiler than that of the rest.
+# Usage: arm_cargo COMMAND [OPTION…]
 arm_cargo() {
     local pkg_config=$sysroot/usr/lib/$MULTIARCH/pkgconfig:$sysroot/usr/share/pkgconfig
     env -u RUSTFLAGS -u CARGO_ENCODED_RUSTFLAGS -u RUSTUP_TOOLCHAIN \
@@ -120,7 +121,7 @@ arm_cargo() {
         CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUSTFLAGS="--sysroot=$root/rust -C link-arg=--sysroot=$sysroot" \
         CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER="${emulator[*]}" \
         PKG_CONFIG_ALLOW_CROSS=1 PKG_CONFIG_SYSROOT_DIR="$sysroot" PKG_CONFIG_LIBDIR="$pkg_config" \
-        cargo "$@" --release --target $TARGET
+        cargo "$1" --release --target $TARGET "${@:2}"
 }
 
 # Usage: step NAME COMMAND…
