@@ -82,7 +82,7 @@ pub fn running_time(
 }
 
 /// The video that comes in: how its buffers are mapped, and how they are seen upright.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Input {
     format: Option<(VideoInfo, ImageInfo)>,
     orientation: Orientation,
@@ -96,6 +96,14 @@ impl Input {
         })?;
         self.format = Some((info.clone(), image));
         Ok(())
+    }
+
+    /// Whether an event may say something of the video.
+    pub fn concerns(event: &gst::Event) -> bool {
+        matches!(
+            event.type_(),
+            gst::EventType::StreamStart | gst::EventType::Tag
+        )
     }
 
     /// Takes notice of the tag that says how the camera was held.

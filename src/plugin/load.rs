@@ -76,10 +76,10 @@ impl Load {
         }
     }
 
-    /// How late a buffer is.
+    /// How late a buffer of this running time is; `now` is the element's own.
     pub fn pressure(
         &mut self,
-        element: &gst_base::BaseTransform,
+        now: Option<gst::ClockTime>,
         running_time: Option<gst::ClockTime>,
     ) -> Pressure {
         let Some(time) = running_time else {
@@ -89,8 +89,7 @@ impl Load {
             Some(earliest) if time < earliest => Pressure::Late,
             _ => Pressure::None,
         };
-        let is_live = *self.is_live.get_or_insert_with(|| asks_live(element));
-        let now = element.current_running_time().filter(|_| is_live);
+        let now = now.filter(|_| self.is_live());
         let lateness = now.map_or(Pressure::None, |now| self.lateness(now, time));
         by_sink.max(lateness).max(Pressure::of(self.debt))
     }
@@ -107,8 +106,18 @@ impl Load {
         Pressure::of(behind - on_time)
     }
 
-    pub fn is_live(&self) -> bool {
+    fn is_live(&self) -> bool {
         self.is_live == Some(true)
+    }
+
+    /// Whether the stream is live, as far as upstream was asked.
+    pub fn known_live(&self) -> Option<bool> {
+        self.is_live
+    }
+
+    /// What upstream says, if it has not said so before; gives what holds.
+    pub fn set_live(&mut self, is_live: bool) -> bool {
+        *self.is_live.get_or_insert(is_live)
     }
 
     /// Takes notice of how long a frame took, of a stream whose frames last so long; true if it took more than the
@@ -149,7 +158,7 @@ pub fn post_latency(element: &gst_base::BaseTransform) {
 }
 
 /// Whether what comes from upstream is live.
-fn asks_live(element: &gst_base::BaseTransform) -> bool {
+pub fn asks_live(element: &gst_base::BaseTransform) -> bool {
     let mut query = gst::query::Latency::new();
     element.sink_pad().peer_query(&mut query) && query.result().0
 }

@@ -8,6 +8,7 @@ mod mfrdetect;
 mod mfroverlay;
 mod mfrrecognize;
 mod models;
+mod stream;
 
 use gst::glib;
 

@@ -1,4 +1,4 @@
-use std::sync::{LazyLock, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::time::{Duration, Instant};
 
 use gst::glib;
@@ -14,10 +14,11 @@ use crate::detect::{
 };
 use crate::frame::geometry::Rect;
 use crate::nn::RuntimeError;
-use crate::plugin::frame::{self, Input, StreamTime};
-use crate::plugin::load::{self, Load, Pressure};
+use crate::plugin::frame::{self, StreamTime};
+use crate::plugin::load::Pressure;
 use crate::plugin::meta;
 use crate::plugin::models::{self, ModelSettings, Worker};
+use crate::plugin::stream::Stream;
 use crate::threads::{at_work, lock};
 use crate::track::{Effort, Finder, Interval, Plan};
 
@@ -68,10 +69,9 @@ struct State {
 
 #[derive(Default)]
 pub struct MfrDetect {
-    settings: Mutex<Settings>,
+    settings: Mutex<Arc<Settings>>,
     state: Mutex<Option<State>>,
-    input: Mutex<Input>,
-    load: Mutex<Load>,
+    stream: Stream,
     /// What runs the networks.
     engine: Mutex<Option<String>>,
 }
@@ -79,20 +79,18 @@ pub struct MfrDetect {
 impl MfrDetect {
     fn detect(&self, buffer: &mut gst::BufferRef) -> Result<(), gst::ErrorMessage> {
         let _at_work = at_work();
-        let settings = lock(&self.settings).clone();
-        let input = lock(&self.input);
+        let settings = Arc::clone(&lock(&self.settings));
+        let input = self.stream.input();
         let size = input.size()?;
         let (orientation, stored) = input.turn()?;
-        let params = upright(settings.params, |r| orientation.rect_to_upright(r, stored));
+        let params = upright(settings.params.clone(), |r| {
+            orientation.rect_to_upright(r, stored)
+        });
         let mut state = lock(&self.state);
         let state = state.as_mut().ok_or_else(frame::not_started)?;
         let element = self.obj();
         let running_time = frame::running_time(element.upcast_ref(), buffer);
-        let (pressure, is_live) = {
-            let mut load = lock(&self.load);
-            let pressure = load.pressure(element.upcast_ref(), running_time);
-            (pressure, load.is_live())
-        };
+        let (pressure, is_live) = self.stream.pressure(element.upcast_ref(), running_time);
         let plan = Plan {
             now: state.time.of(running_time, &input),
             interval: match settings.inference_interval {
@@ -133,7 +131,7 @@ impl MfrDetect {
             state.finder.reset();
             state.time = StreamTime::default();
         }
-        lock(&self.load).reset();
+        self.stream.restart();
     }
 }
 
@@ -230,7 +228,8 @@ impl ObjectImpl for MfrDetect {
     }
 
     fn set_property(&self, _id: usize, value: &glib::Value, pspec: &glib::ParamSpec) {
-        let mut settings = lock(&self.settings);
+        let mut guard = lock(&self.settings);
+        let settings = Arc::make_mut(&mut guard);
         let double = || value.get::<f64>().expect("type checked upstream") as f32;
         let uint = || value.get::<u32>().expect("type checked upstream");
         let text = || {
@@ -253,7 +252,7 @@ impl ObjectImpl for MfrDetect {
                     Ok(regions) => settings.params.regions = regions,
                     // A property cannot fail: start() does, and a running stream is warned.
                     Err(error) => {
-                        drop(settings);
+                        drop(guard);
                         gst::element_imp_warning!(
                             self,
                             gst::LibraryError::Settings,
@@ -329,7 +328,7 @@ impl BaseTransformImpl for MfrDetect {
     const TRANSFORM_IP_ON_PASSTHROUGH: bool = false;
 
     fn start(&self) -> Result<(), gst::ErrorMessage> {
-        let settings = lock(&self.settings).clone();
+        let settings = Arc::clone(&lock(&self.settings));
         parse_regions(&settings.inference_region)
             .map_err(|e| gst::error_msg!(gst::LibraryError::Settings, ("inference-region: {e}")))?;
         let detector = models::get(&settings.model, |model, options| match &model.path {
@@ -354,13 +353,12 @@ impl BaseTransformImpl for MfrDetect {
     fn stop(&self) -> Result<(), gst::ErrorMessage> {
         *lock(&self.state) = None;
         *lock(&self.engine) = None;
-        *lock(&self.input) = Input::default();
-        *lock(&self.load) = Load::default();
+        self.stream.clear();
         Ok(())
     }
 
     fn sink_event(&self, event: gst::Event) -> bool {
-        lock(&self.input).notice(&event);
+        self.stream.notice_sink_event(&event);
         if matches!(
             event.type_(),
             gst::EventType::FlushStop | gst::EventType::StreamStart
@@ -371,14 +369,14 @@ impl BaseTransformImpl for MfrDetect {
     }
 
     fn src_event(&self, event: gst::Event) -> bool {
-        lock(&self.load).notice(&event);
+        self.stream.notice_src_event(&event);
         self.parent_src_event(event)
     }
 
     fn query(&self, direction: gst::PadDirection, query: &mut gst::QueryRef) -> bool {
         let is_answered = BaseTransformImplExt::parent_query(self, direction, query);
         if is_answered {
-            lock(&self.load).answer(query);
+            self.stream.answer(query);
         }
         is_answered
     }
@@ -390,11 +388,7 @@ impl BaseTransformImpl for MfrDetect {
     ) -> Result<gst::FlowSuccess, gst::FlowError> {
         let began = Instant::now();
         let outcome = self.detect(buffer);
-        // No lock is held: a synchronous handler may query the element.
-        let frame = lock(&self.input).frame_duration();
-        if lock(&self.load).took(began.elapsed(), frame) {
-            load::post_latency(self.obj().upcast_ref());
-        }
+        self.stream.finish_frame(self.obj().upcast_ref(), began);
         outcome.map_err(|error| {
             gst::error!(CAT, imp = self, "{error}");
             self.post_error_message(error);
@@ -412,10 +406,9 @@ impl VideoFilterImpl for MfrDetect {
         _outcaps: &gst::Caps,
         _out_info: &gst_video::VideoInfo,
     ) -> Result<(), gst::LoggableError> {
-        let mut input = lock(&self.input);
-        if input.size().ok() != Some((in_info.width(), in_info.height())) {
+        if self.stream.set_info(in_info)? {
             self.forget();
         }
-        input.set_info(in_info)
+        Ok(())
     }
 }

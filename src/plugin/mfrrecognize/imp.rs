@@ -1,6 +1,6 @@
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{LazyLock, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::time::{Duration, Instant};
 
 use gst::glib;
@@ -19,10 +19,11 @@ use crate::frame::image::ImageView;
 use crate::gallery::GalleryError;
 use crate::nn::RuntimeError;
 use crate::plugin::frame::{self, Input, StreamTime};
-use crate::plugin::load::{self, Load, Pressure};
+use crate::plugin::load::Pressure;
 use crate::plugin::message::{FaceNews, Message};
 use crate::plugin::meta::{self, Face, Identity};
 use crate::plugin::models::{self, ModelSettings, Worker};
+use crate::plugin::stream::Stream;
 use crate::threads::{at_work, lock};
 use crate::track::{self, Answer, Observation, People, ReembedPolicy};
 
@@ -102,10 +103,9 @@ struct State {
 
 #[derive(Default)]
 pub struct MfrRecognize {
-    settings: Mutex<Settings>,
+    settings: Mutex<Arc<Settings>>,
     state: Mutex<Option<State>>,
-    input: Mutex<Input>,
-    load: Mutex<Load>,
+    stream: Stream,
     reload: AtomicBool,
     /// What runs the networks.
     engine: Mutex<Option<String>>,
@@ -113,22 +113,18 @@ pub struct MfrRecognize {
 
 impl MfrRecognize {
     fn recognize(&self, buffer: &mut gst::BufferRef) -> Result<(), gst::ErrorMessage> {
-        let settings = lock(&self.settings).clone();
+        let settings = Arc::clone(&lock(&self.settings));
         let (reload_error, structures) = {
             // Not for the messages below, whose handlers may take their time.
             let _at_work = at_work();
             let element = self.obj();
-            let input = lock(&self.input);
+            let input = self.stream.input();
             let mut state = lock(&self.state);
             let state = state.as_mut().ok_or_else(frame::not_started)?;
             let reload_error = self.follow_database(state);
             let running_time = frame::running_time(element.upcast_ref(), buffer);
             let now = state.time.of(running_time, &input);
-            let (pressure, is_live) = {
-                let mut load = lock(&self.load);
-                let pressure = load.pressure(element.upcast_ref(), running_time);
-                (pressure, load.is_live())
-            };
+            let (pressure, is_live) = self.stream.pressure(element.upcast_ref(), running_time);
             let most = state.most_faces(now, pressure, is_live);
             let (faces, tracks) = state.name_faces(&input, &settings, buffer, now, most)?;
             let at = self.moment(buffer.pts(), now);
@@ -197,7 +193,7 @@ impl MfrRecognize {
             state.time = StreamTime::default();
             state.presence.clear()
         });
-        lock(&self.load).reset();
+        self.stream.restart();
         let wanted = lock(&self.settings).post_messages == PostMessages::Changes;
         if wanted && !left.is_empty() {
             let segment = self.obj().segment();
@@ -457,6 +453,7 @@ impl ObjectImpl for MfrRecognize {
 
     fn set_property(&self, _id: usize, value: &glib::Value, pspec: &glib::ParamSpec) {
         let mut settings = lock(&self.settings);
+        let settings = Arc::make_mut(&mut settings);
         let path = || -> Option<PathBuf> {
             let text: Option<String> = value.get().expect("type checked upstream");
             text.map(Into::into)
@@ -529,8 +526,8 @@ impl BaseTransformImpl for MfrRecognize {
     const TRANSFORM_IP_ON_PASSTHROUGH: bool = false;
 
     fn start(&self) -> Result<(), gst::ErrorMessage> {
-        let settings = lock(&self.settings).clone();
-        let path = settings.database.ok_or_else(|| {
+        let settings = Arc::clone(&lock(&self.settings));
+        let path = settings.database.clone().ok_or_else(|| {
             gst::error_msg!(
                 gst::LibraryError::Settings,
                 ("the property database is not set: name the gallery file that mfr-enroll has written")
@@ -597,13 +594,12 @@ impl BaseTransformImpl for MfrRecognize {
     fn stop(&self) -> Result<(), gst::ErrorMessage> {
         *lock(&self.state) = None;
         *lock(&self.engine) = None;
-        *lock(&self.input) = Input::default();
-        *lock(&self.load) = Load::default();
+        self.stream.clear();
         Ok(())
     }
 
     fn sink_event(&self, event: gst::Event) -> bool {
-        lock(&self.input).notice(&event);
+        self.stream.notice_sink_event(&event);
         if matches!(
             event.type_(),
             gst::EventType::Eos | gst::EventType::FlushStop | gst::EventType::StreamStart
@@ -614,14 +610,14 @@ impl BaseTransformImpl for MfrRecognize {
     }
 
     fn src_event(&self, event: gst::Event) -> bool {
-        lock(&self.load).notice(&event);
+        self.stream.notice_src_event(&event);
         self.parent_src_event(event)
     }
 
     fn query(&self, direction: gst::PadDirection, query: &mut gst::QueryRef) -> bool {
         let is_answered = BaseTransformImplExt::parent_query(self, direction, query);
         if is_answered {
-            lock(&self.load).answer(query);
+            self.stream.answer(query);
         }
         is_answered
     }
@@ -633,11 +629,7 @@ impl BaseTransformImpl for MfrRecognize {
     ) -> Result<gst::FlowSuccess, gst::FlowError> {
         let began = Instant::now();
         let outcome = self.recognize(buffer);
-        // No lock is held: a synchronous handler may query the element.
-        let frame = lock(&self.input).frame_duration();
-        if lock(&self.load).took(began.elapsed(), frame) {
-            load::post_latency(self.obj().upcast_ref());
-        }
+        self.stream.finish_frame(self.obj().upcast_ref(), began);
         outcome.map_err(|error| {
             gst::error!(CAT, imp = self, "{error}");
             self.post_error_message(error);
@@ -655,6 +647,6 @@ impl VideoFilterImpl for MfrRecognize {
         _outcaps: &gst::Caps,
         _out_info: &gst_video::VideoInfo,
     ) -> Result<(), gst::LoggableError> {
-        lock(&self.input).set_info(in_info)
+        self.stream.set_info(in_info).map(|_| ())
     }
 }
