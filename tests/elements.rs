@@ -739,3 +739,61 @@ fn properties_have_the_names_ranges_and_defaults_that_are_promised() {
         }
     }
 }
+
+/// Pads of an element by itself, with what a stream begins with.
+fn started(description: &str, caps: &str) -> (gst::Element, gst::Pad, gst::Pad) {
+    init();
+    let bin = gst::parse::bin_from_description(description, true).unwrap();
+    let [sink, src] = ["sink", "src"].map(|name| bin.static_pad(name).unwrap());
+    bin.set_state(gst::State::Playing).unwrap();
+    let segment = gst::FormattedSegment::<gst::ClockTime>::new();
+    for event in [
+        gst::event::StreamStart::new("test"),
+        gst::event::Caps::new(&caps.parse().unwrap()),
+        gst::event::Segment::new(&segment),
+    ] {
+        assert!(sink.send_event(event));
+    }
+    (bin.upcast(), sink, src)
+}
+
+#[test]
+fn events_queries_and_properties_are_answered_while_a_frame_is_worked_on() {
+    // Noise, in which P-Net is to see faces of 12 pixels everywhere: seconds for one thread.
+    let (width, height) = (640, 360);
+    let (bin, sink, src) = started(
+        "mfrdetect name=detect threads=1 min-face-size=12 pnet-threshold=0.05 rnet-threshold=0.01",
+        &format!("video/x-raw,format=GRAY8,width={width},height={height},framerate=25/1"),
+    );
+    let detect = bin
+        .downcast_ref::<gst::Bin>()
+        .unwrap()
+        .by_name("detect")
+        .unwrap();
+    let mut state = 1u32;
+    let noise = (0..width * height).map(|_| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 24) as u8
+    });
+    let mut buffer = gst::Buffer::from_mut_slice(noise.collect::<Vec<u8>>());
+    buffer.make_mut().set_pts(gst::ClockTime::ZERO);
+    let begun = std::sync::Barrier::new(2);
+    std::thread::scope(|scope| {
+        let frame = scope.spawn(|| {
+            begun.wait();
+            sink.chain(buffer)
+        });
+        begun.wait();
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        let mut latency = gst::query::Latency::new();
+        src.query(&mut latency);
+        detect.set_property("max-faces", 3u32);
+        assert_eq!(detect.property::<u32>("max-faces"), 3);
+        assert!(detect.property::<Option<String>>("engine").is_some());
+        // It goes on to nobody, which is an answer too.
+        sink.send_event(gst::event::FlushStart::new());
+        assert!(!frame.is_finished(), "the frame was too easy for this test");
+        let _ = frame.join().unwrap();
+    });
+    bin.set_state(gst::State::Null).unwrap();
+}
