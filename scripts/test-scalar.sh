@@ -16,9 +16,9 @@ if ! command -v qemu-x86_64 >/dev/null; then
     $root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends qemu-user >/dev/null
 fi
 python3 scripts/fetch.py photos
-cargo build --bin mfr-enroll
+make build
 
-program=${CARGO_TARGET_DIR:-target}/debug/mfr-enroll
+program=${CARGO_TARGET_DIR:-target}/release/mfr-enroll
 photo=target/demo/photos/obama.jpg
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
