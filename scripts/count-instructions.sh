@@ -53,7 +53,7 @@ program=$(scripts/test-aarch64.sh --bench instructions)
 # Usage: count CPU NETWORK RUNS
 count() {
     env MFR_CPU="$1" qemu-aarch64 -L "$root/sysroot" -cpu cortex-a76 -plugin "$root/libcount.so" -d plugin \
-        -D "$root/count.txt" "$program" "$2" "$3" >&2
+        -D "$root/count.txt" "$program" "$2" "$3" >/dev/null
     cat "$root/count.txt"
 }
 
