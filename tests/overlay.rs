@@ -8,7 +8,7 @@ use gst::prelude::*;
 use gst_video::{VideoOverlayComposition, VideoOverlayCompositionMeta};
 
 mod common;
-use common::{assert_nothing_left, init};
+use common::{assert_leaves_nothing, init};
 
 const WIDTH: u32 = 320;
 const HEIGHT: u32 = 240;
@@ -284,18 +284,7 @@ fn the_legend_is_drawn_without_any_face() {
 
 #[test]
 fn compositions_are_freed_with_their_frames() {
-    // GStreamer's tracer tells what is left when it ends, once in a process.
-    let output = std::process::Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "compositions_of_some_frames", "--ignored"])
-        .env("GST_TRACERS", "leaks")
-        .env("GST_DEBUG", "GST_TRACER:7")
-        .env("GST_DEBUG_NO_COLOR", "1")
-        .output()
-        .unwrap();
-    let [stdout, stderr] = [&output.stdout, &output.stderr].map(|o| String::from_utf8_lossy(o));
-    assert!(output.status.success(), "{stdout}{stderr}");
-    assert!(stdout.contains("1 passed"), "{stdout}");
-    assert_nothing_left(&stderr);
+    assert_leaves_nothing("compositions_of_some_frames");
 }
 
 #[test]

@@ -16,7 +16,7 @@ use gstmfr::track::{Effort, Finder, Interval, Plan};
 use gstmfr::{Face, Message};
 
 mod common;
-use common::{assert_nothing_left, gallery, init, photo};
+use common::{assert_leaves_nothing, gallery, init, photo};
 
 const WIDTH: u32 = 400;
 const HEIGHT: u32 = 400;
@@ -415,18 +415,7 @@ const CHANGES: &str = "MFR_TEST_CHANGES";
 
 #[test]
 fn states_seeks_and_caps_in_any_order_leave_nothing_behind() {
-    // GStreamer tells what is left when it ends, once in a process.
-    let output = std::process::Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "changes_in_any_order", "--ignored"])
-        .env("GST_TRACERS", "leaks")
-        .env("GST_DEBUG", "GST_TRACER:7")
-        .env("GST_DEBUG_NO_COLOR", "1")
-        .output()
-        .unwrap();
-    let [stdout, stderr] = [&output.stdout, &output.stderr].map(|o| String::from_utf8_lossy(o));
-    assert!(output.status.success(), "{stdout}{stderr}");
-    assert!(stdout.contains("1 passed"), "{stdout}");
-    assert_nothing_left(&stderr);
+    assert_leaves_nothing("changes_in_any_order");
 }
 
 #[test]
