@@ -562,6 +562,7 @@ fn with_hardly_any_time_a_crowd_is_found_bit_by_bit() {
     let mut ids = BTreeSet::new();
     for frame in 0..90 {
         let plan = Plan {
+            frame_interval: Duration::from_millis(40),
             now: Duration::from_millis(33 * frame),
             interval: Interval::Automatic,
             tracking: true,

@@ -10,7 +10,10 @@ use crate::frame::geometry::Rect;
 pub enum RegionError {
     #[error("region \"{region}\" has {found} numbers, expected four: x,y,w,h in pixels")]
     Count { region: String, found: usize },
-    #[error("\"{number}\" in region \"{region}\" is not a number of pixels of at most {MAX_PIXEL}")]
+    #[error(
+        "\"{number}\" in region \"{region}\" is not a whole number of pixels of at most {MAX_PIXEL}; \
+         fractions of the frame are not supported"
+    )]
     Number { region: String, number: String },
     #[error("region \"{region}\" has no area: width and height must be above 0")]
     Empty { region: String },
@@ -37,7 +40,7 @@ fn parse_region(region: &str) -> Result<Rect, RegionError> {
             number
                 .parse::<f32>()
                 .ok()
-                .filter(|v| v.abs() <= MAX_PIXEL)
+                .filter(|v| v.abs() <= MAX_PIXEL && v.fract() == 0.0)
                 .ok_or_else(|| RegionError::Number {
                     region: region.to_owned(),
                     number: number.to_owned(),
@@ -65,10 +68,10 @@ mod tests {
     #[test]
     fn regions_are_four_numbers_each_separated_by_semicolons() {
         assert_eq!(
-            parse_regions("1,2,30,40; -5 , 0.5, 6,7;").unwrap(),
+            parse_regions("1,2,30,40; -5 , 8, 6,7;").unwrap(),
             [
                 Rect::new(1.0, 2.0, 30.0, 40.0),
-                Rect::new(-5.0, 0.5, 6.0, 7.0)
+                Rect::new(-5.0, 8.0, 6.0, 7.0)
             ]
         );
     }
@@ -84,7 +87,14 @@ mod tests {
         for (text, message) in [
             ("1,2,3", "region \"1,2,3\" has 3 numbers, expected four"),
             ("1,2,3,4,5", "has 5 numbers"),
-            ("1,2,x,4", "\"x\" in region \"1,2,x,4\" is not a number"),
+            (
+                "1,2,x,4",
+                "\"x\" in region \"1,2,x,4\" is not a whole number",
+            ),
+            (
+                "0.1,0.1,0.5,0.5",
+                "\"0.1\" in region \"0.1,0.1,0.5,0.5\" is not a whole number of pixels",
+            ),
             ("1,2,NaN,4", "\"NaN\""),
             ("1,2,inf,4", "\"inf\""),
             ("1,2,,4", "\"\" in region"),

@@ -11,6 +11,10 @@ use crate::frame::image::{
 };
 use crate::frame::orientation::Orientation;
 
+mod bottom_up;
+
+use bottom_up::Layout;
+
 /// Every format that the elements work on without a converter.
 const FORMATS: [(VideoFormat, PixelFormat); 17] = [
     (VideoFormat::I420, PixelFormat::I420),
@@ -48,37 +52,35 @@ pub fn pad_templates() -> Vec<gst::PadTemplate> {
     .into()
 }
 
-/// The time of frames, as it is needed to follow what is in them: it does not stand still, also in a stream
-/// without timestamps.
-#[derive(Debug, Default)]
-pub struct StreamTime {
-    last: Option<Duration>,
+/// Why a frame is not analysed.
+#[derive(Debug)]
+pub enum FrameError {
+    /// The buffer does not hold what its caps say. The stream goes on without it.
+    Unusable(String),
+    /// The element cannot work.
+    Fatal(gst::ErrorMessage),
 }
 
-/// Of a frame where neither timestamps nor caps say it.
-const FRAME_DURATION: Duration = Duration::from_millis(40);
-
-impl StreamTime {
-    /// `running_time` is that of the buffer.
-    pub fn of(&mut self, running_time: Option<gst::ClockTime>, input: &Input) -> Duration {
-        let next = || {
-            self.last
-                .map_or(Duration::ZERO, |last| last + input.frame_duration())
-        };
-        let time = running_time.map_or_else(next, Duration::from);
-        self.last = Some(time);
-        time
+impl From<gst::ErrorMessage> for FrameError {
+    fn from(error: gst::ErrorMessage) -> Self {
+        Self::Fatal(error)
     }
 }
 
-/// The running time of a buffer in an element.
+impl From<ImageError> for FrameError {
+    fn from(error: ImageError) -> Self {
+        Self::Unusable(error.to_string())
+    }
+}
+
+/// The running time of a timestamp in an element.
 pub fn running_time(
     element: &gst_base::BaseTransform,
-    buffer: &gst::BufferRef,
+    timestamp: Option<gst::ClockTime>,
 ) -> Option<gst::ClockTime> {
     let segment = element.segment();
     let segment = segment.downcast_ref::<gst::ClockTime>()?;
-    segment.to_running_time(buffer.pts()?)
+    segment.to_running_time(timestamp?)
 }
 
 /// The video that comes in: how its buffers are mapped, and how they are seen upright.
@@ -98,7 +100,7 @@ impl Input {
         Ok(())
     }
 
-    /// Whether an event may say something of the video.
+    /// Whether an event may say something about the video.
     pub fn concerns(event: &gst::Event) -> bool {
         matches!(
             event.type_(),
@@ -106,8 +108,8 @@ impl Input {
         )
     }
 
-    /// Takes notice of the tag that says how the camera was held.
-    pub fn notice(&mut self, event: &gst::Event) {
+    /// Updates from an event: the tag image-orientation says how the camera was held.
+    pub fn update_from_event(&mut self, event: &gst::Event) {
         match event.view() {
             gst::EventView::StreamStart(_) => self.orientation = Orientation::UPRIGHT,
             gst::EventView::Tag(tag) => {
@@ -123,13 +125,11 @@ impl Input {
         self.format.as_ref().ok_or_else(not_negotiated)
     }
 
-    /// By the caps.
-    pub fn frame_duration(&self) -> Duration {
-        let rate = self.format.as_ref().map(|(info, _)| info.fps());
-        match rate.filter(|rate| rate.numer() > 0 && rate.denom() > 0) {
-            Some(rate) => Duration::from_secs(1) * rate.denom() as u32 / rate.numer() as u32,
-            None => FRAME_DURATION,
-        }
+    /// The frame interval that the caps announce.
+    pub fn announced_interval(&self) -> Option<Duration> {
+        let rate = self.format.as_ref()?.0.fps();
+        let (frames, seconds) = (rate.numer(), rate.denom());
+        (frames > 0 && seconds > 0).then(|| Duration::from_secs(1) * seconds as u32 / frames as u32)
     }
 
     /// Width and height in pixels, as stored.
@@ -137,10 +137,22 @@ impl Input {
         self.format().map(|(info, _)| (info.width(), info.height()))
     }
 
-    /// How what is stored becomes upright, and its stored size.
+    /// How the stored picture becomes upright, and its stored size.
     pub fn turn(&self) -> Result<(Orientation, (f32, f32)), gst::ErrorMessage> {
         let (width, height) = self.size()?;
         Ok((self.orientation, (width as f32, height as f32)))
+    }
+
+    /// How much wider and higher stored frames are than they were when they had the size `before`.
+    pub fn stored_scale(&self, before: (u32, u32)) -> (f32, f32) {
+        let now = self.size().unwrap_or(before);
+        let ratio = |now: u32, before: u32| now as f32 / before.max(1) as f32;
+        (ratio(now.0, before.0), ratio(now.1, before.1))
+    }
+
+    /// The same for upright frames.
+    pub fn upright_scale(&self, before: (u32, u32)) -> [f32; 2] {
+        self.orientation.turn_size(self.stored_scale(before)).into()
     }
 
     /// Maps a buffer for reading and works on it as an upright image.
@@ -148,21 +160,37 @@ impl Input {
         &self,
         buffer: &gst::BufferRef,
         work: impl FnOnce(&ImageView) -> T,
-    ) -> Result<T, gst::ErrorMessage> {
+    ) -> Result<T, FrameError> {
         let (info, image) = self.format()?;
+        if let Some(layout) = Layout::of(buffer) {
+            let map = buffer
+                .map_readable()
+                .map_err(|_| not_mapped(info, buffer.size()))?;
+            let planes = layout.gather(&map, image)?;
+            let planes: Vec<_> = planes
+                .iter()
+                .enumerate()
+                .map(|(plane, data)| Plane {
+                    data,
+                    stride: image.format.row_bytes(plane, image.width),
+                })
+                .collect();
+            let view = ImageView::new(*image, &planes)?;
+            return Ok(work(&view.oriented(self.orientation)));
+        }
         let frame = VideoFrameRef::from_buffer_ref_readable(buffer, info)
-            .map_err(|_| too_small(info, buffer.size()))?;
+            .map_err(|_| not_mapped(info, buffer.size()))?;
         let planes: Vec<_> = frame
             .planes_data()
             .into_iter()
             .zip(frame.plane_stride())
             .take(image.format.planes())
-            .map(|(data, &s)| Plane {
+            .map(|(data, &stride)| Plane {
                 data,
-                stride: stride(s),
+                stride: stride as usize,
             })
             .collect();
-        let view = ImageView::new(*image, &planes).map_err(|e| not_an_image(&e))?;
+        let view = ImageView::new(*image, &planes)?;
         Ok(work(&view.oriented(self.orientation)))
     }
 
@@ -172,12 +200,27 @@ impl Input {
         &self,
         buffer: &mut gst::BufferRef,
         work: impl FnOnce(&mut ImageViewMut),
-    ) -> Result<(), gst::ErrorMessage> {
+    ) -> Result<(), FrameError> {
         let (info, image) = self.format()?;
         let size = buffer.size();
+        if let Some(layout) = Layout::of(buffer) {
+            let mut map = buffer.map_writable().map_err(|_| not_mapped(info, size))?;
+            let mut planes = layout.gather(&map, image)?;
+            let views = planes
+                .iter_mut()
+                .enumerate()
+                .map(|(plane, data)| PlaneMut {
+                    data,
+                    stride: image.format.row_bytes(plane, image.width),
+                })
+                .collect();
+            let view = ImageViewMut::new(*image, views)?;
+            work(&mut view.oriented(self.orientation));
+            return layout.scatter(&planes, &mut map, image);
+        }
         let mut frame = VideoFrameRef::from_buffer_ref_writable(buffer, info)
-            .map_err(|_| too_small(info, size))?;
-        let strides: Vec<_> = frame.plane_stride().iter().map(|&s| stride(s)).collect();
+            .map_err(|_| not_mapped(info, size))?;
+        let strides: Vec<_> = frame.plane_stride().iter().map(|&s| s as usize).collect();
         let planes = frame
             .planes_data_mut()
             .into_iter()
@@ -185,23 +228,20 @@ impl Input {
             .take(image.format.planes())
             .map(|(data, stride)| PlaneMut { data, stride })
             .collect();
-        let view = ImageViewMut::new(*image, planes).map_err(|e| not_an_image(&e))?;
+        let view = ImageViewMut::new(*image, planes)?;
         work(&mut view.oriented(self.orientation));
         Ok(())
     }
 }
 
-fn too_small(info: &VideoInfo, size: usize) -> gst::ErrorMessage {
-    gst::error_msg!(
-        gst::StreamError::Format,
-        (
-            "a buffer of {size} bytes cannot be mapped as {} {}×{}, which needs {} bytes",
-            info.format(),
-            info.width(),
-            info.height(),
-            info.size()
-        )
-    )
+fn not_mapped(info: &VideoInfo, size: usize) -> FrameError {
+    FrameError::Unusable(format!(
+        "a buffer of {size} bytes cannot be mapped as {} {}×{}, which needs {} bytes",
+        info.format(),
+        info.width(),
+        info.height(),
+        info.size()
+    ))
 }
 
 /// The value of the tag image-orientation: what is to be done to make the picture upright.
@@ -233,10 +273,6 @@ pub fn not_started() -> gst::ErrorMessage {
     )
 }
 
-fn not_an_image(error: &ImageError) -> gst::ErrorMessage {
-    gst::error_msg!(gst::StreamError::Format, ("{error}"))
-}
-
 fn image_info(info: &VideoInfo) -> Option<ImageInfo> {
     let (_, format) = FORMATS.iter().find(|(f, _)| *f == info.format())?;
     let colorimetry = info.colorimetry();
@@ -256,9 +292,4 @@ fn image_info(info: &VideoInfo) -> Option<ImageInfo> {
                 .contains(gst_video::VideoChromaSite::H_COSITED),
         },
     })
-}
-
-/// A negative stride (a picture stored upside down) becomes 0, which no image accepts.
-fn stride(stride: i32) -> usize {
-    usize::try_from(stride).unwrap_or(0)
 }

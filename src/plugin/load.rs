@@ -1,26 +1,23 @@
-//! What to do when there is too little time: a live stream goes on, whoever keeps up or not. Inference is
-//! left out then, never frames.
+//! What to do when there is too little time: a live stream goes on whether or not an element keeps up. Inference is
+//! skipped then, never a frame.
 
 use gst::prelude::*;
 use gst_base::prelude::*;
 use std::time::Duration;
 
-/// Later than this behind the stream, less is done; later than that, next to nothing.
+/// From how far behind the stream on known faces are followed only, and from when on inference is skipped.
 const LATE: Duration = Duration::from_millis(30);
 const TOO_LATE: Duration = Duration::from_millis(60);
 
-/// How fast the notion of what is on time follows a stream that falls behind for good, as a part of its time.
+/// How fast the estimate of what is on time follows a stream that falls behind for good, in seconds per second.
 const DRIFT: f64 = 0.02;
 
-/// Part of a frame's duration that an element of a live stream may take on average: there are two of them, and
-/// others. A source that is kept waiting leaves out frames instead of sending them late.
+/// Part of the frame interval that an element of a live stream may take on average: there are two of them, and
+/// other elements. A source that has to wait drops frames instead of sending them late.
 const SHARE: f64 = 0.45;
 
-/// What is owed at most: after that long a hold-up it is as if it had been no longer.
+/// The debt is bounded, so that one long stall does not switch inference off for long.
 const MOST_DEBT: Duration = Duration::from_millis(250);
-
-/// Steps that the latency is told in, so that it is not told anew for every frame.
-const STEP: Duration = Duration::from_millis(10);
 
 /// How far behind its stream an element is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -43,53 +40,45 @@ impl Pressure {
 /// Where an element stands in its stream.
 #[derive(Debug, Default)]
 pub struct Load {
-    /// None until upstream was asked.
-    is_live: Option<bool>,
-    /// How long after its running time, in seconds, a frame comes that is on time, and when that was found.
+    /// How long after its running time, in seconds, a frame arrives that is on time, and when that was found.
     on_time: Option<(f64, f64)>,
     /// From the sink: earlier frames come too late to be shown.
     earliest: Option<gst::ClockTime>,
     /// Seconds by which frames took longer than their share.
     debt: f64,
-    is_warm: bool,
-    /// What the latency query is answered.
-    latency: Duration,
 }
 
 impl Load {
-    /// A stream begins anew: after a seek, with other caps, in another state.
-    pub fn reset(&mut self) {
-        self.is_live = None;
-        self.on_time = None;
-        self.earliest = None;
-        self.debt = 0.0;
-    }
-
-    /// Takes notice of what the sink says of frames that came too late.
-    pub fn notice(&mut self, event: &gst::Event) {
+    /// Updates from what the sink says about frames that arrived too late.
+    pub fn update_from_event(&mut self, event: &gst::Event) {
         if let gst::EventView::Qos(qos) = event.view() {
             let (_, _, jitter, timestamp) = qos.get();
-            // As GstBaseTransform does it: what is as late again is not to be saved.
+            // As in GstBaseTransform: what would arrive that late again is not to be saved.
             self.earliest = timestamp
                 .filter(|_| jitter > 0)
                 .map(|t| t + gst::ClockTime::from_nseconds(jitter.unsigned_abs()) * 2);
         }
     }
 
-    /// How late a buffer of this running time is; `now` is the element's own.
+    /// Timestamps do not go on from those before: nothing can be said about which frames are on time.
+    pub fn forget_timestamps(&mut self) {
+        self.on_time = None;
+        self.earliest = None;
+    }
+
+    /// How late a buffer of this running time is. `now` is the running time of the element's clock, of a live stream.
     pub fn pressure(
         &mut self,
         now: Option<gst::ClockTime>,
         running_time: Option<gst::ClockTime>,
     ) -> Pressure {
         let Some(time) = running_time else {
-            return Pressure::None;
+            return Pressure::of(self.debt);
         };
         let by_sink = match self.earliest {
             Some(earliest) if time < earliest => Pressure::Late,
             _ => Pressure::None,
         };
-        let now = now.filter(|_| self.is_live());
         let lateness = now.map_or(Pressure::None, |now| self.lateness(now, time));
         by_sink.max(lateness).max(Pressure::of(self.debt))
     }
@@ -106,58 +95,20 @@ impl Load {
         Pressure::of(behind - on_time)
     }
 
-    fn is_live(&self) -> bool {
-        self.is_live == Some(true)
-    }
-
-    /// Whether the stream is live, as far as upstream was asked.
-    pub fn known_live(&self) -> Option<bool> {
-        self.is_live
-    }
-
-    /// What upstream says, if it has not said so before; gives what holds.
-    pub fn set_live(&mut self, is_live: bool) -> bool {
-        *self.is_live.get_or_insert(is_live)
-    }
-
-    /// Takes notice of how long a frame took, of a stream whose frames last so long; true if it took more than the
-    /// latency query has been told, of a live stream.
-    pub fn took(&mut self, took: Duration, frame: Duration) -> bool {
-        if !self.is_live() {
-            return false;
-        }
-        let more = took.as_secs_f64() - SHARE * frame.as_secs_f64();
+    /// Adds how long a frame of a live stream took whose frames come at this interval.
+    pub fn add(&mut self, took: Duration, interval: Duration) {
+        let more = took.as_secs_f64() - SHARE * interval.as_secs_f64();
         self.debt = (self.debt + more).clamp(0.0, MOST_DEBT.as_secs_f64());
-        // The first frame pays for what is made once.
-        let is_first = !std::mem::replace(&mut self.is_warm, true);
-        let is_more = !is_first && took > self.latency;
-        if is_more {
-            let steps = took.as_nanos().div_ceil(STEP.as_nanos());
-            self.latency = STEP * u32::try_from(steps).unwrap_or(u32::MAX);
-        }
-        is_more
-    }
-
-    /// Adds what this element takes to the answer of a latency query.
-    pub fn answer(&mut self, query: &mut gst::QueryRef) {
-        if let gst::QueryViewMut::Latency(latency) = query.view_mut() {
-            let (is_live, min, max) = latency.result();
-            self.is_live = Some(is_live);
-            if is_live {
-                let own = gst::ClockTime::try_from(self.latency).unwrap_or_default();
-                latency.set(is_live, min + own, max.opt_add(own));
-            }
-        }
     }
 }
 
-/// Asks the application to find out anew how long frames take on their way.
+/// Asks the application to redistribute the latency.
 pub fn post_latency(element: &gst_base::BaseTransform) {
     // Fails only while the pipeline is being taken down, when nobody listens.
     let _ = element.post_message(gst::message::Latency::builder().src(element).build());
 }
 
-/// Whether what comes from upstream is live.
+/// Whether upstream is live; false where it cannot say so yet.
 pub fn asks_live(element: &gst_base::BaseTransform) -> bool {
     let mut query = gst::query::Latency::new();
     element.sink_pad().peer_query(&mut query) && query.result().0
@@ -196,19 +147,15 @@ mod tests {
     }
 
     #[test]
-    fn who_takes_more_than_a_share_of_a_live_stream_has_to_do_less_for_a_while() {
+    fn an_element_that_exceeds_its_share_of_the_time_does_less_for_a_while() {
         let mut load = Load::default();
-        let [frame, long] = [40, 100].map(Duration::from_millis);
-        assert!(!load.took(long, frame));
-        assert_eq!(load.debt, 0.0);
-        load.is_live = Some(true);
-        load.is_warm = true;
-        assert!(load.took(long, frame));
+        let [interval, long] = [40, 100].map(Duration::from_millis);
+        load.add(long, interval);
         // 100 ms taken, 18 allowed in each frame: 82, 64, 46, 28.
         let pressures: Vec<_> = (0..4)
             .map(|_| {
                 let pressure = Pressure::of(load.debt);
-                assert!(!load.took(Duration::ZERO, frame));
+                load.add(Duration::ZERO, interval);
                 pressure
             })
             .collect();
@@ -221,10 +168,10 @@ mod tests {
         gst::init().unwrap();
         let mut load = Load::default();
         let late = gst::event::Qos::builder(gst::QOSType::Underflow, 1.5, 40_000_000);
-        load.notice(&late.timestamp(ms(1000)).build());
+        load.update_from_event(&late.timestamp(ms(1000)).build());
         assert_eq!(load.earliest, Some(ms(1080)));
         let early = gst::event::Qos::builder(gst::QOSType::Overflow, 0.5, -1_000_000);
-        load.notice(&early.timestamp(ms(1100)).build());
+        load.update_from_event(&early.timestamp(ms(1100)).build());
         assert_eq!(load.earliest, None);
     }
 }

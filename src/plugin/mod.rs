@@ -1,6 +1,10 @@
 //! The GStreamer elements.
 
+mod clock;
+mod filter;
 mod frame;
+pub mod gallery_message;
+mod latency;
 mod load;
 pub mod message;
 pub mod meta;

@@ -1,92 +1,400 @@
-//! What an element knows of its stream: caps and orientation, and how far behind it is.
+//! What an element knows about its stream: caps and orientation, the time of its pictures, and how far behind it is.
 //!
 //! Events, queries and the streaming thread share it behind one lock, under which nothing waits: no inference, no query
-//! upstream, no message. The streaming thread works on a snapshot ([`Stream::input`]) and notes afterwards how long that
-//! took. What a frame is worked on with (networks, tracks) belongs to the streaming thread, and only serialised events
-//! touch it.
+//! upstream, no message. The streaming thread works on a snapshot ([`Frame`]) and reports afterwards how long that took.
+//! What a frame is worked on with (networks, tracks) belongs to the streaming thread; only serialised events touch it.
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use gst::prelude::*;
 
-use crate::plugin::frame::Input;
+use crate::plugin::clock::PictureClock;
+use crate::plugin::frame::{self, Input};
+use crate::plugin::latency::Latency;
 use crate::plugin::load::{self, Load, Pressure};
 use crate::threads::lock;
+
+/// How often at most the same trouble is reported on the bus.
+const REPORT_EVERY: Duration = Duration::from_secs(10);
+
+/// How long a stream may consist of unusable buffers alone.
+const UNUSABLE_FOR: Duration = Duration::from_secs(10);
+
+/// How often at most skipped inference is reported by QOS messages.
+const QOS_EVERY: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Default)]
 pub struct Stream(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
+    is_started: bool,
     input: Arc<Input>,
+    /// None until upstream was asked.
+    is_live: Option<bool>,
+    clock: PictureClock,
     load: Load,
+    latency: Latency,
+    unusable: Unusable,
+    quality: Quality,
+}
+
+/// Buffers that could not be analysed since the last one that could.
+#[derive(Debug, Default)]
+struct Unusable {
+    count: u64,
+    since: Duration,
+    reported: Option<Duration>,
+}
+
+/// Frames of which QOS messages report.
+#[derive(Debug, Default)]
+struct Quality {
+    processed: u64,
+    skipped: u64,
+    reported: Option<Instant>,
+}
+
+/// A frame that is to be worked on: what held for the stream when it came.
+#[derive(Debug, Clone)]
+pub struct Frame {
+    pub input: Arc<Input>,
+    /// Time that never runs backwards, see [`PictureClock`].
+    pub now: Duration,
+    /// The usual time between frames.
+    pub interval: Duration,
+    pub pressure: Pressure,
+    /// Whether data is missing or was lost on the way, so that the picture cannot be relied on.
+    pub is_corrupted: bool,
+    pub is_live: bool,
+    began: Instant,
+}
+
+/// What to do about a buffer that cannot be analysed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Skip {
+    Silently,
+    /// With a warning that names the number of such buffers in a row.
+    WithWarning(u64),
+    /// Nothing else has come for long: this is no damage of single frames.
+    Fail,
 }
 
 impl Stream {
-    /// Nothing is known any more: the element has stopped.
-    pub fn clear(&self) {
-        *lock(&self.0) = State::default();
+    /// The element has started, or has stopped: nothing is known about the stream.
+    pub fn set_started(&self, is_started: bool) {
+        *lock(&self.0) = State {
+            is_started,
+            ..State::default()
+        };
+    }
+
+    /// Whether the element is between start and stop: models and galleries are loaded.
+    pub fn is_started(&self) -> bool {
+        lock(&self.0).is_started
     }
 
     /// The stream begins anew, or goes on elsewhere.
     pub fn restart(&self) {
-        lock(&self.0).load.reset();
+        let mut state = lock(&self.0);
+        state.is_live = None;
+        state.clock = PictureClock::default();
+        state.load = Load::default();
+        state.unusable = Unusable::default();
     }
 
-    /// The video as it comes in now.
+    /// Sets new caps; gives the size of frames before, if it was another one.
+    pub fn set_info(
+        &self,
+        info: &gst_video::VideoInfo,
+    ) -> Result<Option<(u32, u32)>, gst::LoggableError> {
+        let mut state = lock(&self.0);
+        let before = state.input.size().ok();
+        Arc::make_mut(&mut state.input).set_info(info)?;
+        Ok(before.filter(|size| *size != (info.width(), info.height())))
+    }
+
     pub fn input(&self) -> Arc<Input> {
         Arc::clone(&lock(&self.0).input)
     }
 
-    /// New caps; true if the frames have another size.
-    pub fn set_info(&self, info: &gst_video::VideoInfo) -> Result<bool, gst::LoggableError> {
-        let mut state = lock(&self.0);
-        let is_other = state.input.size().ok() != Some((info.width(), info.height()));
-        Arc::make_mut(&mut state.input).set_info(info)?;
-        Ok(is_other)
-    }
-
-    /// Takes notice of an event from upstream.
-    pub fn notice_sink_event(&self, event: &gst::Event) {
+    /// Updates from an event of upstream.
+    pub fn update_from_sink_event(&self, event: &gst::Event) {
         if Input::concerns(event) {
-            Arc::make_mut(&mut lock(&self.0).input).notice(event);
+            Arc::make_mut(&mut lock(&self.0).input).update_from_event(event);
         }
     }
 
-    /// Takes notice of an event from downstream.
-    pub fn notice_src_event(&self, event: &gst::Event) {
-        lock(&self.0).load.notice(event);
+    /// Updates from an event of downstream.
+    pub fn update_from_src_event(&self, event: &gst::Event) {
+        lock(&self.0).load.update_from_event(event);
     }
 
-    /// How late a buffer is, and whether the stream is live.
-    pub fn pressure(
-        &self,
-        element: &gst_base::BaseTransform,
-        running_time: Option<gst::ClockTime>,
-    ) -> (Pressure, bool) {
-        let known = lock(&self.0).load.known_live();
+    /// Begins a frame.
+    pub fn begin(&self, element: &gst_base::BaseTransform, buffer: &gst::BufferRef) -> Frame {
+        let began = Instant::now();
+        let known = lock(&self.0).is_live;
         let is_live = known.unwrap_or_else(|| load::asks_live(element));
-        let now = element.current_running_time();
-        let load = &mut lock(&self.0).load;
-        let is_live = load.set_live(is_live);
-        (load.pressure(now, running_time), is_live)
+        let running_time = frame::running_time(element, buffer.pts());
+        let clock_time = element.current_running_time().filter(|_| is_live);
+        let frame = self.begin_at(began, is_live, running_time, clock_time);
+        Frame {
+            is_corrupted: buffer.flags().contains(gst::BufferFlags::CORRUPTED),
+            ..frame
+        }
     }
 
-    /// Notes how long a frame took that was begun at this time.
-    pub fn finish_frame(&self, element: &gst_base::BaseTransform, began: Instant) {
-        let is_more = {
-            let mut state = lock(&self.0);
-            let frame: Duration = state.input.frame_duration();
-            state.load.took(began.elapsed(), frame)
-        };
-        if is_more {
+    /// Begins a frame of this running time; `clock_time` is the running time by the clock.
+    fn begin_at(
+        &self,
+        began: Instant,
+        is_live: bool,
+        running_time: Option<gst::ClockTime>,
+        clock_time: Option<gst::ClockTime>,
+    ) -> Frame {
+        let mut state = lock(&self.0);
+        state.is_live = Some(is_live);
+        let announced = state.input.announced_interval();
+        let tick = state
+            .clock
+            .tick(running_time.map(Into::into), began, is_live, announced);
+        if tick.is_discontinuous {
+            state.load.forget_timestamps();
+        }
+        Frame {
+            input: Arc::clone(&state.input),
+            now: tick.now,
+            interval: tick.interval,
+            pressure: state.load.pressure(clock_time, running_time),
+            is_corrupted: false,
+            is_live,
+            began,
+        }
+    }
+
+    /// Ends a frame: what follows, as messages, does not count as the time that it took.
+    pub fn end(&self, element: &gst_base::BaseTransform, frame: &Frame, is_analysed: bool) {
+        if self.end_at(Instant::now(), frame, is_analysed) {
             load::post_latency(element);
         }
     }
 
-    /// Adds what this element takes to the answer of a latency query.
+    /// Ends a frame; true if the answer to a latency query is another one from now on.
+    fn end_at(&self, now: Instant, frame: &Frame, is_analysed: bool) -> bool {
+        let took = now.saturating_duration_since(frame.began);
+        let mut state = lock(&self.0);
+        if is_analysed {
+            state.unusable = Unusable::default();
+        }
+        if !frame.is_live {
+            return false;
+        }
+        state.load.add(took, frame.interval);
+        state.latency.add(took, frame.interval, now)
+    }
+
+    /// Time passes without a picture, as during a gap; gives the time since which it does.
+    pub fn pass(&self, until: Option<gst::ClockTime>) -> Duration {
+        let mut state = lock(&self.0);
+        let is_live = state.is_live == Some(true);
+        let announced = state.input.announced_interval();
+        let tick = state
+            .clock
+            .tick(until.map(Into::into), Instant::now(), is_live, announced);
+        tick.now
+    }
+
+    /// What to do about the buffer of this frame, which cannot be analysed.
+    pub fn skip(&self, frame: &Frame) -> Skip {
+        let unusable = &mut lock(&self.0).unusable;
+        if unusable.count == 0 {
+            unusable.since = frame.now;
+        }
+        unusable.count += 1;
+        if frame.now.saturating_sub(unusable.since) >= UNUSABLE_FOR {
+            return Skip::Fail;
+        }
+        let is_due = |then| frame.now.saturating_sub(then) >= REPORT_EVERY;
+        if unusable.reported.is_none_or(is_due) {
+            unusable.reported = Some(frame.now);
+            return Skip::WithWarning(unusable.count);
+        }
+        Skip::Silently
+    }
+
+    /// Counts a frame that was analysed, or that inference was skipped for; gives the numbers of both if that is to be
+    /// reported.
+    pub fn count(&self, is_skipped: bool) -> Option<(u64, u64)> {
+        let quality = &mut lock(&self.0).quality;
+        if !is_skipped {
+            quality.processed += 1;
+            return None;
+        }
+        quality.skipped += 1;
+        let is_due = quality
+            .reported
+            .is_none_or(|then| then.elapsed() >= QOS_EVERY);
+        is_due.then(|| {
+            quality.reported = Some(Instant::now());
+            (quality.processed, quality.skipped)
+        })
+    }
+
+    /// Adds what this element takes to the answer of a latency query. The maximum stays: nothing is buffered here.
     pub fn answer(&self, query: &mut gst::QueryRef) {
-        lock(&self.0).load.answer(query);
+        let gst::QueryViewMut::Latency(latency) = query.view_mut() else {
+            return;
+        };
+        let (is_live, min, max) = latency.result();
+        let mut state = lock(&self.0);
+        state.is_live = Some(is_live);
+        if is_live {
+            let own = gst::ClockTime::try_from(state.latency.stated()).unwrap_or_default();
+            // Above the maximum the pipeline could not be configured at all.
+            let own = max.map_or(own, |max| own.min(max.saturating_sub(min)));
+            latency.set(is_live, min + own, max);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(now: Duration) -> Frame {
+        Frame {
+            input: Arc::default(),
+            now,
+            interval: Duration::from_millis(40),
+            pressure: Pressure::None,
+            is_corrupted: false,
+            is_live: false,
+            began: Instant::now(),
+        }
+    }
+
+    const fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    /// Caps that announce a frame rate.
+    fn announcing(rate: gst::Fraction) -> Stream {
+        gst::init().unwrap();
+        let info = gst_video::VideoInfo::builder(gst_video::VideoFormat::Gray8, 640, 480);
+        let stream = Stream::default();
+        stream.set_info(&info.fps(rate).build().unwrap()).unwrap();
+        stream
+    }
+
+    /// Feeds a live stream with a frame every `interval` ms that takes `took` ms and has this timestamp in ms instead of
+    /// `n * interval`; gives the frames of which something was left out.
+    fn under_pressure(
+        stream: &Stream,
+        interval: u64,
+        took: u64,
+        timestamp: impl Fn(u64) -> u64,
+    ) -> Vec<u64> {
+        let start = Instant::now();
+        let time = |ms| gst::ClockTime::from_mseconds(ms);
+        (0..50)
+            .filter(|&n| {
+                let arrival = n * interval;
+                let frame = stream.begin_at(
+                    start + ms(arrival),
+                    true,
+                    Some(time(timestamp(n))),
+                    Some(time(arrival + 5)),
+                );
+                stream.end_at(start + ms(arrival + took), &frame, true);
+                frame.pressure > Pressure::None
+            })
+            .collect()
+    }
+
+    #[test]
+    fn the_pace_of_the_timestamps_counts_and_not_that_of_the_caps() {
+        for rate in [(90_000, 1), (0, 1), (30, 1), (1, 1)] {
+            let stream = announcing(rate.into());
+            // Ten frames a second that take 25 ms each, and two that take 150.
+            assert_eq!(
+                under_pressure(&stream, 100, 25, |n| 100 * n).len(),
+                0,
+                "{rate:?}"
+            );
+            let stream = announcing(rate.into());
+            let late = under_pressure(&stream, 500, 150, |n| 500 * n);
+            assert!(late.iter().all(|&n| n < 3), "{rate:?}: {late:?}");
+        }
+    }
+
+    #[test]
+    fn wild_timestamps_make_no_frame_late() {
+        let rate = gst::Fraction::new(10, 1);
+        let once = |n| 100 * n + if n == 20 { 10_000 } else { 0 };
+        assert_eq!(under_pressure(&announcing(rate), 100, 20, once).len(), 0);
+        let hours = |n| 100 * n + if n == 20 { 36_000_000 } else { 0 };
+        assert_eq!(under_pressure(&announcing(rate), 100, 20, hours).len(), 0);
+        let from_now_on = |n| 100 * n + if n >= 20 { 3_600_000 } else { 0 };
+        assert_eq!(
+            under_pressure(&announcing(rate), 100, 20, from_now_on).len(),
+            0
+        );
+        let back = |n: u64| {
+            if n >= 20 {
+                (100 * n).saturating_sub(2000)
+            } else {
+                100 * n
+            }
+        };
+        assert_eq!(under_pressure(&announcing(rate), 100, 20, back).len(), 0);
+        let back_an_hour = |n| 100 * n + if n < 20 { 3_600_000 } else { 0 };
+        assert_eq!(
+            under_pressure(&announcing(rate), 100, 20, back_an_hour).len(),
+            0
+        );
+    }
+
+    #[test]
+    fn frames_that_take_longer_than_there_is_time_for_put_a_stream_under_pressure() {
+        let stream = announcing(gst::Fraction::new(10, 1));
+        let late = under_pressure(&stream, 100, 90, |n| 100 * n);
+        assert!(late.len() > 30, "{late:?}");
+    }
+
+    #[test]
+    fn the_maximum_latency_stays_and_is_never_exceeded() {
+        let stream = announcing(gst::Fraction::new(10, 1));
+        under_pressure(&stream, 100, 25, |n| 100 * n);
+        let answer = |max: Option<u64>| {
+            let mut query = gst::query::Latency::new();
+            let time = gst::ClockTime::from_mseconds;
+            query.set(true, time(100), max.map(time));
+            stream.answer(&mut query);
+            let (_, min, max) = query.result();
+            (min.mseconds(), max.map(gst::ClockTime::mseconds))
+        };
+        assert_eq!(answer(None), (130, None));
+        assert_eq!(answer(Some(500)), (130, Some(500)));
+        assert_eq!(answer(Some(110)), (110, Some(110)));
+    }
+
+    #[test]
+    fn unusable_buffers_are_reported_now_and_then_and_fail_only_if_nothing_else_comes() {
+        let stream = Stream::default();
+        let skip = |ms| stream.skip(&frame(Duration::from_millis(ms)));
+        assert_eq!(skip(0), Skip::WithWarning(1));
+        assert_eq!(skip(40), Skip::Silently);
+        assert_eq!(skip(9_999), Skip::Silently);
+        assert_eq!(skip(10_000), Skip::Fail);
+    }
+
+    #[test]
+    fn skipped_inference_is_reported_once_a_second_with_what_was_done() {
+        let stream = Stream::default();
+        assert_eq!(stream.count(false), None);
+        assert_eq!(stream.count(true), Some((1, 1)));
+        assert_eq!(stream.count(true), None);
+        assert_eq!(stream.count(false), None);
     }
 }

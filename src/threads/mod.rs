@@ -4,6 +4,8 @@
 //! thread, and one stream uses all cores.
 
 pub mod cache;
+#[cfg(feature = "plugin")]
+pub mod linger;
 mod steps;
 
 use std::sync::MutexGuard;

@@ -15,25 +15,81 @@ const SAME_SCENE: f32 = 0.5;
 /// Standard deviation of a thumbnail, 0…255, below which it shows nothing to compare.
 const FLAT: f32 = 4.0;
 
-/// Compares each picture with the one before.
+/// How many pictures may lie between two of the same scene, or be blank in a row before they are taken for a dark scene.
+const MOST_BETWEEN: u32 = 2;
+
+/// Part of the standard deviation of the last picture that a blank one has at most.
+const COLLAPSED: f32 = 0.25;
+
+/// How a picture relates to those before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scene {
+    /// It shows next to nothing where the last one showed something, as between the flashes of an infrared lamp.
+    Blank,
+    /// It goes on.
+    Same,
+    /// Another one begins.
+    New,
+    /// The one before the last cut goes on, at most two pictures after it.
+    Back,
+}
+
+/// Compares each picture with those before.
 #[derive(Debug, Default)]
 pub struct Cuts {
-    before: Vec<f32>,
+    /// Of the last picture that is not flat; empty before the first one.
+    last: Vec<f32>,
     now: Vec<f32>,
+    /// Blank pictures in a row.
+    blank: u32,
+    /// Of the last picture before the last cut, and how many pictures of the new scene there have been.
+    before_cut: Vec<f32>,
+    since_cut: u32,
 }
 
 impl Cuts {
-    /// Whether this picture begins a new scene; never for the first one. Light that changes for the whole
-    /// picture, as by a flash, is no cut.
-    pub fn see(&mut self, view: &ImageView) -> bool {
-        std::mem::swap(&mut self.before, &mut self.now);
+    /// How this picture relates to those before; the first one is the same scene. Light that changes for the whole
+    /// picture, as by a flash, is no cut. Flat pictures are compared with no other: a face in the dark may be all that
+    /// they show, and what was lit before may be lit again.
+    pub fn compare(&mut self, view: &ImageView) -> Scene {
         thumbnail(view, &mut self.now);
-        self.before.len() == self.now.len() && !is_same(&self.before, &self.now)
+        let flat = FLAT * FLAT * self.now.len() as f32;
+        let deviation = deviation(&self.now).0;
+        if deviation < flat {
+            let is_collapsed = !self.last.is_empty()
+                && deviation < COLLAPSED * COLLAPSED * self::deviation(&self.last).0;
+            self.blank = self.blank.saturating_add(1);
+            return if is_collapsed && self.blank <= MOST_BETWEEN {
+                Scene::Blank
+            } else {
+                Scene::Same
+            };
+        }
+        self.blank = 0;
+        let scene = if self.last.is_empty() || is_same(&self.last, &self.now) {
+            Scene::Same
+        } else if !self.before_cut.is_empty()
+            && self.since_cut <= MOST_BETWEEN
+            && is_same(&self.before_cut, &self.now)
+        {
+            Scene::Back
+        } else {
+            Scene::New
+        };
+        if scene == Scene::Same {
+            self.since_cut = self.since_cut.saturating_add(1);
+        } else {
+            std::mem::swap(&mut self.before_cut, &mut self.last);
+            self.since_cut = 1;
+        }
+        std::mem::swap(&mut self.last, &mut self.now);
+        scene
     }
 
-    /// Forgets the picture before.
+    /// Forgets all pictures.
     pub fn reset(&mut self) {
-        self.now.clear();
+        self.last.clear();
+        self.before_cut.clear();
     }
 }
 
@@ -60,23 +116,18 @@ fn thumbnail(view: &ImageView, cells: &mut Vec<f32>) {
     }
 }
 
+/// Sum of the squared differences from the mean, and the mean.
+fn deviation(cells: &[f32]) -> (f32, f32) {
+    let mean = cells.iter().sum::<f32>() / cells.len() as f32;
+    let squares = cells.iter().map(|cell| (cell - mean) * (cell - mean));
+    (squares.sum(), mean)
+}
+
+/// Whether two thumbnails correlate.
 fn is_same(a: &[f32], b: &[f32]) -> bool {
-    let count = a.len() as f32;
-    let [mean_a, mean_b] = [a, b].map(|cells| cells.iter().sum::<f32>() / count);
-    let (mut aa, mut bb, mut ab) = (0.0, 0.0, 0.0);
-    for (a, b) in a.iter().zip(b) {
-        let (a, b) = (a - mean_a, b - mean_b);
-        aa += a * a;
-        bb += b * b;
-        ab += a * b;
-    }
-    let flat = FLAT * FLAT * count;
-    match (aa < flat, bb < flat) {
-        (false, false) => ab >= SAME_SCENE * (aa * bb).sqrt(),
-        // Both show nothing, as before the first picture of a camera or while it is covered.
-        (true, true) => true,
-        _ => false,
-    }
+    let ((aa, mean_a), (bb, mean_b)) = (deviation(a), deviation(b));
+    let products = a.iter().zip(b).map(|(a, b)| (a - mean_a) * (b - mean_b));
+    products.sum::<f32>() >= SAME_SCENE * (aa * bb).sqrt()
 }
 
 #[cfg(test)]
@@ -86,11 +137,11 @@ mod tests {
     const WIDTH: usize = 160;
     const HEIGHT: usize = 90;
 
-    fn see(cuts: &mut Cuts, pixel: impl Fn(usize, usize) -> u8) -> bool {
+    fn compare(cuts: &mut Cuts, pixel: impl Fn(usize, usize) -> u8) -> Scene {
         let data: Vec<u8> = (0..HEIGHT * WIDTH)
             .flat_map(|i| [pixel(i % WIDTH, i / WIDTH); 3])
             .collect();
-        cuts.see(&ImageView::rgb(&data, WIDTH, HEIGHT).unwrap())
+        cuts.compare(&ImageView::rgb(&data, WIDTH, HEIGHT).unwrap())
     }
 
     /// Some scene: smooth shapes, another one for each number.
@@ -105,37 +156,61 @@ mod tests {
     #[test]
     fn another_scene_is_a_cut_and_motion_is_none() {
         let mut cuts = Cuts::default();
-        assert!(!see(&mut cuts, scene(0, 0)));
-        for shift in 1..10 {
-            assert!(!see(&mut cuts, scene(0, 3 * shift)));
+        for shift in 0..10 {
+            assert_eq!(compare(&mut cuts, scene(0, 3 * shift)), Scene::Same);
         }
-        assert!(see(&mut cuts, scene(2, 0)));
-        assert!(!see(&mut cuts, scene(2, 1)));
+        assert_eq!(compare(&mut cuts, scene(2, 0)), Scene::New);
+        assert_eq!(compare(&mut cuts, scene(2, 1)), Scene::Same);
     }
 
     #[test]
-    fn a_flash_is_no_cut_and_darkness_begins_and_ends_with_one() {
+    fn a_flash_or_a_dark_picture_is_no_cut() {
         let mut cuts = Cuts::default();
-        see(&mut cuts, scene(0, 0));
-        assert!(!see(&mut cuts, |x, y| scene(0, 0)(x, y) / 2 + 120));
-        assert!(see(&mut cuts, |_, _| 16));
-        assert!(!see(&mut cuts, |x, _| 16 + (x % 2) as u8));
-        assert!(see(&mut cuts, scene(0, 0)));
+        compare(&mut cuts, scene(0, 0));
+        assert_eq!(
+            compare(&mut cuts, |x, y| scene(0, 0)(x, y) / 2 + 120),
+            Scene::Same
+        );
+        let dark = |x: usize, _: usize| 16 + (x % 2) as u8;
+        for _ in 0..3 {
+            assert_eq!(compare(&mut cuts, dark), Scene::Blank);
+            assert_eq!(compare(&mut cuts, scene(0, 0)), Scene::Same);
+        }
+        // Darkness that lasts is looked at, for there may be faces in it.
+        let scenes = [(); 4].map(|()| compare(&mut cuts, dark));
+        assert_eq!(scenes[..2], [Scene::Blank; 2]);
+        assert_eq!(scenes[2..], [Scene::Same; 2]);
+        assert_eq!(compare(&mut cuts, scene(2, 0)), Scene::New);
+    }
+
+    #[test]
+    fn a_scene_that_was_interrupted_is_back() {
+        let mut cuts = Cuts::default();
+        compare(&mut cuts, scene(0, 0));
+        assert_eq!(compare(&mut cuts, scene(2, 0)), Scene::New);
+        for _ in 0..4 {
+            assert_eq!(compare(&mut cuts, scene(0, 0)), Scene::Back);
+            assert_eq!(compare(&mut cuts, scene(2, 0)), Scene::Back);
+        }
+        // After a while it is a cut as any other.
+        for _ in 0..3 {
+            assert_eq!(compare(&mut cuts, scene(2, 0)), Scene::Same);
+        }
+        assert_eq!(compare(&mut cuts, scene(0, 0)), Scene::New);
     }
 
     #[test]
     fn after_a_reset_nothing_is_compared() {
         let mut cuts = Cuts::default();
-        see(&mut cuts, scene(0, 0));
+        compare(&mut cuts, scene(0, 0));
         cuts.reset();
-        assert!(!see(&mut cuts, scene(2, 0)));
+        assert_eq!(compare(&mut cuts, scene(2, 0)), Scene::Same);
     }
 
     #[test]
     fn the_smallest_pictures_have_thumbnails() {
         let mut cuts = Cuts::default();
-        for _ in 0..2 {
-            assert!(!cuts.see(&ImageView::rgb(&[1, 2, 3], 1, 1).unwrap()));
-        }
+        let view = ImageView::rgb(&[1, 2, 3], 1, 1).unwrap();
+        assert_eq!(cuts.compare(&view), Scene::Same);
     }
 }

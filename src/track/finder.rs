@@ -6,11 +6,12 @@
 
 use std::time::{Duration, Instant};
 
-use super::matching::SAME_PLACE;
+use super::cuts::{Cuts, Scene};
+use super::matching::{SAME_PLACE, stretched};
 use super::tracker::Limits;
-use super::{Cuts, Expected, Tracker};
+use super::{Expected, Tracker};
 use crate::detect::{Detector, Face, Params};
-use crate::frame::geometry::Rect;
+use crate::frame::geometry::{Landmarks, Point, Rect};
 use crate::frame::image::ImageView;
 use crate::nn::RuntimeError;
 
@@ -78,6 +79,8 @@ pub enum Interval {
 /// How much may be done for a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub enum Effort {
+    /// The picture cannot be relied on: faces are taken to go on as before, and nothing is learned from it.
+    Ignore,
     /// Faces are taken to go on as before.
     Guess,
     /// Known faces are looked at.
@@ -102,8 +105,11 @@ pub struct Finder {
     searches: u32,
     /// What following a face takes, in seconds.
     face_takes: f64,
-    /// Faces as they were last found, for frames in which nobody looks.
+    /// Faces as they were last found, for frames without inference.
     last: Vec<(i32, Face)>,
+    /// Tracks and faces of the scene before, which may come back after a frame or two: a camera that flashes, or light
+    /// that is on in every other frame.
+    interrupted: Option<(Tracker, Vec<(i32, Face)>)>,
 }
 
 impl Finder {
@@ -114,6 +120,21 @@ impl Finder {
         self.searched = None;
         self.searches = 0;
         self.last.clear();
+        self.interrupted = None;
+    }
+
+    /// The picture is from now on wider and higher by these factors: the stream goes on in another size.
+    pub fn rescale(&mut self, scale: [f32; 2]) {
+        self.tracker.rescale(scale);
+        let [x, y] = scale;
+        for (_, face) in &mut self.last {
+            face.rect = stretched(face.rect, scale);
+            face.landmarks = Landmarks(face.landmarks.0.map(|p| Point {
+                x: p.x * x,
+                y: p.y * y,
+            }));
+        }
+        self.interrupted = None;
     }
 
     /// The faces of a frame and their numbers, above 0.
@@ -127,12 +148,16 @@ impl Finder {
         if !plan.tracking {
             return self.find_alone(detector, view, params, plan);
         }
-        self.tracker.begin(plan.now);
-        if self.cuts.see(view) {
-            self.tracker.reset();
-            self.searched = None;
-            self.searches = 0;
-            self.last.clear();
+        self.tracker.begin(plan.now, plan.frame_interval);
+        if plan.effort == Effort::Ignore {
+            return Ok(self.guess(|_| true));
+        }
+        match self.cuts.compare(view) {
+            // There is nothing to be found, and what was there may be back in the next frame.
+            Scene::Blank => return Ok(Vec::new()),
+            Scene::Same => {}
+            Scene::New => self.cut(),
+            Scene::Back => self.resume(plan),
         }
         self.frames = self.frames.saturating_add(1);
         let effort = if self.is_older(SEARCH_ANYWAY / self.parts(plan), plan.now) {
@@ -141,7 +166,7 @@ impl Finder {
             plan.effort
         };
         let mut found = match effort {
-            Effort::Guess => return Ok(self.guess(|_| true)),
+            Effort::Ignore | Effort::Guess => return Ok(self.guess(|_| true)),
             Effort::Search if self.is_due(plan) => self.search(detector, view, params, plan)?,
             effort => {
                 let mut found = self.follow(detector, view, params, plan.budget)?;
@@ -157,6 +182,25 @@ impl Finder {
         let found = limited(found, params.max_faces);
         self.last.clone_from(&found);
         Ok(found)
+    }
+
+    /// Another scene begins: no face of this one is in it, as far as is known yet.
+    fn cut(&mut self) {
+        let successor = self.tracker.successor();
+        let tracker = std::mem::replace(&mut self.tracker, successor);
+        self.interrupted = Some((tracker, std::mem::take(&mut self.last)));
+        self.searched = None;
+        self.searches = 0;
+    }
+
+    /// The scene before the last cut goes on.
+    fn resume(&mut self, plan: Plan) {
+        if let Some((tracker, last)) = self.interrupted.take() {
+            let other = self.tracker.clone();
+            self.tracker.restore(tracker);
+            self.tracker.begin(plan.now, plan.frame_interval);
+            self.interrupted = Some((other, std::mem::replace(&mut self.last, last)));
+        }
     }
 
     /// Every frame on its own.
@@ -486,6 +530,8 @@ impl Finder {
 pub struct Plan {
     /// Time of the frame in the stream.
     pub now: Duration,
+    /// The usual time between frames.
+    pub frame_interval: Duration,
     pub interval: Interval,
     /// Without, nothing is followed, and every face of every frame gets a new number.
     pub tracking: bool,

@@ -14,6 +14,11 @@ pub fn in_same_place(rect: &Rect, boxes: impl Iterator<Item = (usize, Rect)>) ->
         .map(|(index, _)| index)
 }
 
+/// A box in a picture that was made wider and higher by these factors.
+pub fn stretched(rect: Rect, [x, y]: [f32; 2]) -> Rect {
+    Rect::new(rect.x * x, rect.y * y, rect.width * x, rect.height * y)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

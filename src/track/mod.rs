@@ -1,7 +1,6 @@
 //! Faces from frame to frame.
 //!
-//! [`Tracker`] gives every face an id that stays with it; [`Cuts`] says when a picture has nothing to do with the one
-//! before; [`Finder`] searches whole pictures now and then, and follows what it knows in between; [`People`] gathers what
+//! [`Tracker`] gives every face an id that stays with it; [`cuts::Cuts`] says when another scene begins; [`Finder`] searches whole pictures now and then, and follows what it knows in between; [`People`] gathers what
 //! is seen of a face over time until it is known whose it is. What they all take for one face is in [`matching`].
 
 mod cuts;
@@ -10,7 +9,6 @@ pub(crate) mod matching;
 mod people;
 mod tracker;
 
-pub use cuts::Cuts;
 pub use finder::{Effort, Finder, Interval, Plan};
 pub use people::{Answer, Observation, People, ReembedPolicy, quality};
 pub use tracker::{Expected, Tracker};

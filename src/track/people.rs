@@ -20,7 +20,7 @@ use ndarray::ArrayView1;
 use crate::embed::mask::Mask;
 use crate::frame::geometry::{Landmarks, Rect};
 use crate::gallery::Gallery;
-use crate::track::matching::in_same_place;
+use crate::track::matching::{in_same_place, stretched};
 
 /// Least cosine between a face and the average of the face that was there, where only its place says that it is
 /// the same one: with the same mask state, and across a mask. Neighbouring frames of one clear face have .8 and
@@ -50,6 +50,9 @@ const GONE_AFTER: Duration = Duration::from_millis(2500);
 
 /// The same where another id is given to a face in the same place.
 const TAKEN_OVER_WITHIN: Duration = Duration::from_secs(1);
+
+/// The least of these times in frames, of a stream with one frame in seconds.
+const GONE_FRAMES: u32 = 2;
 
 /// Embeddings that confirm a name, and by how much the similarity must exceed the threshold before there are
 /// so many: each frame of a stranger is one more chance to be taken for somebody.
@@ -200,11 +203,21 @@ impl People {
         }
     }
 
-    /// Begins a frame with the faces in it. The past is forgotten when time runs backwards.
-    pub fn begin(&mut self, observations: &[Observation], now: Duration) {
+    /// The picture is from now on wider and higher by these factors.
+    pub fn rescale(&mut self, scale: [f32; 2]) {
+        for track in &mut self.tracks {
+            track.rect = stretched(track.rect, scale);
+        }
+    }
+
+    /// Begins a frame, of a stream with this frame interval, with the faces in it. The past is forgotten when time runs
+    /// backwards.
+    pub fn begin(&mut self, observations: &[Observation], now: Duration, interval: Duration) {
         self.now = now;
+        let [gone_after, taken_over_within] =
+            [GONE_AFTER, TAKEN_OVER_WITHIN].map(|time| time.max(interval * GONE_FRAMES));
         self.tracks
-            .retain(|t| t.seen <= now && now - t.seen <= GONE_AFTER);
+            .retain(|t| t.seen <= now && now - t.seen <= gone_after);
         let mut track_of: Vec<Option<usize>> = observations
             .iter()
             .map(|observation| {
@@ -218,7 +231,7 @@ impl People {
                 continue;
             }
             let free = self.tracks.iter().enumerate().filter(|(i, track)| {
-                !track_of.contains(&Some(*i)) && now - track.seen <= TAKEN_OVER_WITHIN
+                !track_of.contains(&Some(*i)) && now - track.seen <= taken_over_within
             });
             track_of[number] = in_same_place(&observation.rect, free.map(|(i, t)| (i, t.rect)));
             if let Some(index) = track_of[number] {

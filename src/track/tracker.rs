@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::detect::{Face, KNOWN_THRESHOLD};
 use crate::frame::geometry::Rect;
-use crate::track::matching::SAME_PLACE;
+use crate::track::matching::{SAME_PLACE, stretched};
 
 /// How long a face is looked for with less evidence where it was last seen clearly.
 const REMEMBERED: Duration = Duration::from_secs(1);
@@ -45,6 +45,9 @@ const COVERED: f32 = 0.35;
 
 /// How long a face that is hidden or turned away keeps its number: the time of a hand before the face.
 const LOST_FOR: Duration = Duration::from_secs(2);
+
+/// The same in frames, of a stream with one frame in seconds.
+const LOST_FRAMES: u32 = 2;
 
 /// Where boxes do not overlap: distance of the centres, in face sizes, that counts as the same face, and
 /// how much more is allowed for each second without an observation of it.
@@ -117,7 +120,7 @@ impl Limits {
 }
 
 /// Gives faces numbers that stay with them. Times are those of the frames.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Tracker {
     tracks: Vec<Track>,
     last_id: i32,
@@ -129,13 +132,17 @@ pub struct Tracker {
 }
 
 impl Tracker {
-    /// Begins a frame: faces that have been gone for too long are forgotten, all of them when time runs
-    /// backwards.
-    pub fn begin(&mut self, now: Duration) {
+    /// Begins a frame of a stream with this frame interval: faces that have been gone for too long are forgotten, all
+    /// of them when time runs backwards.
+    pub fn begin(&mut self, now: Duration, interval: Duration) {
         self.now = now;
         self.late = Duration::ZERO;
         self.tracks.retain(|track| {
-            let most = if track.was_sure { LOST_FOR } else { SLOW };
+            let most = if track.was_sure {
+                LOST_FOR.max(interval * LOST_FRAMES)
+            } else {
+                SLOW
+            };
             track.seen <= now && now - track.seen <= most
         });
         for track in &mut self.tracks {
@@ -183,6 +190,28 @@ impl Tracker {
         for track in self.tracks.iter_mut().filter(is_looked_for) {
             track.looked = now;
         }
+    }
+
+    /// The picture is from now on wider and higher by these factors.
+    pub fn rescale(&mut self, scale: [f32; 2]) {
+        for track in &mut self.tracks {
+            track.rect = stretched(track.rect, scale);
+            track.speed = [track.speed[0] * scale[0], track.speed[1] * scale[1]];
+        }
+    }
+
+    /// A tracker that has no faces and gives other numbers than this one.
+    pub fn successor(&self) -> Self {
+        Self {
+            last_id: self.last_id,
+            ..Self::default()
+        }
+    }
+
+    /// Goes on as this one of before, with numbers that nobody has had since.
+    pub fn restore(&mut self, before: Self) {
+        let last_id = self.last_id;
+        *self = Self { last_id, ..before };
     }
 
     /// Forgets all faces; their numbers are not given again.

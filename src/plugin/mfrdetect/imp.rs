@@ -1,5 +1,5 @@
 use std::sync::{Arc, LazyLock, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use gst::glib;
 use gst::subclass::prelude::*;
@@ -14,12 +14,14 @@ use crate::detect::{
 };
 use crate::frame::geometry::Rect;
 use crate::nn::RuntimeError;
-use crate::plugin::frame::{self, StreamTime};
+use crate::plugin::filter::{self, Analyzer};
+use crate::plugin::frame::{self, FrameError};
 use crate::plugin::load::Pressure;
 use crate::plugin::meta;
 use crate::plugin::models::{self, ModelSettings, Worker};
-use crate::plugin::stream::Stream;
-use crate::threads::{at_work, lock};
+use crate::plugin::stream::{Frame, Stream};
+use crate::threads::linger::linger;
+use crate::threads::lock;
 use crate::track::{Effort, Finder, Interval, Plan};
 
 static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
@@ -64,7 +66,6 @@ impl Default for Settings {
 struct State {
     detector: Worker<Detector>,
     finder: Finder,
-    time: StreamTime,
 }
 
 #[derive(Default)]
@@ -77,10 +78,46 @@ pub struct MfrDetect {
 }
 
 impl MfrDetect {
-    fn detect(&self, buffer: &mut gst::BufferRef) -> Result<(), gst::ErrorMessage> {
-        let _at_work = at_work();
+    /// Warns of a region of which no pixel lies in the frame: nothing would ever be found there.
+    fn check_regions(&self) {
+        let Ok((width, height)) = self.stream.input().size() else {
+            return;
+        };
+        let frame = Rect::new(0.0, 0.0, width as f32, height as f32);
+        let regions = lock(&self.settings).params.regions.clone();
+        for region in regions {
+            if region.intersection(&frame).area() <= 0.0 {
+                let Rect { x, y, .. } = region;
+                gst::element_imp_warning!(
+                    self,
+                    gst::LibraryError::Settings,
+                    (
+                        "inference-region: {x},{y},{},{} lies outside the frame of {width}×{height} pixels",
+                        region.width,
+                        region.height
+                    )
+                );
+            }
+        }
+    }
+}
+
+impl Analyzer for MfrDetect {
+    fn category(&self) -> gst::DebugCategory {
+        *CAT
+    }
+
+    fn stream(&self) -> &Stream {
+        &self.stream
+    }
+
+    fn analyze(
+        &self,
+        frame: &Frame,
+        buffer: &mut gst::BufferRef,
+    ) -> Result<Vec<gst::Message>, FrameError> {
         let settings = Arc::clone(&lock(&self.settings));
-        let input = self.stream.input();
+        let input = &frame.input;
         let size = input.size()?;
         let (orientation, stored) = input.turn()?;
         let params = upright(settings.params.clone(), |r| {
@@ -88,22 +125,22 @@ impl MfrDetect {
         });
         let mut state = lock(&self.state);
         let state = state.as_mut().ok_or_else(frame::not_started)?;
-        let element = self.obj();
-        let running_time = frame::running_time(element.upcast_ref(), buffer);
-        let (pressure, is_live) = self.stream.pressure(element.upcast_ref(), running_time);
         let plan = Plan {
-            now: state.time.of(running_time, &input),
+            now: frame.now,
+            frame_interval: frame.interval,
             interval: match settings.inference_interval {
                 0 => Interval::Automatic,
                 n => Interval::Frames(n),
             },
             tracking: settings.tracking,
-            effort: match pressure {
+            effort: match frame.pressure {
+                // Macroblocks of other frames look like faces that are not there.
+                _ if frame.is_corrupted => Effort::Ignore,
                 Pressure::None => Effort::Search,
                 Pressure::Late => Effort::Follow,
                 Pressure::TooLate => Effort::Guess,
             },
-            budget: is_live.then_some(LIVE_BUDGET),
+            budget: frame.is_live.then_some(LIVE_BUDGET),
         };
         let faces = input
             .read(buffer, |view| {
@@ -122,16 +159,19 @@ impl MfrDetect {
         }
         let faces = meta::faces(buffer, size);
         meta::update_mirror(buffer, &faces, size);
-        Ok(())
+        Ok(Vec::new())
     }
 
-    /// The stream goes on elsewhere: nothing of before is there any more.
-    fn forget(&self) {
+    // Tracks age by the time of the next picture.
+    fn pass(&self, _now: Duration) -> Vec<gst::Message> {
+        Vec::new()
+    }
+
+    fn reset(&self) -> Vec<gst::Message> {
         if let Some(state) = lock(&self.state).as_mut() {
             state.finder.reset();
-            state.time = StreamTime::default();
         }
-        self.stream.restart();
+        Vec::new()
     }
 }
 
@@ -168,6 +208,7 @@ impl ObjectImpl for MfrDetect {
                     .maximum(1.0)
                     .default_value(shortest(default))
                     .mutable_playing()
+                    .controllable()
                     .build()
             };
             let mut properties = vec![
@@ -178,6 +219,7 @@ impl ObjectImpl for MfrDetect {
                     .maximum(*MIN_FACE_SIZES.end())
                     .default_value(DEFAULT_MIN_FACE_SIZE)
                     .mutable_playing()
+                    .controllable()
                     .build(),
                 threshold("pnet-threshold", "P-Net threshold", "Least probability that lets a candidate pass this stage; twice its odds for faces up to 1.7 times min-face-size", DEFAULT_THRESHOLDS[0]),
                 threshold("rnet-threshold", "R-Net threshold", PASS, DEFAULT_THRESHOLDS[1]),
@@ -189,18 +231,21 @@ impl ObjectImpl for MfrDetect {
                     .maximum(shortest(*SCALE_FACTORS.end()))
                     .default_value(shortest(DEFAULT_SCALE_FACTOR))
                     .mutable_playing()
+                    .controllable()
                     .build(),
                 glib::ParamSpecUInt::builder("max-faces")
                     .nick("Most faces")
                     .blurb("Keep only so many of the largest faces; 0 = no limit")
                     .default_value(DEFAULT_MAX_FACES)
                     .mutable_playing()
+                    .controllable()
                     .build(),
                 glib::ParamSpecUInt::builder("inference-interval")
                     .nick("Inference interval")
                     .blurb("Search the whole picture in every n-th frame and follow faces in between; 0 = automatic: every 200 ms, and lost faces where they should be; 1 = every frame")
                     .default_value(DEFAULT_INFERENCE_INTERVAL)
                     .mutable_playing()
+                    .controllable()
                     .build(),
                 glib::ParamSpecBoolean::builder("tracking")
                     .nick("Tracking")
@@ -228,6 +273,9 @@ impl ObjectImpl for MfrDetect {
     }
 
     fn set_property(&self, _id: usize, value: &glib::Value, pspec: &glib::ParamSpec) {
+        if filter::refuses(self, pspec) {
+            return;
+        }
         let mut guard = lock(&self.settings);
         let settings = Arc::make_mut(&mut guard);
         let double = || value.get::<f64>().expect("type checked upstream") as f32;
@@ -249,7 +297,11 @@ impl ObjectImpl for MfrDetect {
             "inference-region" => {
                 settings.inference_region = text().unwrap_or_default();
                 match parse_regions(&settings.inference_region) {
-                    Ok(regions) => settings.params.regions = regions,
+                    Ok(regions) => {
+                        settings.params.regions = regions;
+                        drop(guard);
+                        self.check_regions();
+                    }
                     // A property cannot fail: start() does, and a running stream is warned.
                     Err(error) => {
                         drop(guard);
@@ -344,41 +396,32 @@ impl BaseTransformImpl for MfrDetect {
         *lock(&self.state) = Some(State {
             detector,
             finder: Finder::default(),
-            time: StreamTime::default(),
         });
+        self.stream.set_started(true);
         gst::debug!(CAT, imp = self, "{} started", detect::NAME);
         Ok(())
     }
 
     fn stop(&self) -> Result<(), gst::ErrorMessage> {
-        *lock(&self.state) = None;
+        let state = lock(&self.state).take();
         *lock(&self.engine) = None;
-        self.stream.clear();
+        self.stream.set_started(false);
+        if let Some(state) = state {
+            linger(state.detector);
+        }
         Ok(())
     }
 
     fn sink_event(&self, event: gst::Event) -> bool {
-        self.stream.notice_sink_event(&event);
-        if matches!(
-            event.type_(),
-            gst::EventType::FlushStop | gst::EventType::StreamStart
-        ) {
-            self.forget();
-        }
-        self.parent_sink_event(event)
+        filter::sink_event(self, event)
     }
 
     fn src_event(&self, event: gst::Event) -> bool {
-        self.stream.notice_src_event(&event);
-        self.parent_src_event(event)
+        filter::src_event(self, event)
     }
 
     fn query(&self, direction: gst::PadDirection, query: &mut gst::QueryRef) -> bool {
-        let is_answered = BaseTransformImplExt::parent_query(self, direction, query);
-        if is_answered {
-            self.stream.answer(query);
-        }
-        is_answered
+        filter::query(self, direction, query)
     }
 
     // Not transform_frame_ip: metas cannot be added safely while a frame is mapped.
@@ -386,15 +429,7 @@ impl BaseTransformImpl for MfrDetect {
         &self,
         buffer: &mut gst::BufferRef,
     ) -> Result<gst::FlowSuccess, gst::FlowError> {
-        let began = Instant::now();
-        let outcome = self.detect(buffer);
-        self.stream.finish_frame(self.obj().upcast_ref(), began);
-        outcome.map_err(|error| {
-            gst::error!(CAT, imp = self, "{error}");
-            self.post_error_message(error);
-            gst::FlowError::Error
-        })?;
-        Ok(gst::FlowSuccess::Ok)
+        filter::transform_ip(self, buffer)
     }
 }
 
@@ -406,9 +441,13 @@ impl VideoFilterImpl for MfrDetect {
         _outcaps: &gst::Caps,
         _out_info: &gst_video::VideoInfo,
     ) -> Result<(), gst::LoggableError> {
-        if self.stream.set_info(in_info)? {
-            self.forget();
+        if let Some(before) = self.stream.set_info(in_info)? {
+            let scale = self.stream.input().upright_scale(before);
+            if let Some(state) = lock(&self.state).as_mut() {
+                state.finder.rescale(scale);
+            }
         }
+        self.check_regions();
         Ok(())
     }
 }

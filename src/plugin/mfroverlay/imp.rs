@@ -15,7 +15,7 @@ use crate::draw::{
 use crate::embed::mask;
 use crate::frame::image::PixelFormat;
 use crate::frame::orientation::Orientation;
-use crate::plugin::frame::{self, Input};
+use crate::plugin::frame::{self, FrameError, Input};
 use crate::plugin::meta::{self, Face};
 use crate::threads::lock;
 
@@ -64,7 +64,7 @@ impl Drawing {
 }
 
 impl MfrOverlay {
-    fn draw(&self, buffer: &mut gst::BufferRef) -> Result<(), gst::ErrorMessage> {
+    fn draw(&self, buffer: &mut gst::BufferRef) -> Result<(), FrameError> {
         let style = *lock(&self.style);
         let input = lock(&self.input);
         let (orientation, stored) = input.turn()?;
@@ -103,7 +103,7 @@ impl MfrOverlay {
         let overlays = painter
             .overlays(size, orientation, OVERLAY_FORMAT.1, &annotations, &style)
             .map_err(|e| gst::error_msg!(gst::StreamError::Format, ("{e}")))?;
-        attach(buffer, overlays)
+        Ok(attach(buffer, overlays)?)
     }
 
     /// Tells elements behind what caps come, and asks whether they lay compositions over frames.
@@ -348,7 +348,7 @@ impl BaseTransformImpl for MfrOverlay {
     }
 
     fn sink_event(&self, event: gst::Event) -> bool {
-        lock(&self.input).notice(&event);
+        lock(&self.input).update_from_event(&event);
         if let gst::EventView::StreamStart(_)
         | gst::EventView::Segment(_)
         | gst::EventView::FlushStop(_) = event.view()
@@ -403,12 +403,18 @@ impl BaseTransformImpl for MfrOverlay {
         &self,
         buffer: &mut gst::BufferRef,
     ) -> Result<gst::FlowSuccess, gst::FlowError> {
-        self.draw(buffer).map_err(|error| {
-            gst::error!(CAT, imp = self, "{error}");
-            self.post_error_message(error);
-            gst::FlowError::Error
-        })?;
-        Ok(gst::FlowSuccess::Ok)
+        match self.draw(buffer) {
+            Ok(()) => Ok(gst::FlowSuccess::Ok),
+            Err(FrameError::Unusable(reason)) => {
+                gst::warning!(CAT, imp = self, "nothing is drawn: {reason}");
+                Ok(gst::FlowSuccess::Ok)
+            }
+            Err(FrameError::Fatal(error)) => {
+                gst::error!(CAT, imp = self, "{error}");
+                self.post_error_message(error);
+                Err(gst::FlowError::Error)
+            }
+        }
     }
 }
 

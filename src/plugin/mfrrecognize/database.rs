@@ -6,6 +6,7 @@ use std::sync::mpsc::{Receiver, TryRecvError, channel};
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::gallery::{Gallery, GalleryError};
+use crate::plugin::gallery_message::GalleryState;
 use crate::threads::cache::Cache;
 
 /// How often the file is looked at; a stat of a file costs microseconds.
@@ -45,6 +46,23 @@ type Loaded = Result<Arc<Gallery>, GalleryError>;
 /// Galleries that elements have, and which state of which file they were read from.
 static GALLERIES: Cache<(PathBuf, Stamp), Gallery> = Cache::new();
 
+/// What has happened to a gallery.
+#[derive(Debug)]
+pub struct Change {
+    pub state: GalleryState,
+    pub path: PathBuf,
+    /// Why a file is unreachable or refused.
+    pub error: Option<GalleryError>,
+}
+
+/// A gallery that another thread is reading, so that no frame waits for it.
+#[derive(Debug)]
+struct Loading {
+    path: PathBuf,
+    stamp: Option<Stamp>,
+    receiver: Receiver<Loaded>,
+}
+
 #[derive(Debug)]
 pub struct Database {
     path: PathBuf,
@@ -52,8 +70,10 @@ pub struct Database {
     gallery: Arc<Gallery>,
     stamp: Option<Stamp>,
     checked: Instant,
-    /// A gallery that another thread is reading, so that no frame waits for it.
-    loading: Option<Receiver<Loaded>>,
+    loading: Option<Loading>,
+    /// The file has to be read anew when the reading under way is done.
+    is_outdated: bool,
+    is_unreachable: bool,
 }
 
 impl Database {
@@ -66,11 +86,17 @@ impl Database {
             stamp,
             checked: Instant::now(),
             loading: None,
+            is_outdated: false,
+            is_unreachable: false,
         })
     }
 
     pub fn gallery(&self) -> &Arc<Gallery> {
         &self.gallery
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// File name, for the metadata.
@@ -84,39 +110,103 @@ impl Database {
         &self.model.version
     }
 
-    /// Reads the file anew in the background if it has been replaced, or if told to. Gives the
-    /// outcome of the last reading when it has come; after a failed one the old gallery stays.
-    pub fn poll(&mut self, reload: bool) -> Option<Result<(), GalleryError>> {
-        let due = self.checked.elapsed() >= CHECK_EVERY;
-        if self.loading.is_none() && (due || reload) {
-            self.checked = Instant::now();
-            let stamp = Stamp::of(&self.path);
-            // A file that is gone for now is about to be replaced, or was removed: keep what is.
-            if reload || (stamp.is_some() && stamp != self.stamp) {
-                self.stamp = stamp;
-                self.load_in_background(reload);
+    /// Begins to read a file in the background if another one is wanted, if the one in use has been replaced, or if
+    /// `reload` asks for it. Gives what has happened since the last call; whatever goes wrong, the gallery in use stays.
+    pub fn poll(&mut self, wanted: &Path, reload: bool) -> Vec<Change> {
+        let mut changes = Vec::new();
+        self.is_outdated |= reload;
+        if self.loading.is_none() {
+            if wanted != self.path {
+                self.is_outdated = false;
+                self.load_in_background(wanted, Stamp::of(wanted), true);
+            } else {
+                changes.extend(self.check());
             }
         }
-        let loaded = match self.loading.as_ref()?.try_recv() {
-            Ok(loaded) => loaded,
-            Err(TryRecvError::Empty) => return None,
-            Err(TryRecvError::Disconnected) => {
-                self.loading = None;
-                return None;
-            }
-        };
-        self.loading = None;
-        Some(loaded.map(|gallery| self.gallery = gallery))
+        changes.extend(self.finish());
+        changes
     }
 
-    fn load_in_background(&mut self, anew: bool) {
-        let (sender, receiver) = channel();
-        let (path, model, stamp) = (self.path.clone(), self.model.clone(), self.stamp);
-        self.loading = Some(receiver);
-        std::thread::spawn(move || {
-            // Nobody listens any more if the element has been stopped meanwhile.
-            let _ = sender.send(shared(&path, &model, stamp, anew));
+    /// Looks at the file now and then, and begins to read one that has been replaced.
+    fn check(&mut self) -> Option<Change> {
+        if !self.is_outdated && self.checked.elapsed() < CHECK_EVERY {
+            return None;
+        }
+        self.checked = Instant::now();
+        let stamp = Stamp::of(&self.path);
+        let path = self.path.clone();
+        if std::mem::take(&mut self.is_outdated) {
+            self.load_in_background(&path, stamp, true);
+            return None;
+        }
+        // A file that is gone is about to be replaced, or was removed: what was read stays.
+        let was_unreachable = std::mem::replace(&mut self.is_unreachable, stamp.is_none());
+        let state = match stamp {
+            None if was_unreachable => return None,
+            None => GalleryState::Unreachable,
+            Some(_) if stamp != self.stamp => {
+                self.load_in_background(&path, stamp, false);
+                GalleryState::Stale
+            }
+            Some(_) if was_unreachable => GalleryState::Loaded,
+            Some(_) => return None,
+        };
+        let error = (state == GalleryState::Unreachable).then(|| GalleryError::Read {
+            path: path.clone(),
+            reason: std::io::ErrorKind::NotFound.into(),
         });
+        Some(Change { state, path, error })
+    }
+
+    /// Takes over what has been read.
+    fn finish(&mut self) -> Option<Change> {
+        let loaded = match self.loading.as_ref()?.receiver.try_recv() {
+            Ok(loaded) => loaded,
+            Err(TryRecvError::Empty) => return None,
+            Err(TryRecvError::Disconnected) => Err(stopped(&self.loading.as_ref()?.path)),
+        };
+        let Loading { path, stamp, .. } = self.loading.take()?;
+        if path == self.path || loaded.is_ok() {
+            // A file that was refused is not read again before it changes.
+            self.stamp = stamp;
+        }
+        let (state, error) = match loaded {
+            Ok(gallery) => {
+                self.gallery = gallery;
+                self.path.clone_from(&path);
+                self.is_unreachable = false;
+                (GalleryState::Loaded, None)
+            }
+            Err(error @ GalleryError::Read { .. }) => (GalleryState::Unreachable, Some(error)),
+            Err(error) => (GalleryState::Refused, Some(error)),
+        };
+        Some(Change { state, path, error })
+    }
+
+    fn load_in_background(&mut self, path: &Path, stamp: Option<Stamp>, anew: bool) {
+        let (sender, receiver) = channel();
+        self.loading = Some(Loading {
+            path: path.to_owned(),
+            stamp,
+            receiver,
+        });
+        let (path, model) = (path.to_owned(), self.model.clone());
+        let reader = std::thread::Builder::new().name("mfr-gallery".into());
+        // If there is no thread the receiver finds the sender gone. Nobody listens any more if the element has been
+        // stopped meanwhile: the reader ends by itself, and holds no lock that another gallery needs.
+        let _ = reader.spawn(move || {
+            let read = || shared(&path, &model, stamp, anew);
+            let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(read));
+            let _ = sender.send(outcome.unwrap_or_else(|_| Err(stopped(&path))));
+        });
+    }
+}
+
+/// The thread that reads a gallery has ended without a result.
+fn stopped(path: &Path) -> GalleryError {
+    GalleryError::Contents {
+        path: Some(path.to_owned()),
+        reason: "reading it stopped unexpectedly".to_owned(),
     }
 }
 
@@ -171,18 +261,91 @@ mod tests {
         Database::open(path, model)
     }
 
-    fn reload(database: &mut Database, anew: bool) {
-        // Once is due in a second, or at once.
+    /// Waits for a change; `reload` is asked for once.
+    fn change(database: &mut Database, wanted: &Path, mut reload: bool) -> Change {
         let end = Instant::now() + Duration::from_secs(30);
-        let mut anew = anew;
         while Instant::now() < end {
-            if let Some(outcome) = database.poll(anew) {
-                return outcome.unwrap();
+            if let Some(change) = database.poll(wanted, reload).pop() {
+                return change;
             }
-            anew = false;
+            reload = false;
             std::thread::sleep(Duration::from_millis(5));
         }
-        panic!("the gallery was not read anew");
+        panic!("nothing has happened to the gallery");
+    }
+
+    fn reload(database: &mut Database, anew: bool) {
+        let path = database.path.clone();
+        let mut states = Vec::new();
+        while states.last() != Some(&GalleryState::Loaded) {
+            states.push(change(database, &path, anew && states.is_empty()).state);
+        }
+        let expected = [GalleryState::Stale, GalleryState::Loaded];
+        assert_eq!(states, expected[usize::from(anew)..]);
+    }
+
+    #[test]
+    fn another_file_is_read_beside_the_one_in_use_and_replaces_it_if_it_is_good() {
+        let folder = tempfile::tempdir().unwrap();
+        let [first, second, bad] =
+            ["first.npz", "second.npz", "bad.npz"].map(|name| folder.path().join(name));
+        write(&first, "Ana");
+        write(&second, "Bea");
+        std::fs::write(&bad, "no gallery").unwrap();
+        let mut database = open(&first).unwrap();
+        let refused = change(&mut database, &bad, false);
+        assert_eq!(
+            (refused.state, &refused.path),
+            (GalleryState::Refused, &bad)
+        );
+        assert!(refused.error.unwrap().to_string().contains("bad.npz"));
+        let missing = folder.path().join("none.npz");
+        let unreachable = change(&mut database, &missing, false);
+        assert_eq!(unreachable.state, GalleryState::Unreachable);
+        assert_eq!(
+            (database.path(), &database.gallery().names()[0][..]),
+            (&*first, "Ana")
+        );
+        let loaded = change(&mut database, &second, false);
+        assert_eq!(loaded.state, GalleryState::Loaded);
+        assert_eq!(
+            (database.path(), &database.gallery().names()[0][..]),
+            (&*second, "Bea")
+        );
+    }
+
+    #[test]
+    fn a_request_while_the_file_is_being_read_is_not_lost() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("gallery.npz");
+        write(&path, "Ana");
+        let mut database = open(&path).unwrap();
+        database.load_in_background(&path, None, true);
+        database.poll(&path, true);
+        let mut loaded = 0;
+        while loaded < 2 {
+            let change = change(&mut database, &path, false);
+            assert_eq!(change.state, GalleryState::Loaded);
+            loaded += 1;
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_gone_is_unreachable_until_it_is_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let [path, aside] = ["gallery.npz", "aside.npz"].map(|name| folder.path().join(name));
+        write(&path, "Ana");
+        let mut database = open(&path).unwrap();
+        std::fs::rename(&path, &aside).unwrap();
+        assert_eq!(
+            change(&mut database, &path, false).state,
+            GalleryState::Unreachable
+        );
+        std::fs::rename(&aside, &path).unwrap();
+        assert_eq!(
+            change(&mut database, &path, false).state,
+            GalleryState::Loaded
+        );
     }
 
     #[test]
@@ -200,7 +363,7 @@ mod tests {
         assert_eq!(b.gallery().names(), ["Ana", "Zoë"]);
         reload(&mut b, false);
         assert!(Arc::ptr_eq(a.gallery(), b.gallery()));
-        // Who asks for it gets what is in the file, whatever it looks like from outside.
+        // On request the file is read even if it looks the same from outside.
         reload(&mut b, true);
         assert_eq!(b.gallery().names(), ["Bea", "Zoë"]);
         assert!(!Arc::ptr_eq(a.gallery(), b.gallery()));

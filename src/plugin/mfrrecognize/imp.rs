@@ -1,4 +1,4 @@
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock, Mutex};
 use std::time::{Duration, Instant};
@@ -9,23 +9,22 @@ use gst_base::prelude::*;
 use gst_base::subclass::BaseTransformMode;
 use gst_base::subclass::prelude::*;
 use gst_video::subclass::prelude::*;
-use ndarray::Array2;
 
 use super::PostMessages;
-use super::database::{Database, Model};
-use super::presence::{Moment, Presence};
-use crate::embed::{self, DEFAULT_BATCH_SIZE, Embedder};
-use crate::frame::image::ImageView;
+use super::database::{Change, Database, Model};
+use super::presence::{self, Moment};
+use super::recognizer::Recognizer;
+use crate::embed::{DEFAULT_BATCH_SIZE, Embedder};
 use crate::gallery::GalleryError;
-use crate::nn::RuntimeError;
-use crate::plugin::frame::{self, Input, StreamTime};
-use crate::plugin::load::Pressure;
+use crate::plugin::filter::{self, Analyzer};
+use crate::plugin::frame::{self, FrameError};
+use crate::plugin::gallery_message::{GalleryMessage, GalleryState};
 use crate::plugin::message::{FaceNews, Message};
-use crate::plugin::meta::{self, Face, Identity};
-use crate::plugin::models::{self, ModelSettings, Worker};
-use crate::plugin::stream::Stream;
-use crate::threads::{at_work, lock};
-use crate::track::{self, Answer, Observation, People, ReembedPolicy};
+use crate::plugin::models::{self, ModelSettings};
+use crate::plugin::stream::{Frame, Stream};
+use crate::threads::linger::linger;
+use crate::threads::lock;
+use crate::track::ReembedPolicy;
 
 static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
     gst::DebugCategory::new(
@@ -41,25 +40,19 @@ const DEFAULT_ATTACH_EMBEDDING: bool = false;
 /// Below 0: adaptive.
 const DEFAULT_RECLASSIFY_INTERVAL: i32 = -1;
 
-/// Seconds of a frame of a live stream that may go into embedding, if more faces than fit are worth it.
-const LIVE_BUDGET: f64 = 0.015;
+/// How often it is checked whether a live stream still brings frames.
+const CHECK_FROZEN_EVERY: gst::ClockTime = gst::ClockTime::from_mseconds(500);
 
-/// Faces that may be looked at for a mask where one may be embedded: it takes so much less.
-const MASK_CHECKS: usize = 4;
-
-/// How long at most no face is embedded when there is too little time.
-const EMBED_ANYWAY: Duration = Duration::from_millis(500);
-
-/// Share of the newest measurement in what embedding a face is thought to take.
-const FACE_TAKES_SHARE: f64 = 0.1;
+/// How many frame intervals longer than a person may be hidden a live stream may pause before everybody has left.
+const FROZEN_INTERVALS: u32 = 2;
 
 #[derive(Debug, Clone)]
-struct Settings {
+pub struct Settings {
     database: Option<PathBuf>,
-    threshold: f64,
+    pub threshold: f64,
     reclassify_interval: i32,
     post_messages: PostMessages,
-    attach_embedding: bool,
+    pub attach_embedding: bool,
     model: ModelSettings,
 }
 
@@ -80,7 +73,7 @@ impl Default for Settings {
 }
 
 impl Settings {
-    fn policy(&self) -> ReembedPolicy {
+    pub fn policy(&self) -> ReembedPolicy {
         match u32::try_from(self.reclassify_interval) {
             Err(_) => ReembedPolicy::Adaptive,
             Ok(0) => ReembedPolicy::Once,
@@ -89,87 +82,78 @@ impl Settings {
     }
 }
 
-struct State {
-    embedder: Worker<Embedder>,
-    database: Database,
-    people: People,
-    presence: Presence,
-    time: StreamTime,
-    /// What embedding a face takes, in seconds.
-    face_takes: f64,
-    /// When a face was last embedded.
-    embedded: Option<Duration>,
-}
-
 #[derive(Default)]
 pub struct MfrRecognize {
     settings: Mutex<Arc<Settings>>,
-    state: Mutex<Option<State>>,
+    state: Mutex<Option<Recognizer>>,
     stream: Stream,
     reload: AtomicBool,
+    /// When a live stream without a frame counts as frozen.
+    deadline: Mutex<Option<Instant>>,
+    watch: Mutex<Option<gst::PeriodicClockId>>,
     /// What runs the networks.
     engine: Mutex<Option<String>>,
 }
 
 impl MfrRecognize {
-    fn recognize(&self, buffer: &mut gst::BufferRef) -> Result<(), gst::ErrorMessage> {
-        let settings = Arc::clone(&lock(&self.settings));
-        let (reload_error, structures) = {
-            // Not for the messages below, whose handlers may take their time.
-            let _at_work = at_work();
-            let element = self.obj();
-            let input = self.stream.input();
-            let mut state = lock(&self.state);
-            let state = state.as_mut().ok_or_else(frame::not_started)?;
-            let reload_error = self.follow_database(state);
-            let running_time = frame::running_time(element.upcast_ref(), buffer);
-            let now = state.time.of(running_time, &input);
-            let (pressure, is_live) = self.stream.pressure(element.upcast_ref(), running_time);
-            let most = state.most_faces(now, pressure, is_live);
-            let (faces, tracks) = state.name_faces(&input, &settings, buffer, now, most)?;
-            let at = self.moment(buffer.pts(), now);
-            (reload_error, news(state, &settings, &faces, &tracks, at))
-        };
-        // No lock is held: a synchronous handler may call back into the element.
-        if let Some(error) = reload_error {
-            gst::element_imp_warning!(
-                self,
-                gst::ResourceError::Read,
-                ("the gallery before stays in use: {error}")
-            );
-        }
-        if !structures.is_empty() {
-            self.post_faces(structures, buffer.pts(), buffer.duration());
-        }
-        Ok(())
-    }
-
-    /// Takes over a gallery that has been replaced; the error if it cannot be used.
-    fn follow_database(&self, state: &mut State) -> Option<GalleryError> {
+    /// Takes over a gallery that has been replaced; gives the messages about it.
+    fn update_gallery(
+        &self,
+        recognizer: &mut Recognizer,
+        wanted: Option<&Path>,
+    ) -> Vec<gst::Message> {
         let reload = self.reload.swap(false, Ordering::Relaxed);
-        let outcome = state.database.poll(reload)?;
-        if outcome.is_ok() {
-            gst::info!(CAT, imp = self, "{} read anew", state.database.name());
-            state.people.forget_names();
+        let wanted = wanted.unwrap_or(recognizer.database.path()).to_owned();
+        let changes = recognizer.database.poll(&wanted, reload);
+        let mut messages = Vec::new();
+        for change in changes {
+            if change.state == GalleryState::Loaded {
+                recognizer.people.forget_names();
+            }
+            if let Some(error) = &change.error {
+                let text = format!("the gallery before stays in use: {error}");
+                let warning = gst::message::Warning::builder(gallery_error_code(error), &text);
+                messages.push(warning.src(&*self.obj()).build());
+                self.keep_database(&change.path, recognizer.database.path());
+            }
+            messages.push(self.gallery_message(&change, &recognizer.database));
         }
-        outcome.err()
+        messages
     }
 
-    fn moment(&self, pts: Option<gst::ClockTime>, now: Duration) -> Moment {
-        let segment = self.obj().segment();
-        let segment = segment.downcast_ref::<gst::ClockTime>();
-        Moment {
-            now,
-            stream_time: segment.and_then(|s| s.to_stream_time(pts)),
+    /// The property shows what is in use, not a file that could not be used.
+    fn keep_database(&self, refused: &Path, in_use: &Path) {
+        if refused == in_use {
+            return;
+        }
+        let mut settings = lock(&self.settings);
+        if settings.database.as_deref() == Some(refused) {
+            Arc::make_mut(&mut settings).database = Some(in_use.to_owned());
         }
     }
 
-    fn post_faces(
+    fn gallery_message(&self, change: &Change, database: &Database) -> gst::Message {
+        let gallery = database.gallery();
+        let message = GalleryMessage {
+            state: change.state,
+            gallery: change.path.display().to_string(),
+            version: gallery
+                .contract()
+                .map_or_else(String::new, |c| c.created.clone()),
+            people: gallery.names().len().try_into().unwrap_or(u32::MAX),
+            reason: change.error.as_ref().map(ToString::to_string),
+        };
+        gst::info!(CAT, imp = self, "{message:?}");
+        let builder = gst::message::Element::builder((&message).into());
+        builder.src(&*self.obj()).build()
+    }
+
+    fn faces_message(
         &self,
         faces: Vec<FaceNews>,
         pts: Option<gst::ClockTime>,
         duration: Option<gst::ClockTime>,
-    ) {
+    ) -> gst::Message {
         let segment = self.obj().segment();
         let segment = segment.downcast_ref::<gst::ClockTime>();
         let message = Message {
@@ -179,190 +163,125 @@ impl MfrRecognize {
             duration,
             faces,
         };
+        let builder = gst::message::Element::builder((&message).into());
+        builder.src(&*self.obj()).build()
+    }
+
+    /// The messages about changes that no frame has brought about.
+    fn changes(&self, news: Vec<FaceNews>) -> Vec<gst::Message> {
+        let is_wanted = lock(&self.settings).post_messages == PostMessages::Changes;
+        if news.is_empty() || !is_wanted {
+            return Vec::new();
+        }
+        let segment = self.obj().segment();
+        let segment = segment.downcast_ref::<gst::ClockTime>();
+        let position = segment.and_then(gst::FormattedSegment::position);
+        vec![self.faces_message(news, position, None)]
+    }
+
+    /// Everybody leaves if a live stream that plays has brought no frame for long: the camera has frozen, or is gone.
+    fn check_frozen(&self) {
         let element = self.obj();
-        let message = gst::message::Element::builder((&message).into()).src(&*element);
-        // Fails only while the pipeline is being taken down, when nobody listens.
-        let _ = element.post_message(message.build());
+        let is_frozen = lock(&self.deadline).is_some_and(|deadline| Instant::now() >= deadline);
+        if !is_frozen || element.current_state() != gst::State::Playing {
+            return;
+        }
+        // While a frame is worked on the stream is not frozen.
+        let Ok(mut state) = self.state.try_lock() else {
+            return;
+        };
+        *lock(&self.deadline) = None;
+        let left = state.as_mut().map_or_else(Vec::new, Recognizer::reset);
+        drop(state);
+        filter::post(element.upcast_ref(), self.changes(left));
     }
 
-    /// Everybody leaves: the stream has ended, or goes on elsewhere.
-    fn forget(&self) {
-        let left = lock(&self.state).as_mut().map_or_else(Vec::new, |state| {
-            state.people.reset();
-            state.embedded = None;
-            state.time = StreamTime::default();
-            state.presence.clear()
+    /// Begins to look now and then whether frames still come.
+    fn watch(&self) {
+        let clock = gst::SystemClock::obtain();
+        let id = clock.new_periodic_id(clock.time(), CHECK_FROZEN_EVERY);
+        let element = self.obj().downgrade();
+        let watched = id.wait_async(move |_, _, _| {
+            if let Some(element) = element.upgrade() {
+                element.imp().check_frozen();
+            }
         });
-        self.stream.restart();
-        let wanted = lock(&self.settings).post_messages == PostMessages::Changes;
-        if wanted && !left.is_empty() {
-            let segment = self.obj().segment();
-            let end = segment.downcast_ref::<gst::ClockTime>();
-            self.post_faces(left, end.and_then(|s| s.position()), None);
+        if watched.is_ok() {
+            *lock(&self.watch) = Some(id);
         }
     }
 }
 
-impl State {
-    /// How many faces may be embedded in a frame: all, unless a live stream leaves too little time.
-    fn most_faces(&self, now: Duration, pressure: Pressure, is_live: bool) -> usize {
-        let waits = |then| now.saturating_sub(then) >= EMBED_ANYWAY;
-        match pressure {
-            _ if self.face_takes == 0.0 && is_live => 1,
-            Pressure::None if is_live => (LIVE_BUDGET / self.face_takes).max(1.0) as usize,
-            Pressure::None => usize::MAX,
-            _ => usize::from(self.embedded.is_none_or(waits)),
-        }
+impl Analyzer for MfrRecognize {
+    fn category(&self) -> gst::DebugCategory {
+        *CAT
     }
 
-    /// Writes who the faces of a frame are that have no identity yet, and whether they wear a mask. At most `most` of them
-    /// are embedded, in one batch. Gives all faces, and the tracks of those that it names.
-    fn name_faces(
-        &mut self,
-        input: &Input,
-        settings: &Settings,
+    fn stream(&self) -> &Stream {
+        &self.stream
+    }
+
+    fn analyze(
+        &self,
+        frame: &Frame,
         buffer: &mut gst::BufferRef,
-        now: Duration,
-        most: usize,
-    ) -> Result<(Vec<Face>, Vec<Option<u64>>), gst::ErrorMessage> {
-        let size = input.size()?;
-        let (orientation, stored) = input.turn()?;
-        let mut faces = meta::faces(buffer, size);
-        let mut tracks = vec![None; faces.len()];
-        let open: Vec<usize> = (0..faces.len())
-            .filter(|&i| faces[i].identity.is_none() && faces[i].rect.area() > 0.0)
-            .collect();
-        let observations: Vec<Observation> = open
-            .iter()
-            .map(|&i| Observation {
-                id: faces[i].id,
-                rect: orientation.rect_to_upright(faces[i].rect, stored),
-                quality: track::quality(
-                    &faces[i].rect,
-                    faces[i]
-                        .landmarks
-                        .as_ref()
-                        .map(|l| orientation.landmarks_to_upright(l, stored))
-                        .as_ref(),
-                ),
-            })
-            .collect();
-        self.people.begin(&observations, now);
-        if open.is_empty() {
-            return Ok((faces, tracks));
+    ) -> Result<Vec<gst::Message>, FrameError> {
+        let settings = Arc::clone(&lock(&self.settings));
+        let stream_time = filter::stream_time(self.obj().upcast_ref(), buffer);
+        if frame.is_live {
+            let longest = presence::GONE_AFTER + FROZEN_INTERVALS * frame.interval;
+            *lock(&self.deadline) = Some(Instant::now() + longest);
         }
-        let (embedded, embeddings) = input
-            .read(buffer, |view| {
-                self.look(view, &observations, settings.policy(), most)
-            })?
-            .map_err(|e| models::error_message(&e))?;
-        if !embedded.is_empty() {
-            self.embedded = Some(now);
+        let mut state = lock(&self.state);
+        let recognizer = state.as_mut().ok_or_else(frame::not_started)?;
+        let mut messages = self.update_gallery(recognizer, settings.database.as_deref());
+        let (faces, changes) = recognizer.analyze(frame, &settings, buffer, stream_time)?;
+        let news = match settings.post_messages {
+            PostMessages::None => Vec::new(),
+            PostMessages::All => faces.iter().map(FaceNews::from).collect(),
+            PostMessages::Changes => changes,
+        };
+        if !news.is_empty() {
+            messages.push(self.faces_message(news, buffer.pts(), buffer.duration()));
         }
-        let mut identities = vec![None; faces.len()];
-        let mut masks = vec![None; faces.len()];
-        let threshold = (settings.threshold >= 0.0).then_some(settings.threshold as f32);
-        let answers = self.people.answers(self.database.gallery(), threshold);
-        for (&i, answer) in open.iter().zip(answers) {
-            let Some(answer) = answer else { continue };
-            let identity = identity(&self.database, &answer);
-            faces[i].identity = Some(identity.clone());
-            identities[i] = Some(identity);
-            let mask = faces[i].mask.get_or_insert_with(|| answer.mask.into());
-            masks[i] = Some(mask.clone());
-        }
-        meta::set_identities(buffer, &identities);
-        meta::set_masks(buffer, &masks);
-        if settings.attach_embedding {
-            let embedded: Vec<usize> = embedded.into_iter().map(|face| open[face]).collect();
-            meta::set_embeddings(buffer, &embedded, &embeddings);
-        }
-        meta::update_mirror(buffer, &faces, size);
-        for (&i, track) in open.iter().zip(self.people.tracks()) {
-            tracks[i] = track;
-        }
-        Ok((faces, tracks))
+        Ok(messages)
     }
 
-    /// Looks for masks where that is due, and embeds the faces that are worth it; tells which those were, and row by row
-    /// their embeddings.
-    fn look(
-        &mut self,
-        view: &ImageView,
-        observations: &[Observation],
-        policy: ReembedPolicy,
-        most: usize,
-    ) -> Result<(Vec<usize>, Array2<f32>), RuntimeError> {
-        let rects =
-            |faces: &[usize]| -> Vec<_> { faces.iter().map(|&f| observations[f].rect).collect() };
-        let embedder = &mut self.embedder.model;
-        let mut checked = self.people.due_for_mask_check(policy);
-        checked.truncate(most.max(1).saturating_mul(MASK_CHECKS));
-        let masks = embedder.check_masks(view, &rects(&checked))?;
-        for (&face, mask) in checked.iter().zip(masks) {
-            self.people.observe_mask(face, mask);
-        }
-        let mut wanted = self.people.to_embed(policy);
-        wanted.truncate(most);
-        let began = Instant::now();
-        let seen = embedder.embed(view, &rects(&wanted))?;
-        if !wanted.is_empty() {
-            let took = began.elapsed().as_secs_f64() / wanted.len() as f64;
-            self.face_takes = if self.face_takes > 0.0 {
-                self.face_takes + (took - self.face_takes) * FACE_TAKES_SHARE
-            } else {
-                took
-            };
-        }
-        for (&face, embedding) in wanted.iter().zip(seen.embeddings.rows()) {
-            self.people.add_embedding(face, embedding);
-        }
-        Ok((wanted, seen.embeddings))
+    fn pass(&self, now: Duration) -> Vec<gst::Message> {
+        let at = Moment {
+            now,
+            stream_time: None,
+        };
+        let mut state = lock(&self.state);
+        let update = |recognizer: &mut Recognizer| recognizer.presence.update(&[], at);
+        let left = state.as_mut().map_or_else(Vec::new, update);
+        drop(state);
+        self.changes(left)
+    }
+
+    fn reset(&self) -> Vec<gst::Message> {
+        let left = lock(&self.state)
+            .as_mut()
+            .map_or_else(Vec::new, Recognizer::reset);
+        self.changes(left)
     }
 }
 
-/// What there is to post about a frame.
-fn news(
-    state: &mut State,
-    settings: &Settings,
-    faces: &[Face],
-    tracks: &[Option<u64>],
-    at: Moment,
-) -> Vec<FaceNews> {
-    let tracked: Vec<_> = faces.iter().zip(tracks.iter().copied()).collect();
-    // Kept up to date whatever is posted: the property may change while playing.
-    let changes = state.presence.update(&tracked, at);
-    match settings.post_messages {
-        PostMessages::None => Vec::new(),
-        PostMessages::All => faces.iter().map(FaceNews::from).collect(),
-        PostMessages::Changes => changes,
-    }
-}
-
-/// The answer in the words of the metadata.
-fn identity(database: &Database, answer: &Answer) -> Identity {
-    let names = database.gallery().names();
-    let person = answer.label.and_then(|i| Some((i, names.get(i)?)));
-    Identity {
-        label: person.map_or(meta::UNKNOWN, |(_, name)| name).to_owned(),
-        label_id: person.map_or(-1, |(i, _)| i32::try_from(i).unwrap_or(i32::MAX)),
-        confidence: f64::from(answer.confidence),
-        similarity: f64::from(answer.similarity),
-        model_name: embed::NAME.to_owned(),
-        model_version: database.model_version().to_owned(),
-        gallery: database.name(),
-        frames_ago: i32::try_from(answer.frames_ago).unwrap_or(i32::MAX),
+/// The code that GStreamer has for why a gallery cannot be used.
+fn gallery_error_code(error: &GalleryError) -> gst::ResourceError {
+    match error {
+        GalleryError::Read { reason, .. } => match reason.kind() {
+            std::io::ErrorKind::NotFound => gst::ResourceError::NotFound,
+            std::io::ErrorKind::PermissionDenied => gst::ResourceError::NotAuthorized,
+            _ => gst::ResourceError::OpenRead,
+        },
+        _ => gst::ResourceError::Read,
     }
 }
 
 /// The error as GStreamer posts it on the bus.
 fn gallery_error(error: &GalleryError) -> gst::ErrorMessage {
-    let text = error.to_string();
-    if error.is_missing_file() {
-        gst::error_msg!(gst::ResourceError::NotFound, ("{text}"))
-    } else {
-        gst::error_msg!(gst::ResourceError::Read, ("{text}"))
-    }
+    gst::error_msg!(gallery_error_code(error), ("{error}"))
 }
 
 #[glib::object_subclass]
@@ -384,8 +303,8 @@ impl ObjectImpl for MfrRecognize {
             let mut properties = vec![
                 glib::ParamSpecString::builder("database")
                     .nick("Database")
-                    .blurb("The gallery, a file that mfr-enroll has written; required")
-                    .mutable_ready()
+                    .blurb("The gallery, a file that mfr-enroll has written; required. While playing another one replaces it as soon as it has been read")
+                    .mutable_playing()
                     .build(),
                 glib::ParamSpecString::builder("model")
                     .nick("Model")
@@ -399,6 +318,7 @@ impl ObjectImpl for MfrRecognize {
                     .maximum(1.0)
                     .default_value(DEFAULT_THRESHOLD)
                     .mutable_playing()
+                    .controllable()
                     .build(),
                 glib::ParamSpecUInt::builder("batch-size")
                     .nick("Batch size")
@@ -414,6 +334,7 @@ impl ObjectImpl for MfrRecognize {
                     .minimum(-1)
                     .default_value(DEFAULT_RECLASSIFY_INTERVAL)
                     .mutable_playing()
+                    .controllable()
                     .build(),
                 glib::ParamSpecEnum::builder_with_default("post-messages", PostMessages::default())
                     .nick("Post messages")
@@ -452,6 +373,9 @@ impl ObjectImpl for MfrRecognize {
     }
 
     fn set_property(&self, _id: usize, value: &glib::Value, pspec: &glib::ParamSpec) {
+        if filter::refuses(self, pspec) {
+            return;
+        }
         let mut settings = lock(&self.settings);
         let settings = Arc::make_mut(&mut settings);
         let path = || -> Option<PathBuf> {
@@ -533,14 +457,18 @@ impl BaseTransformImpl for MfrRecognize {
                 ("the property database is not set: name the gallery file that mfr-enroll has written")
             )
         })?;
-        // Before the model: a mistyped path is told at once.
-        if let Err(error) = std::fs::File::open(&path) {
+        // Before the model: a mistyped path is reported at once.
+        if let Err(reason) = std::fs::metadata(&path) {
+            let is_missing = reason.kind() == std::io::ErrorKind::NotFound;
+            let advice = if is_missing {
+                "; make one with mfr-enroll"
+            } else {
+                ""
+            };
+            let error = GalleryError::Read { path, reason };
             return Err(gst::error_msg!(
-                gst::ResourceError::NotFound,
-                (
-                    "gallery {}: {error}; make one with mfr-enroll",
-                    path.display()
-                )
+                gallery_error_code(&error),
+                ("{error}{advice}")
             ));
         }
         // FaceNet is large: without an id all elements share it, too.
@@ -579,47 +507,46 @@ impl BaseTransformImpl for MfrRecognize {
                 database.name()
             );
         }
-        *lock(&self.state) = Some(State {
-            embedder,
-            database,
-            people: People::default(),
-            presence: Presence::default(),
-            time: StreamTime::default(),
-            face_takes: 0.0,
-            embedded: None,
-        });
+        let loaded = Change {
+            state: GalleryState::Loaded,
+            path,
+            error: None,
+        };
+        let message = self.gallery_message(&loaded, &database);
+        *lock(&self.state) = Some(Recognizer::new(embedder, database));
+        self.stream.set_started(true);
+        self.watch();
+        filter::post(self.obj().upcast_ref(), vec![message]);
         Ok(())
     }
 
     fn stop(&self) -> Result<(), gst::ErrorMessage> {
-        *lock(&self.state) = None;
+        let watch = lock(&self.watch).take();
+        if let Some(watch) = watch {
+            watch.unschedule();
+        }
+        *lock(&self.deadline) = None;
+        let recognizer = lock(&self.state).take();
         *lock(&self.engine) = None;
-        self.stream.clear();
+        self.stream.set_started(false);
+        if let Some(mut recognizer) = recognizer {
+            let left = recognizer.reset();
+            filter::post(self.obj().upcast_ref(), self.changes(left));
+            linger((recognizer.embedder, recognizer.database));
+        }
         Ok(())
     }
 
     fn sink_event(&self, event: gst::Event) -> bool {
-        self.stream.notice_sink_event(&event);
-        if matches!(
-            event.type_(),
-            gst::EventType::Eos | gst::EventType::FlushStop | gst::EventType::StreamStart
-        ) {
-            self.forget();
-        }
-        self.parent_sink_event(event)
+        filter::sink_event(self, event)
     }
 
     fn src_event(&self, event: gst::Event) -> bool {
-        self.stream.notice_src_event(&event);
-        self.parent_src_event(event)
+        filter::src_event(self, event)
     }
 
     fn query(&self, direction: gst::PadDirection, query: &mut gst::QueryRef) -> bool {
-        let is_answered = BaseTransformImplExt::parent_query(self, direction, query);
-        if is_answered {
-            self.stream.answer(query);
-        }
-        is_answered
+        filter::query(self, direction, query)
     }
 
     // Not transform_frame_ip: metas cannot be written safely while a frame is mapped.
@@ -627,15 +554,7 @@ impl BaseTransformImpl for MfrRecognize {
         &self,
         buffer: &mut gst::BufferRef,
     ) -> Result<gst::FlowSuccess, gst::FlowError> {
-        let began = Instant::now();
-        let outcome = self.recognize(buffer);
-        self.stream.finish_frame(self.obj().upcast_ref(), began);
-        outcome.map_err(|error| {
-            gst::error!(CAT, imp = self, "{error}");
-            self.post_error_message(error);
-            gst::FlowError::Error
-        })?;
-        Ok(gst::FlowSuccess::Ok)
+        filter::transform_ip(self, buffer)
     }
 }
 
@@ -647,6 +566,15 @@ impl VideoFilterImpl for MfrRecognize {
         _outcaps: &gst::Caps,
         _out_info: &gst_video::VideoInfo,
     ) -> Result<(), gst::LoggableError> {
-        self.stream.set_info(in_info).map(|_| ())
+        if let Some(before) = self.stream.set_info(in_info)? {
+            let input = self.stream.input();
+            if let Some(recognizer) = lock(&self.state).as_mut() {
+                recognizer.people.rescale(input.upright_scale(before));
+                recognizer
+                    .presence
+                    .rescale(input.stored_scale(before).into());
+            }
+        }
+        Ok(())
     }
 }

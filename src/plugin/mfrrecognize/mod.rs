@@ -15,6 +15,7 @@ use gst::prelude::*;
 mod database;
 mod imp;
 mod presence;
+mod recognizer;
 
 /// Which element messages are posted.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, glib::Enum)]

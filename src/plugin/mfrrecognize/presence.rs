@@ -7,7 +7,7 @@ use gst::ClockTime;
 use crate::frame::geometry::Rect;
 use crate::plugin::message::{Event, FaceNews};
 use crate::plugin::meta::Face;
-use crate::track::matching::in_same_place;
+use crate::track::matching::{in_same_place, stretched};
 
 /// How long a face may be turned away or hidden before somebody counts as gone.
 pub const GONE_AFTER: Duration = Duration::from_secs(1);
@@ -160,6 +160,16 @@ impl Presence {
             .chain(news)
             .chain(gone.into_iter().map(told))
             .collect()
+    }
+
+    /// The picture is from now on wider and higher by these factors.
+    pub fn rescale(&mut self, scale: [f32; 2]) {
+        for person in &mut self.people {
+            person.face.rect = stretched(person.face.rect, scale);
+            if let Some(rival) = &mut person.rival {
+                rival.rect = stretched(rival.rect, scale);
+            }
+        }
     }
 
     fn add(&mut self, person: Person, news: &mut Vec<FaceNews>) {

@@ -69,8 +69,11 @@ impl Stream {
                 quality: 1.0,
             })
             .collect();
-        self.people
-            .begin(&observations, Duration::from_millis(self.ms));
+        self.people.begin(
+            &observations,
+            Duration::from_millis(self.ms),
+            Duration::from_millis(40),
+        );
         for face in self.people.due_for_mask_check(policy) {
             self.people
                 .observe_mask(face, Mask::from_log_odds(faces[face].3));

@@ -7,6 +7,9 @@ const LIMITS: Limits = Limits {
     min_face_size: 40,
 };
 
+/// Of 25 frames a second.
+const INTERVAL: Duration = Duration::from_millis(40);
+
 fn face(x: f32, confidence: f32) -> Face {
     Face {
         rect: Rect::new(x, 100.0, 80.0, 100.0),
@@ -17,7 +20,7 @@ fn face(x: f32, confidence: f32) -> Face {
 
 /// Searches a frame that shows clear faces at these places.
 fn find(tracker: &mut Tracker, at: u64, places: &[f32]) -> Vec<i32> {
-    tracker.begin(Duration::from_millis(at));
+    tracker.begin(Duration::from_millis(at), INTERVAL);
     let faces: Vec<_> = places.iter().map(|&x| face(x, 0.9)).collect();
     let found = tracker.find(&faces, LIMITS);
     tracker.end();
@@ -88,17 +91,17 @@ fn seen_for(ms: u64) -> Tracker {
 fn less_evidence_is_asked_for_a_second_of_a_face_that_was_clear() {
     let mut tracker = seen_for(300);
     for ms in [340, 800, 1260] {
-        tracker.begin(Duration::from_millis(ms));
+        tracker.begin(Duration::from_millis(ms), INTERVAL);
         assert_eq!(tracker.known(&[]).len(), 1, "{ms}");
         tracker.find(&[face(100.0, 0.4)], LIMITS);
         tracker.end();
     }
     // Faint evidence alone does not keep it.
-    tracker.begin(Duration::from_millis(1340));
+    tracker.begin(Duration::from_millis(1340), INTERVAL);
     assert_eq!(tracker.known(&[]), []);
     assert_eq!(tracker.expected(THRESHOLD)[0].threshold, THRESHOLD);
     let mut tracker = seen_for(250);
-    tracker.begin(Duration::from_millis(300));
+    tracker.begin(Duration::from_millis(300), INTERVAL);
     assert_eq!(tracker.known(&[]), []);
 }
 
@@ -107,14 +110,14 @@ fn who_is_put_off_goes_on_as_before() {
     let mut tracker = Tracker::default();
     find(&mut tracker, 0, &[100.0, 400.0]);
     for ms in (40..=480).step_by(40) {
-        tracker.begin(Duration::from_millis(ms));
+        tracker.begin(Duration::from_millis(ms), INTERVAL);
         tracker.put_off(&[2]);
         tracker.follow(1, &face(100.0, 0.9), LIMITS);
         assert_eq!(tracker.put_off_places().count(), 1);
         assert_eq!(tracker.lost(Duration::from_secs(1)), []);
         tracker.end();
     }
-    tracker.begin(Duration::from_millis(520));
+    tracker.begin(Duration::from_millis(520), INTERVAL);
     let expected = tracker.expected(THRESHOLD);
     assert!(expected.iter().all(|e| e.is_present), "{expected:?}");
     // Not looked for and found by a search all the same.
@@ -124,10 +127,10 @@ fn who_is_put_off_goes_on_as_before() {
     assert!(tracker.is_sure(2));
     tracker.end();
     // Looked for, and not seen.
-    tracker.begin(Duration::from_millis(560));
+    tracker.begin(Duration::from_millis(560), INTERVAL);
     assert_eq!(tracker.lost(Duration::from_secs(1)).len(), 2);
     tracker.end();
-    tracker.begin(Duration::from_millis(600));
+    tracker.begin(Duration::from_millis(600), INTERVAL);
     assert!(!tracker.expected(THRESHOLD)[1].is_present);
 }
 
@@ -135,7 +138,7 @@ fn who_is_put_off_goes_on_as_before() {
 fn what_no_search_confirms_is_not_followed_for_long() {
     let mut tracker = seen_for(0);
     for ms in (40..1600).step_by(40) {
-        tracker.begin(Duration::from_millis(ms));
+        tracker.begin(Duration::from_millis(ms), INTERVAL);
         assert_eq!(tracker.expected(THRESHOLD).len(), 1, "{ms}");
         tracker.follow(1, &face(100.0, 0.9), LIMITS);
         let due = tracker.to_prove(&[1]);
@@ -146,7 +149,7 @@ fn what_no_search_confirms_is_not_followed_for_long() {
             break;
         }
     }
-    tracker.begin(Duration::from_millis(1560));
+    tracker.begin(Duration::from_millis(1560), INTERVAL);
     assert_eq!(tracker.expected(THRESHOLD), []);
 }
 
@@ -155,7 +158,7 @@ fn of_many_faces_a_part_is_left_to_a_search_to_prove() {
     let mut tracker = Tracker::default();
     let places: Vec<_> = (0..40).map(|i| 200.0 * i as f32).collect();
     let ids = find(&mut tracker, 0, &places);
-    tracker.begin(Duration::from_millis(800));
+    tracker.begin(Duration::from_millis(800), INTERVAL);
     let due = tracker.to_prove(&ids);
     assert_eq!(due, (1..=10).collect::<Vec<_>>());
     tracker.prove(&due);
@@ -171,7 +174,7 @@ fn a_new_face_is_told_of_when_it_was_clear_four_times_and_at_once_in_a_new_scene
     for frame in 1..=6 {
         // Too faint in the second frame: counted anew.
         let confidence = if frame == 2 { 0.5 } else { 0.9 };
-        tracker.begin(Duration::from_millis(20 * frame));
+        tracker.begin(Duration::from_millis(20 * frame), INTERVAL);
         tracker.find(&[face(100.0, 0.9), face(500.0, confidence)], LIMITS);
         tracker.end();
         assert_eq!(tracker.is_sure(2), frame == 6, "{frame}");
@@ -183,11 +186,11 @@ fn a_face_that_begins_faintly_is_neither_known_nor_told_of() {
     let mut tracker = Tracker::default();
     find(&mut tracker, 0, &[100.0]);
     for (ms, confidence) in [(40, 0.9), (80, 0.3), (120, 0.3)] {
-        tracker.begin(Duration::from_millis(ms));
+        tracker.begin(Duration::from_millis(ms), INTERVAL);
         tracker.find(&[face(500.0, confidence)], LIMITS);
         tracker.end();
     }
-    tracker.begin(Duration::from_millis(160));
+    tracker.begin(Duration::from_millis(160), INTERVAL);
     assert_eq!(tracker.known(&[]), []);
     assert!(!tracker.is_sure(2));
 }
@@ -199,7 +202,7 @@ fn who_is_found_late_is_told_of_sooner() {
         let x = 300.0 + begin as f32;
         (0..4)
             .map(|frame| {
-                tracker.begin(Duration::from_millis(begin + 30 * frame));
+                tracker.begin(Duration::from_millis(begin + 30 * frame), INTERVAL);
                 if frame == 0 {
                     tracker.search_after(Duration::from_millis(gap));
                 }
@@ -233,7 +236,7 @@ fn who_was_hidden_is_told_of_again_when_seen_for_a_while() {
 fn a_second_box_on_a_face_and_a_tiny_one_are_no_new_faces() {
     let mut tracker = Tracker::default();
     find(&mut tracker, 0, &[100.0]);
-    tracker.begin(Duration::from_millis(40));
+    tracker.begin(Duration::from_millis(40), INTERVAL);
     let tiny = Face {
         rect: Rect::new(500.0, 100.0, 25.0, 35.0),
         ..face(0.0, 0.9)
@@ -248,7 +251,7 @@ fn a_face_is_expected_further_on_its_way() {
     for frame in 0..20 {
         find(&mut tracker, 40 * frame, &[100.0 + 8.0 * frame as f32]);
     }
-    tracker.begin(Duration::from_millis(800));
+    tracker.begin(Duration::from_millis(800), INTERVAL);
     let x = tracker.expected(THRESHOLD)[0].rect.x;
     // 260 would be as fast as before; a little less, for it may stop.
     assert!((258.0..260.0).contains(&x), "{x}");
