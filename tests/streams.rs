@@ -314,10 +314,7 @@ fn a_buffer_shorter_than_its_caps_is_passed_with_a_warning() {
     let face = picture("obama2.jpg");
     for elements in [
         "mfrdetect".to_owned(),
-        format!(
-            "mfrdetect ! mfrrecognize database=\"{}\"",
-            gallery().display()
-        ),
+        recognize(),
         "mfroverlay show-legend=true".to_owned(),
     ] {
         let mut stream = Stream::new(&elements);

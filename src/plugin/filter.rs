@@ -1,5 +1,7 @@
-//! What `mfrdetect` and `mfrrecognize` have in common as elements: the way of a buffer, an event and a query through a
-//! filter that analyses frames and never ends a stream for a damaged one.
+//! What the elements have in common: the way of a buffer, an event and a query through a filter that works on frames in
+//! place and never ends a stream for a damaged one.
+
+use std::time::Duration;
 
 use gst::format::Buffers;
 use gst::glib;
@@ -12,30 +14,36 @@ use crate::plugin::load::Pressure;
 use crate::plugin::stream::{Frame, Skip, Stream};
 use crate::threads::at_work;
 
-/// An element that analyses frames in place.
-pub trait Analyzer: BaseTransformImpl {
+/// An element that works on frames in place.
+pub trait FrameFilter: BaseTransformImpl {
+    /// Whether it skips inference when there is too little time.
+    const HAS_INFERENCE: bool = true;
+
     fn category(&self) -> gst::DebugCategory;
 
     fn stream(&self) -> &Stream;
 
-    /// Analyses a frame and writes what it finds into the metadata of the buffer. The messages are posted when the time
-    /// that the frame took has been measured and no lock is held: a synchronous handler may call back into the element.
-    fn analyze(
+    /// Works on a frame and its metadata; gives the messages to be posted. They are posted when the time that the frame
+    /// took has been measured and no lock is held: a synchronous handler may call back into the element.
+    fn process(
         &self,
         frame: &Frame,
         buffer: &mut gst::BufferRef,
     ) -> Result<Vec<gst::Message>, FrameError>;
 
     /// Time has passed without a picture until `now`, as during a gap; gives the messages to be posted.
-    fn pass(&self, now: std::time::Duration) -> Vec<gst::Message>;
+    fn pass(&self, now: Duration) -> Vec<gst::Message> {
+        let _ = now;
+        Vec::new()
+    }
 
     /// The stream has ended or goes on elsewhere, so that nothing before it counts; gives the messages to be posted.
     fn reset(&self) -> Vec<gst::Message>;
 }
 
-/// Analyses a buffer, or lets it pass where it holds no picture.
+/// Works on a buffer, or lets it pass where it holds no picture.
 pub fn transform_ip(
-    this: &impl Analyzer,
+    this: &impl FrameFilter,
     buffer: &mut gst::BufferRef,
 ) -> Result<gst::FlowSuccess, gst::FlowError> {
     let element = this.obj();
@@ -51,13 +59,13 @@ pub fn transform_ip(
     let frame = this.stream().begin(element, buffer);
     let outcome = {
         let _at_work = at_work();
-        this.analyze(&frame, buffer)
+        this.process(&frame, buffer)
     };
     this.stream().end(element, &frame, outcome.is_ok());
     match outcome {
         Ok(messages) => {
             post(element, messages);
-            report_quality(this.stream(), element, &frame, buffer);
+            report_quality(this, &frame, buffer);
             Ok(gst::FlowSuccess::Ok)
         }
         Err(FrameError::Unusable(reason)) => skip(this, &frame, &reason),
@@ -81,7 +89,7 @@ pub fn stream_time(
 
 /// Lets a buffer pass that cannot be analysed.
 fn skip(
-    this: &impl Analyzer,
+    this: &impl FrameFilter,
     frame: &Frame,
     reason: &str,
 ) -> Result<gst::FlowSuccess, gst::FlowError> {
@@ -110,7 +118,7 @@ fn skip(
 }
 
 /// Handles an event of upstream.
-pub fn sink_event(this: &impl Analyzer, event: gst::Event) -> bool {
+pub fn sink_event(this: &impl FrameFilter, event: gst::Event) -> bool {
     this.stream().update_from_sink_event(&event);
     let element = this.obj();
     let element: &gst_base::BaseTransform = element.upcast_ref();
@@ -130,20 +138,20 @@ pub fn sink_event(this: &impl Analyzer, event: gst::Event) -> bool {
     this.parent_sink_event(event)
 }
 
-fn pass(this: &impl Analyzer, until: Option<gst::ClockTime>) {
+fn pass(this: &impl FrameFilter, until: Option<gst::ClockTime>) {
     let now = this.stream().pass(until);
     post(this.obj().upcast_ref(), this.pass(now));
 }
 
 /// Handles an event of downstream.
-pub fn src_event(this: &impl Analyzer, event: gst::Event) -> bool {
+pub fn src_event(this: &impl FrameFilter, event: gst::Event) -> bool {
     this.stream().update_from_src_event(&event);
     this.parent_src_event(event)
 }
 
 /// Answers a query.
 pub fn query(
-    this: &impl Analyzer,
+    this: &impl FrameFilter,
     direction: gst::PadDirection,
     query: &mut gst::QueryRef,
 ) -> bool {
@@ -155,7 +163,7 @@ pub fn query(
 }
 
 /// Whether a property cannot be set now, since what it decides was loaded when the element started; warns if so.
-pub fn refuses(this: &impl Analyzer, pspec: &glib::ParamSpec) -> bool {
+pub fn refuses(this: &impl FrameFilter, pspec: &glib::ParamSpec) -> bool {
     let is_refused =
         !pspec.flags().contains(gst::PARAM_FLAG_MUTABLE_PLAYING) && this.stream().is_started();
     if is_refused {
@@ -181,16 +189,13 @@ pub fn post(element: &gst_base::BaseTransform, messages: Vec<gst::Message>) {
 }
 
 /// Reports frames for which there was no time for inference, as elements do that drop frames.
-fn report_quality(
-    stream: &Stream,
-    element: &gst_base::BaseTransform,
-    frame: &Frame,
-    buffer: &gst::BufferRef,
-) {
-    let is_skipped = frame.pressure == Pressure::TooLate;
-    let Some((processed, skipped)) = stream.count(is_skipped) else {
+fn report_quality<T: FrameFilter>(this: &T, frame: &Frame, buffer: &gst::BufferRef) {
+    let is_skipped = T::HAS_INFERENCE && frame.pressure == Pressure::TooLate;
+    let Some((processed, skipped)) = this.stream().count(is_skipped) else {
         return;
     };
+    let element = this.obj();
+    let element: &gst_base::BaseTransform = element.upcast_ref();
     let message = gst::message::Qos::builder(frame.is_live)
         .src(element)
         .running_time(frame::running_time(element, buffer.pts()))

@@ -14,7 +14,7 @@ use crate::detect::{
 };
 use crate::frame::geometry::Rect;
 use crate::nn::RuntimeError;
-use crate::plugin::filter::{self, Analyzer};
+use crate::plugin::filter::{self, FrameFilter};
 use crate::plugin::frame::{self, FrameError};
 use crate::plugin::load::Pressure;
 use crate::plugin::meta;
@@ -24,7 +24,7 @@ use crate::threads::linger::linger;
 use crate::threads::lock;
 use crate::track::{Effort, Finder, Interval, Plan};
 
-static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
+pub(super) static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
     gst::DebugCategory::new(
         "mfrdetect",
         gst::DebugColorFlags::empty(),
@@ -102,7 +102,7 @@ impl MfrDetect {
     }
 }
 
-impl Analyzer for MfrDetect {
+impl FrameFilter for MfrDetect {
     fn category(&self) -> gst::DebugCategory {
         *CAT
     }
@@ -111,7 +111,7 @@ impl Analyzer for MfrDetect {
         &self.stream
     }
 
-    fn analyze(
+    fn process(
         &self,
         frame: &Frame,
         buffer: &mut gst::BufferRef,
@@ -160,11 +160,6 @@ impl Analyzer for MfrDetect {
         let faces = meta::faces(buffer, size);
         meta::update_mirror(buffer, &faces, size);
         Ok(Vec::new())
-    }
-
-    // Tracks age by the time of the next picture.
-    fn pass(&self, _now: Duration) -> Vec<gst::Message> {
-        Vec::new()
     }
 
     fn reset(&self) -> Vec<gst::Message> {
@@ -360,7 +355,7 @@ impl ElementImpl for MfrDetect {
         static METADATA: LazyLock<gst::subclass::ElementMetadata> = LazyLock::new(|| {
             gst::subclass::ElementMetadata::new(
                 "Face detector",
-                "Filter/Analyzer/Video",
+                "Filter/FrameFilter/Video",
                 "Finds faces (MTCNN) and attaches them as regions of interest of type face",
                 crate::plugin::AUTHOR,
             )

@@ -8,6 +8,8 @@
 //!     ! mfrdetect min-face-size=60 ! mfroverlay ! videoconvert ! autovideosink
 //! ```
 
+use std::sync::LazyLock;
+
 use gst::glib;
 use gst::prelude::*;
 
@@ -19,6 +21,8 @@ glib::wrapper! {
 }
 
 pub(super) fn register(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
+    // Listed by --gst-debug-help before the first element is made.
+    LazyLock::force(&imp::CAT);
     gst::Element::register(
         Some(plugin),
         "mfrdetect",

@@ -15,11 +15,13 @@ use crate::draw::{
 use crate::embed::mask;
 use crate::frame::image::PixelFormat;
 use crate::frame::orientation::Orientation;
-use crate::plugin::frame::{self, FrameError, Input};
+use crate::plugin::filter::{self, FrameFilter};
+use crate::plugin::frame::{self, FrameError};
 use crate::plugin::meta::{self, Face};
+use crate::plugin::stream::{Frame, Stream};
 use crate::threads::lock;
 
-static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
+pub(super) static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
     gst::DebugCategory::new(
         "mfroverlay",
         gst::DebugColorFlags::empty(),
@@ -43,7 +45,7 @@ const OVERLAY_FORMAT: (gst_video::VideoFormat, PixelFormat) = if cfg!(target_end
 pub struct MfrOverlay {
     style: Mutex<Style>,
     drawing: Mutex<Option<Drawing>>,
-    input: Mutex<Input>,
+    stream: Stream,
     /// Whether what is drawn goes with the frame instead of into its pixels.
     attach: AtomicBool,
 }
@@ -64,9 +66,37 @@ impl Drawing {
 }
 
 impl MfrOverlay {
-    fn draw(&self, buffer: &mut gst::BufferRef) -> Result<(), FrameError> {
+    /// Tells elements behind what caps come, and asks whether they lay compositions over frames.
+    fn is_laid_over_downstream(&self, caps: &gst::Caps) -> bool {
+        let obj = self.obj();
+        // Converters cannot answer before they know their caps.
+        obj.src_pad().push_event(gst::event::Caps::new(caps));
+        let mut query = gst::query::Allocation::new(Some(caps), false);
+        obj.src_pad().peer_query(&mut query)
+            && query
+                .find_allocation_meta::<gst_video::VideoOverlayCompositionMeta>()
+                .is_some()
+    }
+}
+
+impl FrameFilter for MfrOverlay {
+    const HAS_INFERENCE: bool = false;
+
+    fn category(&self) -> gst::DebugCategory {
+        *CAT
+    }
+
+    fn stream(&self) -> &Stream {
+        &self.stream
+    }
+
+    fn process(
+        &self,
+        frame: &Frame,
+        buffer: &mut gst::BufferRef,
+    ) -> Result<Vec<gst::Message>, FrameError> {
         let style = *lock(&self.style);
-        let input = lock(&self.input);
+        let input = &frame.input;
         let (orientation, stored) = input.turn()?;
         let mut faces = meta::faces(buffer, input.size()?);
         for face in &mut faces {
@@ -81,8 +111,7 @@ impl MfrOverlay {
             drawing.forget();
         }
         let found: Vec<_> = faces.iter().map(annotation).collect();
-        let time = buffer.pts().map(Into::into);
-        let annotations = drawing.steady.update(time, &found);
+        let annotations = drawing.steady.update(Some(frame.now), &found);
         gst::log!(
             CAT,
             imp = self,
@@ -92,37 +121,27 @@ impl MfrOverlay {
         );
         if annotations.is_empty() && !style.show_legend {
             // Mapping for writing would copy a shared picture for nothing.
-            return Ok(());
+            return Ok(Vec::new());
         }
         let painter = &mut drawing.painter;
         if !self.attach.load(Ordering::Relaxed) {
-            return input.write(buffer, |image| painter.draw(image, &annotations, &style));
+            input.write(buffer, |image| painter.draw(image, &annotations, &style))?;
+            return Ok(Vec::new());
         }
         let (width, height) = input.size()?;
         let size = (width as usize, height as usize);
         let overlays = painter
             .overlays(size, orientation, OVERLAY_FORMAT.1, &annotations, &style)
             .map_err(|e| gst::error_msg!(gst::StreamError::Format, ("{e}")))?;
-        Ok(attach(buffer, overlays)?)
+        attach(buffer, overlays)?;
+        Ok(Vec::new())
     }
 
-    /// Tells elements behind what caps come, and asks whether they lay compositions over frames.
-    fn is_laid_over_downstream(&self, caps: &gst::Caps) -> bool {
-        let obj = self.obj();
-        // Converters cannot answer before they know their caps.
-        obj.src_pad().push_event(gst::event::Caps::new(caps));
-        let mut query = gst::query::Allocation::new(Some(caps), false);
-        obj.src_pad().peer_query(&mut query)
-            && query
-                .find_allocation_meta::<gst_video::VideoOverlayCompositionMeta>()
-                .is_some()
-    }
-
-    /// What comes has nothing to do with what was before.
-    fn forget(&self) {
+    fn reset(&self) -> Vec<gst::Message> {
         if let Some(drawing) = lock(&self.drawing).as_mut() {
             drawing.forget();
         }
+        Vec::new()
     }
 }
 
@@ -219,6 +238,7 @@ impl ObjectImpl for MfrOverlay {
                     .blurb(blurb)
                     .default_value(default)
                     .mutable_playing()
+                    .controllable()
                     .build()
             };
             vec![
@@ -252,6 +272,7 @@ impl ObjectImpl for MfrOverlay {
                     .maximum(64)
                     .default_value(DEFAULT_LINE_WIDTH)
                     .mutable_playing()
+                    .controllable()
                     .build(),
                 glib::ParamSpecUInt::builder("font-size")
                     .nick("Font size")
@@ -259,6 +280,7 @@ impl ObjectImpl for MfrOverlay {
                     .maximum(256)
                     .default_value(DEFAULT_FONT_SIZE)
                     .mutable_playing()
+                    .controllable()
                     .build(),
             ]
         });
@@ -338,24 +360,26 @@ impl BaseTransformImpl for MfrOverlay {
 
     fn start(&self) -> Result<(), gst::ErrorMessage> {
         *lock(&self.drawing) = Some(Drawing::default());
+        self.stream.set_started(true);
         Ok(())
     }
 
     fn stop(&self) -> Result<(), gst::ErrorMessage> {
         *lock(&self.drawing) = None;
-        *lock(&self.input) = Input::default();
+        self.stream.set_started(false);
         Ok(())
     }
 
     fn sink_event(&self, event: gst::Event) -> bool {
-        lock(&self.input).update_from_event(&event);
-        if let gst::EventView::StreamStart(_)
-        | gst::EventView::Segment(_)
-        | gst::EventView::FlushStop(_) = event.view()
-        {
-            self.forget();
-        }
-        self.parent_sink_event(event)
+        filter::sink_event(self, event)
+    }
+
+    fn src_event(&self, event: gst::Event) -> bool {
+        filter::src_event(self, event)
+    }
+
+    fn query(&self, direction: gst::PadDirection, query: &mut gst::QueryRef) -> bool {
+        filter::query(self, direction, query)
     }
 
     fn transform_caps(
@@ -403,18 +427,7 @@ impl BaseTransformImpl for MfrOverlay {
         &self,
         buffer: &mut gst::BufferRef,
     ) -> Result<gst::FlowSuccess, gst::FlowError> {
-        match self.draw(buffer) {
-            Ok(()) => Ok(gst::FlowSuccess::Ok),
-            Err(FrameError::Unusable(reason)) => {
-                gst::warning!(CAT, imp = self, "nothing is drawn: {reason}");
-                Ok(gst::FlowSuccess::Ok)
-            }
-            Err(FrameError::Fatal(error)) => {
-                gst::error!(CAT, imp = self, "{error}");
-                self.post_error_message(error);
-                Err(gst::FlowError::Error)
-            }
-        }
+        filter::transform_ip(self, buffer)
     }
 }
 
@@ -431,7 +444,8 @@ impl VideoFilterImpl for MfrOverlay {
         });
         gst::debug!(CAT, imp = self, "attaches a composition: {attach}");
         self.attach.store(attach, Ordering::Relaxed);
-        self.forget();
-        lock(&self.input).set_info(in_info)
+        self.reset();
+        self.stream.set_info(in_info)?;
+        Ok(())
     }
 }

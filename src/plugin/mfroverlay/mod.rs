@@ -12,6 +12,8 @@
 //!     ! mfrrecognize database=gallery.npz ! mfroverlay ! videoconvert ! autovideosink
 //! ```
 
+use std::sync::LazyLock;
+
 use gst::glib;
 use gst::prelude::*;
 
@@ -23,6 +25,8 @@ glib::wrapper! {
 }
 
 pub(super) fn register(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
+    // Listed by --gst-debug-help before the first element is made.
+    LazyLock::force(&imp::CAT);
     gst::Element::register(
         Some(plugin),
         "mfroverlay",

@@ -16,7 +16,7 @@ use super::presence::{self, Moment};
 use super::recognizer::Recognizer;
 use crate::embed::{DEFAULT_BATCH_SIZE, Embedder};
 use crate::gallery::GalleryError;
-use crate::plugin::filter::{self, Analyzer};
+use crate::plugin::filter::{self, FrameFilter};
 use crate::plugin::frame::{self, FrameError};
 use crate::plugin::gallery_message::{GalleryMessage, GalleryState};
 use crate::plugin::message::{FaceNews, Message};
@@ -26,7 +26,7 @@ use crate::threads::linger::linger;
 use crate::threads::lock;
 use crate::track::ReembedPolicy;
 
-static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
+pub(super) static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
     gst::DebugCategory::new(
         "mfrrecognize",
         gst::DebugColorFlags::empty(),
@@ -212,7 +212,7 @@ impl MfrRecognize {
     }
 }
 
-impl Analyzer for MfrRecognize {
+impl FrameFilter for MfrRecognize {
     fn category(&self) -> gst::DebugCategory {
         *CAT
     }
@@ -221,7 +221,7 @@ impl Analyzer for MfrRecognize {
         &self.stream
     }
 
-    fn analyze(
+    fn process(
         &self,
         frame: &Frame,
         buffer: &mut gst::BufferRef,
@@ -430,7 +430,7 @@ impl ElementImpl for MfrRecognize {
         static METADATA: LazyLock<gst::subclass::ElementMetadata> = LazyLock::new(|| {
             gst::subclass::ElementMetadata::new(
                 "Face recognizer",
-                "Filter/Analyzer/Video",
+                "Filter/FrameFilter/Video",
                 "Compares the faces of regions of interest with a gallery (FaceNet, SVM) and says who they are",
                 crate::plugin::AUTHOR,
             )

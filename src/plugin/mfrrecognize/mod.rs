@@ -9,6 +9,8 @@
 //!     ! mfrrecognize database=gallery.npz ! fakesink | grep 'mfrrecognize,'
 //! ```
 
+use std::sync::LazyLock;
+
 use gst::glib;
 use gst::prelude::*;
 
@@ -40,6 +42,8 @@ glib::wrapper! {
 }
 
 pub(super) fn register(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
+    // Listed by --gst-debug-help before the first element is made.
+    LazyLock::force(&imp::CAT);
     PostMessages::static_type().mark_as_plugin_api(gst::PluginAPIFlags::empty());
     gst::Element::register(
         Some(plugin),
