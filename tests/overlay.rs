@@ -240,7 +240,6 @@ fn nothing_is_drawn_from_before_a_break() {
             Event(gst::event::FlushStop::new(true)),
             Event(gst::event::Segment::new(&segment)),
         ],
-        vec![Event(gst::event::Segment::new(&segment))],
         vec![Event(gst::event::StreamStart::new("another"))],
         vec![Event(gst::event::Caps::new(&caps))],
         time_back,
@@ -255,9 +254,22 @@ fn nothing_is_drawn_from_before_a_break() {
         assert!(outputs[1].is_drawn_on(), "{number}");
         assert!(!outputs[2].is_drawn_on(), "{number}");
     }
+}
+
+#[test]
+fn a_new_segment_and_missing_timestamps_are_no_break() {
+    let segment = gst::FormattedSegment::<gst::ClockTime>::new();
+    let frames = vec![
+        Frame(Some(0), &[FACE]),
+        Frame(Some(40), &[FACE]),
+        Event(gst::event::Segment::new(&segment)),
+        Frame(Some(80), &[]),
+    ];
     let timeless = [&[FACE] as &[_], &[FACE], &[]].map(|faces| Frame(None, faces));
-    let outputs = send("mfroverlay", "I420", PLAIN, timeless.into());
-    assert!(outputs[1].is_drawn_on() && !outputs[2].is_drawn_on());
+    for inputs in [frames, timeless.into()] {
+        let outputs = send("mfroverlay", "I420", PLAIN, inputs);
+        assert!(outputs.iter().all(Output::is_drawn_on));
+    }
 }
 
 #[test]

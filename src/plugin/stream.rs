@@ -64,6 +64,8 @@ pub struct Frame {
     pub now: Duration,
     /// The usual time between frames.
     pub interval: Duration,
+    /// The timestamp does not follow the one before.
+    pub is_discontinuous: bool,
     pub pressure: Pressure,
     /// Whether data is missing or was lost on the way, so that the picture cannot be relied on.
     pub is_corrupted: bool,
@@ -166,6 +168,7 @@ impl Stream {
             input: Arc::clone(&state.input),
             now: tick.now,
             interval: tick.interval,
+            is_discontinuous: tick.is_discontinuous,
             pressure: state.load.pressure(clock_time, running_time),
             is_corrupted: false,
             is_live,
@@ -267,6 +270,7 @@ mod tests {
             input: Arc::default(),
             now,
             interval: Duration::from_millis(40),
+            is_discontinuous: false,
             pressure: Pressure::None,
             is_corrupted: false,
             is_live: false,

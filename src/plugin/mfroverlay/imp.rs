@@ -107,7 +107,8 @@ impl FrameFilter for MfrOverlay {
         }
         let mut drawing = lock(&self.drawing);
         let drawing = drawing.as_mut().ok_or_else(frame::not_started)?;
-        if std::mem::replace(&mut drawing.orientation, orientation) != orientation {
+        let is_turned = std::mem::replace(&mut drawing.orientation, orientation) != orientation;
+        if is_turned || frame.is_discontinuous {
             drawing.forget();
         }
         let found: Vec<_> = faces.iter().map(annotation).collect();
