@@ -3,7 +3,8 @@
 //! A face is a `GstVideoRegionOfInterestMeta` of type `face` whose params (`detection`,
 //! `keypoints`, `object_id`, `identity`, `mask`) have the names and fields of DL Streamer, where it
 //! has them. Converters and scalers keep the rectangle but drop the params; therefore everything is
-//! said once more, as JSON, in a `GstCustomMeta` called [`MIRROR`], which they keep.
+//! said once more, as JSON, in a `GstCustomMeta` called [`MIRROR`], which they keep. Behind an element that crops, flips,
+//! rotates or adds borders there is neither.
 
 use gst_video::VideoRegionOfInterestMeta;
 use ndarray::Array2;
@@ -14,12 +15,13 @@ use crate::embed;
 use crate::embed::mask;
 use crate::frame::geometry::{Landmarks, Point, Rect};
 
+mod mirror;
+
+pub(crate) use mirror::register;
+pub use mirror::{MIRROR, MIRROR_FIELD, remove_displaced, update_mirror};
+
 /// Type of the regions of interest.
 pub const ROI_TYPE: &str = "face";
-/// Name of the custom meta and of its structure.
-pub const MIRROR: &str = "MfrFacesMeta";
-/// Field of the mirror that holds the JSON text.
-pub const MIRROR_FIELD: &str = "json";
 /// Label of a face that was compared with the gallery and is nobody in it.
 pub const UNKNOWN: &str = "unknown";
 
@@ -102,13 +104,6 @@ const UNKNOWN_SIZE: FrameSize = (0, 0);
 /// Width and height of the frame in pixels.
 pub type FrameSize = (u32, u32);
 
-/// Makes the mirror known; once, when the plugin loads.
-pub(crate) fn register() {
-    static ONCE: std::sync::Once = std::sync::Once::new();
-    // No tags: it depends on nothing that a converter or scaler changes, so they keep it.
-    ONCE.call_once(|| gst::meta::CustomMeta::register(MIRROR, &[]));
-}
-
 /// Adds a detected face.
 pub fn add_face(buffer: &mut gst::BufferRef, face: &detect::Face, id: i32, frame: FrameSize) {
     let roi = clip(face.rect, frame);
@@ -128,7 +123,8 @@ pub fn faces(buffer: &gst::BufferRef, frame: FrameSize) -> Vec<Face> {
         .collect();
     // A converter has dropped the params: the mirror knows them by the id, which it kept.
     if faces.iter().any(|f| f.confidence.is_none() && f.id > 0) {
-        let mirrored = mirrored(buffer, frame);
+        let (mirrored, displaced) = mirror::read(buffer, frame);
+        faces.retain(|f| f.confidence.is_some() || !displaced.contains(&f.id));
         for face in faces.iter_mut().filter(|f| f.confidence.is_none()) {
             let Some(m) = mirrored.iter().find(|m| m.id == face.id) else {
                 continue;
@@ -197,19 +193,6 @@ pub fn set_embeddings(buffer: &mut gst::BufferRef, indices: &[usize], embeddings
                 .field("model_name", embed::NAME)
                 .build(),
         );
-    }
-}
-
-/// Writes the mirror anew from what the regions of interest say now.
-pub fn update_mirror(buffer: &mut gst::BufferRef, faces: &[Face], frame: FrameSize) {
-    let records: Vec<_> = faces.iter().map(|f| Record::new(f, frame)).collect();
-    let Ok(json) = serde_json::to_string(&Mirror { faces: records }) else {
-        return;
-    };
-    if let Ok(mut meta) = gst::meta::CustomMeta::from_mut_buffer(buffer, MIRROR) {
-        meta.mut_structure().set(MIRROR_FIELD, json);
-    } else if let Ok(mut meta) = gst::meta::CustomMeta::add(buffer, MIRROR) {
-        meta.mut_structure().set(MIRROR_FIELD, json);
     }
 }
 
@@ -359,85 +342,6 @@ fn read_mask(s: &gst::StructureRef) -> Option<Mask> {
         confidence: s.get("confidence").ok()?,
         model_name: s.get("model_name").unwrap_or_default(),
     })
-}
-
-/// What the mirror's JSON holds.
-#[derive(Debug, Serialize, Deserialize)]
-struct Mirror {
-    faces: Vec<Record>,
-}
-
-/// A face in the mirror; coordinates in 0…1 of the frame.
-#[derive(Debug, Serialize, Deserialize)]
-struct Record {
-    id: i32,
-    x: f64,
-    y: f64,
-    w: f64,
-    h: f64,
-    confidence: Option<f64>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    landmarks: Option<[[f64; 2]; 5]>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    identity: Option<Identity>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    mask: Option<Mask>,
-}
-
-impl Record {
-    fn new(face: &Face, (width, height): FrameSize) -> Self {
-        let (width, height) = (f64::from(width), f64::from(height));
-        Self {
-            id: face.id,
-            x: f64::from(face.rect.x) / width,
-            y: f64::from(face.rect.y) / height,
-            w: f64::from(face.rect.width) / width,
-            h: f64::from(face.rect.height) / height,
-            confidence: face.confidence,
-            landmarks: face.landmarks.map(|Landmarks(points)| {
-                points.map(|p| [f64::from(p.x) / width, f64::from(p.y) / height])
-            }),
-            identity: face.identity.clone(),
-            mask: face.mask.clone(),
-        }
-    }
-
-    fn into_face(self, (width, height): FrameSize) -> Face {
-        let (width, height) = (f64::from(width), f64::from(height));
-        Face {
-            id: self.id,
-            rect: Rect::new(
-                (self.x * width) as f32,
-                (self.y * height) as f32,
-                (self.w * width) as f32,
-                (self.h * height) as f32,
-            ),
-            confidence: self.confidence,
-            landmarks: self.landmarks.map(|points| {
-                Landmarks(points.map(|[x, y]| Point {
-                    x: (x * width) as f32,
-                    y: (y * height) as f32,
-                }))
-            }),
-            identity: self.identity,
-            mask: self.mask,
-        }
-    }
-}
-
-/// The faces that the mirror names; none if there is no mirror or it is damaged.
-fn mirrored(buffer: &gst::BufferRef, frame: FrameSize) -> Vec<Face> {
-    let Ok(meta) = gst::meta::CustomMeta::from_buffer(buffer, MIRROR) else {
-        return Vec::new();
-    };
-    let Ok(json) = meta.structure().get::<&str>(MIRROR_FIELD) else {
-        return Vec::new();
-    };
-    let mirror = serde_json::from_str::<Mirror>(json);
-    mirror.map_or_else(
-        |_| Vec::new(),
-        |m| m.faces.into_iter().map(|r| r.into_face(frame)).collect(),
-    )
 }
 
 #[cfg(test)]

@@ -1,0 +1,266 @@
+//! The faces of a buffer once more, as JSON in a custom meta that converters and scalers keep.
+//!
+//! It has the tags of a region of interest, so that elements that drop one because they crop, flip or rotate drop the
+//! other, and its own transformation for scalers. Coordinates are parts of the frame, so that scaling changes nothing;
+//! but a scaler that keeps the aspect ratio adds borders, of which it says nothing to metas. Then the faces are left out
+//! and only their ids are kept, for the regions of interest are moved as if there were no borders (GStreamer 1.22 to
+//! 1.26).
+
+#![allow(
+    unsafe_code,
+    reason = "the safe binding does not hand over the sizes of a scaler"
+)]
+
+use std::ffi::CStr;
+use std::ops::ControlFlow;
+
+use gst::buffer::BufferMetaForeachAction;
+use gst::glib;
+use gst::glib::translate::{FromGlibPtrBorrow, IntoGlib};
+use gst_video::VideoRegionOfInterestMeta;
+use gst_video::ffi::{GstVideoInfo, GstVideoMetaTransform};
+use serde::{Deserialize, Serialize};
+
+use super::{Face, FrameSize, Identity, Mask, ROI_TYPE};
+use crate::frame::geometry::{Landmarks, Point, Rect};
+
+/// Name of the custom meta and of its structure.
+pub const MIRROR: &str = "MfrFacesMeta";
+const MIRROR_C: &CStr = c"MfrFacesMeta";
+/// Field of the mirror that holds the JSON text.
+pub const MIRROR_FIELD: &str = "json";
+
+/// Relative difference of display aspect ratios up to which a scaler adds no borders but rounds.
+const SAME_ASPECT: f64 = 0.01;
+
+/// Makes the mirror known to GStreamer; once, when the plugin loads.
+pub(crate) fn register() {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| {
+        let tags = [c"video", c"orientation", c"size"].map(CStr::as_ptr);
+        let mut tags = [tags[0], tags[1], tags[2], std::ptr::null()];
+        // SAFETY: GStreamer copies the null-terminated tags, and the function stays for the life of the process.
+        unsafe {
+            gst::ffi::gst_meta_register_custom(
+                MIRROR_C.as_ptr(),
+                tags.as_mut_ptr(),
+                Some(transform),
+                std::ptr::null_mut(),
+                None,
+            );
+        }
+    });
+}
+
+/// Takes the mirror from a buffer to one that was made from it; false if it cannot go with it.
+///
+/// # Safety
+///
+/// To be called by GStreamer alone, as a `GstCustomMetaTransformFunction`.
+unsafe extern "C" fn transform(
+    target: *mut gst::ffi::GstBuffer,
+    meta: *mut gst::ffi::GstCustomMeta,
+    _source: *mut gst::ffi::GstBuffer,
+    kind: glib::ffi::GQuark,
+    data: glib::ffi::gpointer,
+    _user_data: glib::ffi::gpointer,
+) -> glib::ffi::gboolean {
+    // SAFETY: the pointers are valid during the call; `data` of a scale is a GstVideoMetaTransform; the target is writable
+    // as it gets metas.
+    let (json, is_moved, target) = unsafe {
+        let is_scale = kind == gst_video::ffi::gst_video_meta_transform_scale_get_quark();
+        let is_copy = kind == glib::Quark::from_str("gst-copy").into_glib();
+        if !is_copy && !is_scale {
+            return glib::ffi::GFALSE;
+        }
+        let structure = gst::ffi::gst_custom_meta_get_structure(meta);
+        let structure: glib::translate::Borrowed<gst::Structure> =
+            gst::Structure::from_glib_borrow(structure.cast_const());
+        let Ok(json) = structure.get::<String>(MIRROR_FIELD) else {
+            return glib::ffi::GFALSE;
+        };
+        let is_moved = is_scale && has_borders(&*data.cast::<GstVideoMetaTransform>());
+        (json, is_moved, gst::BufferRef::from_mut_ptr(target))
+    };
+    let json = if is_moved {
+        displaced(&json)
+    } else {
+        Some(json)
+    };
+    json.is_some_and(|json| write(target, json)).into_glib()
+}
+
+/// Whether a scaler that keeps the aspect ratio adds borders between these two sizes.
+///
+/// # Safety
+///
+/// The two infos have to be null or valid.
+unsafe fn has_borders(transform: &GstVideoMetaTransform) -> bool {
+    let aspect = |info: *const GstVideoInfo| {
+        // SAFETY: as the caller promises.
+        let info = unsafe { info.as_ref() }?;
+        let [width, height, par_n, par_d] =
+            [info.width, info.height, info.par_n, info.par_d].map(f64::from);
+        Some(width * par_n / (height * par_d))
+    };
+    let ratio = aspect(transform.in_info)
+        .zip(aspect(transform.out_info))
+        .map(|(before, after)| (before / after - 1.0).abs());
+    // Not finite for a size without area.
+    !ratio.is_some_and(|difference| difference <= SAME_ASPECT)
+}
+
+/// What is left of the JSON when nobody knows where the faces are.
+fn displaced(json: &str) -> Option<String> {
+    let mirror: Mirror = serde_json::from_str(json).ok()?;
+    let mut displaced = mirror.displaced;
+    displaced.extend(mirror.faces.iter().map(|face| face.id));
+    let mirror = Mirror {
+        displaced,
+        ..Mirror::default()
+    };
+    serde_json::to_string(&mirror).ok()
+}
+
+fn write(buffer: &mut gst::BufferRef, json: String) -> bool {
+    if let Ok(mut meta) = gst::meta::CustomMeta::from_mut_buffer(buffer, MIRROR) {
+        meta.mut_structure().set(MIRROR_FIELD, json);
+    } else if let Ok(mut meta) = gst::meta::CustomMeta::add(buffer, MIRROR) {
+        meta.mut_structure().set(MIRROR_FIELD, json);
+    } else {
+        return false;
+    }
+    true
+}
+
+/// Removes regions of interest that are not where they say, before others with the same ids are added.
+pub fn remove_displaced(buffer: &mut gst::BufferRef) {
+    let mirror = gst::meta::CustomMeta::from_buffer(buffer, MIRROR).ok();
+    let json = mirror.and_then(|meta| meta.structure().get::<String>(MIRROR_FIELD).ok());
+    // Looked for as text, since hardly any mirror has it and this is done for every frame.
+    let Some(json) = json.filter(|json| json.contains("\"displaced\"")) else {
+        return;
+    };
+    let Ok(mirror) = serde_json::from_str::<Mirror>(&json) else {
+        return;
+    };
+    buffer.foreach_meta_mut(|mut meta| {
+        let region = meta.downcast_ref::<VideoRegionOfInterestMeta>();
+        let is_displaced = region.is_some_and(|region| {
+            region.roi_type() == ROI_TYPE
+                && region.param("detection").is_none()
+                && mirror.displaced.contains(&region.id())
+        });
+        ControlFlow::Continue(if is_displaced {
+            BufferMetaForeachAction::Remove
+        } else {
+            BufferMetaForeachAction::Keep
+        })
+    });
+    let left = Mirror {
+        displaced: Vec::new(),
+        ..mirror
+    };
+    if let Ok(json) = serde_json::to_string(&left) {
+        write(buffer, json);
+    }
+}
+
+/// Writes the mirror anew from what the regions of interest say now.
+pub fn update_mirror(buffer: &mut gst::BufferRef, faces: &[Face], frame: FrameSize) {
+    let mirror = Mirror {
+        width: frame.0,
+        height: frame.1,
+        faces: faces.iter().map(|f| Record::new(f, frame)).collect(),
+        displaced: Vec::new(),
+    };
+    if let Ok(json) = serde_json::to_string(&mirror) {
+        write(buffer, json);
+    }
+}
+
+/// The faces that the mirror names, and the ids of those that are not where their regions of interest are; none if there
+/// is no mirror or it is damaged.
+pub(super) fn read(buffer: &gst::BufferRef, frame: FrameSize) -> (Vec<Face>, Vec<i32>) {
+    let mirror = gst::meta::CustomMeta::from_buffer(buffer, MIRROR).ok();
+    let json = mirror
+        .as_ref()
+        .and_then(|meta| meta.structure().get::<&str>(MIRROR_FIELD).ok());
+    let Some(Ok(mirror)) = json.map(serde_json::from_str::<Mirror>) else {
+        return Default::default();
+    };
+    let faces = mirror.faces.into_iter().map(|r| r.into_face(frame));
+    (faces.collect(), mirror.displaced)
+}
+
+/// What the JSON holds.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Mirror {
+    /// Of the frame when it was written, in pixels.
+    #[serde(default)]
+    width: u32,
+    #[serde(default)]
+    height: u32,
+    faces: Vec<Record>,
+    /// Ids of faces that were moved by an unknown way: their regions of interest are not where they say.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    displaced: Vec<i32>,
+}
+
+/// A face in the mirror; coordinates in 0…1 of the frame.
+#[derive(Debug, Serialize, Deserialize)]
+struct Record {
+    id: i32,
+    x: f64,
+    y: f64,
+    w: f64,
+    h: f64,
+    confidence: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    landmarks: Option<[[f64; 2]; 5]>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    identity: Option<Identity>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    mask: Option<Mask>,
+}
+
+impl Record {
+    fn new(face: &Face, (width, height): FrameSize) -> Self {
+        let (width, height) = (f64::from(width), f64::from(height));
+        Self {
+            id: face.id,
+            x: f64::from(face.rect.x) / width,
+            y: f64::from(face.rect.y) / height,
+            w: f64::from(face.rect.width) / width,
+            h: f64::from(face.rect.height) / height,
+            confidence: face.confidence,
+            landmarks: face.landmarks.map(|Landmarks(points)| {
+                points.map(|p| [f64::from(p.x) / width, f64::from(p.y) / height])
+            }),
+            identity: face.identity.clone(),
+            mask: face.mask.clone(),
+        }
+    }
+
+    fn into_face(self, (width, height): FrameSize) -> Face {
+        let (width, height) = (f64::from(width), f64::from(height));
+        Face {
+            id: self.id,
+            rect: Rect::new(
+                (self.x * width) as f32,
+                (self.y * height) as f32,
+                (self.w * width) as f32,
+                (self.h * height) as f32,
+            ),
+            confidence: self.confidence,
+            landmarks: self.landmarks.map(|points| {
+                Landmarks(points.map(|[x, y]| Point {
+                    x: (x * width) as f32,
+                    y: (y * height) as f32,
+                }))
+            }),
+            identity: self.identity,
+            mask: self.mask,
+        }
+    }
+}

@@ -1,0 +1,279 @@
+//! What is left of the faces behind elements that we did not write: it is right, or it is absent.
+
+#![cfg(feature = "plugin")]
+
+use std::sync::{Arc, Mutex};
+
+use gst::prelude::*;
+use gstmfr::frame::geometry::Rect;
+use gstmfr::plugin::meta::{self, Face, MIRROR, MIRROR_FIELD};
+
+mod common;
+use common::{gallery, init, photo};
+
+const WIDTH: f32 = 640.0;
+const HEIGHT: f32 = 480.0;
+
+/// The faces of a buffer by each way of reading them, and the size of the frame.
+#[derive(Debug, Default)]
+struct Read {
+    size: (u32, u32),
+    by_elements: Vec<Face>,
+    by_applications: Vec<Face>,
+    by_json: Vec<Rect>,
+}
+
+fn read(pad: &gst::Pad, buffer: &gst::BufferRef) -> Read {
+    let caps = pad.current_caps().unwrap();
+    let video = gst_video::VideoInfo::from_caps(&caps).unwrap();
+    let size = (video.width(), video.height());
+    let json = gst::meta::CustomMeta::from_buffer(buffer, MIRROR).ok();
+    let json = json.map(|m| m.structure().get::<String>(MIRROR_FIELD).unwrap());
+    let json: serde_json::Value = json.map_or(serde_json::Value::Null, |json| {
+        serde_json::from_str(&json).unwrap()
+    });
+    let faces = json["faces"].as_array().cloned().unwrap_or_default();
+    let rect = |face: &serde_json::Value| {
+        let value = |name: &str| face[name].as_f64().unwrap() as f32;
+        let (width, height) = (size.0 as f32, size.1 as f32);
+        Rect::new(
+            value("x") * width,
+            value("y") * height,
+            value("w") * width,
+            value("h") * height,
+        )
+    };
+    Read {
+        size,
+        by_elements: meta::faces(buffer, size),
+        by_applications: Face::iter(buffer).collect(),
+        by_json: faces.iter().map(rect).collect(),
+    }
+}
+
+/// One photo as a frame of 640×480 pixels with the faces of mfrdetect and mfrrecognize: before `elements` and behind them.
+fn before_and_behind(elements: &str) -> Option<[Read; 2]> {
+    init();
+    let factories = elements.split(" ! ").filter_map(|e| e.split(' ').next());
+    for factory in factories.filter(|f| !f.contains('/')) {
+        if gst::ElementFactory::find(factory).is_none() {
+            println!("skipped: no element {factory}");
+            return None;
+        }
+    }
+    let pipeline = gst::parse::launch(&format!(
+        "filesrc location=\"{}\" ! decodebin ! videoconvert ! videoscale \
+         ! video/x-raw,format=I420,width=640,height=480,pixel-aspect-ratio=1/1 \
+         ! mfrdetect ! mfrrecognize database=\"{}\" ! identity name=before ! {elements} \
+         ! fakesink name=behind",
+        photo("obama2.jpg"),
+        gallery().display()
+    ))
+    .unwrap()
+    .downcast::<gst::Pipeline>()
+    .unwrap();
+    let seen: Arc<Mutex<[Option<Read>; 2]>> = Arc::default();
+    for (index, name) in ["before", "behind"].into_iter().enumerate() {
+        let seen = Arc::clone(&seen);
+        let pad = pipeline.by_name(name).unwrap().static_pad("sink").unwrap();
+        pad.add_probe(gst::PadProbeType::BUFFER, move |pad, info| {
+            let read = read(pad, info.buffer().unwrap());
+            seen.lock().unwrap()[index].get_or_insert(read);
+            gst::PadProbeReturn::Ok
+        });
+    }
+    pipeline.set_state(gst::State::Playing).unwrap();
+    let bus = pipeline.bus().unwrap();
+    let ends = [gst::MessageType::Eos, gst::MessageType::Error];
+    let message = bus.timed_pop_filtered(gst::ClockTime::from_seconds(60), &ends);
+    pipeline.set_state(gst::State::Null).unwrap();
+    let message = message.unwrap_or_else(|| panic!("{elements} hangs"));
+    if let gst::MessageView::Error(e) = message.view() {
+        panic!("{elements}: {}", e.error());
+    }
+    let [before, behind] = std::mem::take(&mut *seen.lock().unwrap());
+    Some([before.unwrap(), behind.unwrap()])
+}
+
+/// Where a box of the frame before is behind an element; None if it is there no more, or not a box.
+type Way = fn(Rect) -> Option<Rect>;
+
+/// Whether the element has to keep the faces.
+#[derive(Clone, Copy, PartialEq)]
+enum Faces {
+    Kept,
+    MayBeGone,
+}
+use Faces::{Kept, MayBeGone};
+
+fn moved(x: f32, y: f32, r: Rect) -> Option<Rect> {
+    Some(r.translated(x, y))
+}
+
+const ELEMENTS: &[(&str, Faces, Way)] = &[
+    ("videoconvert ! video/x-raw,format=RGB", Kept, Some),
+    ("videorate ! video/x-raw,framerate=30/1", Kept, Some),
+    ("tee ! queue", Kept, Some),
+    ("videobalance saturation=0.5", Kept, Some),
+    ("gamma gamma=1.2", Kept, Some),
+    ("deinterlace", Kept, Some),
+    ("mfroverlay", Kept, Some),
+    ("alpha", MayBeGone, Some),
+    ("compositor", MayBeGone, Some),
+    ("videoscale ! video/x-raw,width=320,height=240", Kept, |r| {
+        Some(Rect::new(
+            r.x / 2.0,
+            r.y / 2.0,
+            r.width / 2.0,
+            r.height / 2.0,
+        ))
+    }),
+    // Pixels that are not square keep the aspect ratio without borders.
+    (
+        "videoscale ! video/x-raw,width=640,height=640,pixel-aspect-ratio=4/3",
+        Kept,
+        |r| {
+            Some(Rect::new(
+                r.x,
+                r.y * 4.0 / 3.0,
+                r.width,
+                r.height * 4.0 / 3.0,
+            ))
+        },
+    ),
+    // Borders above and below of 80 pixels each.
+    (
+        "videoscale ! video/x-raw,width=640,height=640,pixel-aspect-ratio=1/1",
+        MayBeGone,
+        |r| moved(0.0, 80.0, r),
+    ),
+    (
+        "videoconvertscale ! video/x-raw,format=RGB,width=320,height=320,pixel-aspect-ratio=1/1",
+        MayBeGone,
+        |r| {
+            Some(Rect::new(
+                r.x / 2.0,
+                r.y / 2.0 + 40.0,
+                r.width / 2.0,
+                r.height / 2.0,
+            ))
+        },
+    ),
+    (
+        "videoscale add-borders=false ! video/x-raw,width=640,height=640,pixel-aspect-ratio=1/1",
+        MayBeGone,
+        |r| {
+            Some(Rect::new(
+                r.x,
+                r.y * 4.0 / 3.0,
+                r.width,
+                r.height * 4.0 / 3.0,
+            ))
+        },
+    ),
+    ("videocrop left=100", MayBeGone, |r| moved(-100.0, 0.0, r)),
+    ("videocrop top=20 right=60", MayBeGone, |r| {
+        moved(0.0, -20.0, r)
+    }),
+    ("videobox left=-50 top=-30", MayBeGone, |r| {
+        moved(50.0, 30.0, r)
+    }),
+    ("videobox left=50", MayBeGone, |r| moved(-50.0, 0.0, r)),
+    ("aspectratiocrop aspect-ratio=1/1", MayBeGone, |r| {
+        moved(-80.0, 0.0, r)
+    }),
+    ("videoflip video-direction=horiz", MayBeGone, |r| {
+        Some(Rect::new(WIDTH - r.right(), r.y, r.width, r.height))
+    }),
+    ("videoflip video-direction=180", MayBeGone, |r| {
+        Some(Rect::new(
+            WIDTH - r.right(),
+            HEIGHT - r.bottom(),
+            r.width,
+            r.height,
+        ))
+    }),
+    ("videoflip video-direction=90r", MayBeGone, |r| {
+        Some(Rect::new(HEIGHT - r.bottom(), r.x, r.height, r.width))
+    }),
+    ("videoconvert ! rotate angle=0.5", MayBeGone, |_| None),
+    ("videoconvert ! fisheye", MayBeGone, |_| None),
+    ("videoconvert ! mirror", MayBeGone, |_| None),
+    ("jpegenc ! jpegdec", Kept, Some),
+];
+
+#[test]
+fn faces_are_right_or_absent_behind_every_element() {
+    for &(elements, faces, way) in ELEMENTS {
+        let Some([before, behind]) = before_and_behind(elements) else {
+            continue;
+        };
+        let [face] = &before.by_elements[..] else {
+            panic!("{elements}: {before:?}");
+        };
+        let expected = way(face.rect);
+        let is_right = |rect: Rect| {
+            let Some(expected) = expected else {
+                return false;
+            };
+            [
+                rect.x - expected.x,
+                rect.y - expected.y,
+                rect.right() - expected.right(),
+                rect.bottom() - expected.bottom(),
+            ]
+            .iter()
+            .all(|difference| difference.abs() <= 2.0)
+        };
+        let rects = [
+            behind.by_elements.iter().map(|f| f.rect).collect(),
+            behind.by_applications.iter().map(|f| f.rect).collect(),
+            behind.by_json.clone(),
+        ];
+        for (reader, rects) in ["elements", "applications", "JSON"].iter().zip(&rects) {
+            let rects: &Vec<Rect> = rects;
+            let is_as_asked = rects.len() == 1 || rects.is_empty() && faces == MayBeGone;
+            assert!(is_as_asked, "{elements}, {reader}: {behind:?}");
+            let are_right = rects.iter().all(|rect| is_right(*rect));
+            assert!(
+                are_right,
+                "{elements}, {reader}: {rects:?}, not {expected:?}"
+            );
+        }
+        // What is known of a face goes with it.
+        for face in &behind.by_elements {
+            assert_eq!(
+                face.identity.as_ref().unwrap().label,
+                "Barack Obama",
+                "{elements}"
+            );
+            assert!(
+                face.landmarks.is_some() && face.mask.is_some(),
+                "{elements}"
+            );
+        }
+        assert!(behind.size.0 > 0);
+    }
+}
+
+#[test]
+fn a_name_stays_with_its_face_where_another_detector_adds_regions_behind_borders() {
+    init();
+    let elements = "videoscale ! video/x-raw,width=640,height=640,pixel-aspect-ratio=1/1 \
+                    ! mfrdetect ! mfroverlay";
+    let Some([before, behind]) = before_and_behind(elements) else {
+        return;
+    };
+    let expected = before.by_elements[0].rect.translated(0.0, 80.0);
+    let [face] = &behind.by_elements[..] else {
+        panic!("{behind:?}");
+    };
+    // Found anew where it is, and not known: the name was that of the other region.
+    assert!(
+        face.rect.iou(&expected) > 0.8,
+        "{:?} {expected:?}",
+        face.rect
+    );
+    assert_eq!(face.identity, None);
+    assert_eq!(behind.by_json.len(), 1);
+}
