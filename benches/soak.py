@@ -201,7 +201,10 @@ def slope(samples, index):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=60)
+    names = [kind.__name__ for kind in KINDS]
+    parser.add_argument("--kinds", nargs="+", choices=names, default=names, help="of cycles; default: all")
     options = parser.parse_args()
+    kinds = [kind for kind in KINDS if kind.__name__ in options.kinds]
     Gst.init(None)
     if not Gst.ElementFactory.find("mfrdetect"):
         sys.exit("no element mfrdetect: set GST_PLUGIN_PATH, see the head of this file")
@@ -210,7 +213,7 @@ def main():
     folder = pathlib.Path(tempfile.mkdtemp())
     gallery = folder / "gallery.npz"
     begin, samples, failures, next_print = time.time(), [], 0, 0.0
-    for cycle, kind in enumerate(itertools.cycle(KINDS)):
+    for cycle, kind in enumerate(itertools.cycle(kinds)):
         if time.time() - begin > options.minutes * 60:
             break
         shutil.copy(DEMO / "gallery.npz", gallery)
@@ -224,13 +227,13 @@ def main():
             pipeline.get_bus().set_flushing(True)
         RUNNING.clear()
         del pipeline
-        if cycle % 24 == 0:
+        if cycle % (4 * len(kinds)) == 0:
             gc.collect()
             samples.append((cycle, figures()))
         if time.time() >= next_print:
             memory, threads, files = figures()
             print(f"{(time.time() - begin) / 60:5.1f} min {cycle:6} cycles {memory:7.1f} MB {threads:3} threads {files:3} files", flush=True)
-            next_print = time.time() + 60
+            next_print = time.time() + options.minutes * 6
     shutil.rmtree(folder)
     late = samples[len(samples) // 5 :]
     print(f"{cycle} cycles in {(time.time() - begin) / 60:.1f} min, {failures} failures; for 1,000 cycles:")

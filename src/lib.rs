@@ -15,6 +15,7 @@ pub mod detect;
 #[cfg(feature = "draw")]
 pub mod draw;
 pub mod embed;
+pub mod files;
 pub mod frame;
 pub mod gallery;
 pub mod locate;
@@ -23,6 +24,7 @@ pub mod paint;
 pub mod pipeline;
 #[cfg(feature = "plugin")]
 pub mod plugin;
+pub mod text;
 mod threads;
 pub mod track;
 

@@ -11,8 +11,8 @@
 
 mod connection;
 mod lines;
+mod secrets;
 mod source;
-mod text;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -23,6 +23,7 @@ use std::time::{Duration, Instant};
 use clap::Parser;
 use gst::glib;
 use gstmfr::detect::{DEFAULT_MIN_FACE_SIZE, MIN_FACE_SIZES};
+use gstmfr::text;
 
 use crate::lines::Output;
 use crate::source::Source;

@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::Context;
 use gst::glib;
 
-use crate::text;
+use crate::secrets;
 
 /// A file, a camera, or a URI.
 pub struct Source {
@@ -20,7 +20,7 @@ pub struct Source {
 
 impl Source {
     pub fn new(text: &str) -> Self {
-        let (name, secrets) = text::without_secrets(text);
+        let (name, secrets) = secrets::without_secrets(text);
         Self {
             text: text.to_owned(),
             name,
@@ -63,9 +63,9 @@ impl Source {
     pub fn describe(&self, text: &str) -> String {
         let mut text = text.replace(&self.text, &self.name);
         for secret in &self.secrets {
-            text = text.replace(secret, text::HIDDEN);
+            text = text.replace(secret, secrets::HIDDEN);
         }
-        format!("{}: {}", self.name, text::without_secrets(&text).0)
+        format!("{}: {}", self.name, secrets::without_secrets(&text).0)
     }
 }
 

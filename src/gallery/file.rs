@@ -1,12 +1,17 @@
 //! Galleries as files: `.npz` that numpy opens with `allow_pickle=False`.
 
-use std::fs::File;
-use std::io::{BufReader, BufWriter, Read, Seek, Write};
+use std::io::{BufReader, Read, Seek, Write};
 use std::path::Path;
 
 use super::npz::{NpzReader, NpzWriter, column};
 use super::{Contract, FORMAT, Gallery, GalleryError, Kind, Logistic, Parts, Statistics, legacy};
+use crate::files::{open_regular, write_atomically};
 use crate::gallery::svm::LinearSvm;
+
+/// People times embeddings times their length that an SVM is trained for when a gallery is opened: about five seconds on
+/// one core. What a step takes beside the products counts as so long an embedding.
+const MOST_TRAINING: u64 = 20_000_000_000;
+const LEAST_DIM: usize = 64;
 
 impl Gallery {
     /// Reads a gallery file, or the `embedd.npz` of the original scripts, whose SVM is then trained.
@@ -15,12 +20,8 @@ impl Gallery {
             path: path.to_owned(),
             reason,
         };
-        let file = File::open(path).map_err(unreadable)?;
-        let metadata = file.metadata().map_err(unreadable)?;
-        if !metadata.is_file() {
-            return Err(GalleryError::format("something that is no file".into()).at(path));
-        }
-        if metadata.len() == 0 {
+        let file = open_regular(path).map_err(unreadable)?;
+        if file.metadata().map_err(unreadable)?.len() == 0 {
             return Err(GalleryError::format("an empty file".into()).at(path));
         }
         Self::read(BufReader::new(file)).map_err(|e| e.at(path))
@@ -37,6 +38,7 @@ impl Gallery {
             let names = npz.names().join(", ");
             return Err(GalleryError::format(format!("an archive with: {names}")));
         };
+        check_training(&parts)?;
         Self::assemble(parts)
     }
 
@@ -79,53 +81,44 @@ impl Gallery {
     }
 }
 
-/// Writes a file under another name beside `path`, mode 0600, makes it safe on the disk, then gives
-/// it the name.
-pub fn write_atomically(
-    path: &Path,
-    write: impl FnOnce(&mut BufWriter<File>) -> std::io::Result<()>,
-) -> std::io::Result<()> {
-    let folder = match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
-    let name = path.file_name().ok_or(std::io::ErrorKind::IsADirectory)?;
-    // Of mode 0600, and removed if anything fails before it has its name.
-    let temporary = tempfile::Builder::new()
-        .prefix(&format!(".{}.", name.to_string_lossy()))
-        .suffix(".tmp")
-        .tempfile_in(folder)?;
-    let mut file = BufWriter::new(temporary.as_file().try_clone()?);
-    write(&mut file)?;
-    file.flush()?;
-    file.get_ref().sync_all()?;
-    temporary.persist(path)?;
-    File::open(folder)?.sync_all()
+/// Refuses a file without an SVM for which one cannot be trained within seconds.
+fn check_training(parts: &Parts) -> Result<(), GalleryError> {
+    let (rows, dim) = parts.embeddings.dim();
+    let people = parts.names.len();
+    let work = [rows, people, dim.max(LEAST_DIM)]
+        .iter()
+        .try_fold(1u64, |work, &n| work.checked_mul(n as u64));
+    if parts.svm.is_some() || work.is_some_and(|work| work <= MOST_TRAINING) {
+        return Ok(());
+    }
+    Err(GalleryError::contents(format!(
+        "it has no SVM, and training one for {people} people from {rows} embeddings takes too long while it is opened"
+    )))
 }
 
 fn parts<R: Read + Seek>(npz: &mut NpzReader<R>) -> Result<Parts, GalleryError> {
-    let embeddings = npz
-        .array("embeddings")?
-        .floats("float32 [N, D], one embedding a row")?;
+    let embeddings = npz.floats("embeddings", "float32 [N, D], one embedding a row")?;
     let rows = embeddings.nrows();
-    let labels = npz
-        .array("labels")?
-        .integers("int64 [N], indices into names")?;
-    let names = npz.array("names")?.texts("text [K], names of people")?;
+    let labels = npz.array("labels")?;
+    let labels = npz.indices(&labels, "int64 [N], indices into names")?;
+    let names = npz.array("names")?;
+    let names = npz.texts(&names, "text [K], names of people")?;
     let sources = if npz.contains("sources") {
-        npz.array("sources")?.texts("text [N], paths of photos")?
+        let sources = npz.array("sources")?;
+        npz.texts(&sources, "text [N], paths of photos")?
     } else {
-        vec![String::new(); rows]
+        npz.repeated("sources", String::new(), rows)?
     };
     let kinds = if npz.contains("kinds") {
-        npz.array("kinds")?.integers("uint8 [N], kinds")?
+        let kinds = npz.array("kinds")?;
+        npz.bytes(&kinds, "uint8 [N], kinds")?
     } else {
-        vec![0; rows]
+        npz.repeated("kinds", 0, rows)?
     };
     let svm = if npz.contains("svm_weights") && npz.contains("svm_bias") {
         Some(LinearSvm {
-            weights: npz.array("svm_weights")?.floats("float32 [K, D]")?,
-            bias: npz.array("svm_bias")?.floats("float32 [K]")?,
+            weights: npz.floats("svm_weights", "float32 [K, D]")?,
+            bias: npz.floats("svm_bias", "float32 [K]")?,
         })
     } else {
         None
@@ -133,16 +126,12 @@ fn parts<R: Read + Seek>(npz: &mut NpzReader<R>) -> Result<Parts, GalleryError> 
     Ok(Parts {
         names,
         embeddings,
-        labels: labels
-            .into_iter()
-            // A negative label becomes one that is certainly not a name's.
-            .map(|l| usize::try_from(l).unwrap_or(usize::MAX))
-            .collect(),
+        labels,
         sources,
         kinds: kinds
             .into_iter()
             .map(|k| {
-                Kind::from_number(k)
+                Kind::from_number(k.into())
                     .ok_or_else(|| GalleryError::contents(format!("kind {k} is not 0, 1 or 2")))
             })
             .collect::<Result<_, _>>()?,
@@ -175,9 +164,9 @@ fn statistics<R: Read + Seek>(npz: &mut NpzReader<R>) -> Result<Option<Statistic
     if !npz.contains("face_projection") {
         return Ok(None);
     }
-    let centres = npz.array("face_centres")?.floats("float32 [2, D]")?;
-    let projection = npz.array("face_projection")?.floats("float32 [D, R]")?;
-    let between = npz.array("face_between")?.floats("float32 [R]")?;
+    let centres = npz.floats("face_centres", "float32 [2, D]")?;
+    let projection = npz.floats("face_projection", "float32 [D, R]")?;
+    let between = npz.floats("face_between", "float32 [R]")?;
     Statistics::new(centres, projection, between).map(Some)
 }
 
@@ -190,7 +179,7 @@ fn values<R: Read + Seek>(
     if !npz.contains(name) {
         return Ok(None);
     }
-    let values = npz.array(name)?.floats::<ndarray::Ix1>(expected)?;
+    let values = npz.floats::<ndarray::Ix1>(name, expected)?;
     Ok(Some(values.to_vec()))
 }
 
@@ -205,11 +194,8 @@ fn contract<R: Read + Seek>(npz: &mut NpzReader<R>) -> Result<Option<Contract>, 
     if !npz.contains("contract") {
         return Ok(None);
     }
-    let bytes = npz.array("contract")?.integers("uint8, JSON text")?;
-    let bytes: Vec<u8> = bytes
-        .into_iter()
-        .map(|b| u8::try_from(b).unwrap_or(b'?'))
-        .collect();
+    let bytes = npz.array("contract")?;
+    let bytes = npz.bytes(&bytes, "uint8, JSON text")?;
     let contract: Contract = serde_json::from_slice(&bytes)
         .map_err(|e| GalleryError::contents(format!("array contract: {e}")))?;
     if contract.format != FORMAT {

@@ -7,12 +7,13 @@ use super::npz::NpzReader;
 use super::{GalleryError, Kind, Parts};
 
 pub fn parts<R: Read + Seek>(npz: &mut NpzReader<R>) -> Result<Parts, GalleryError> {
-    let embeddings = npz
-        .array("arr_0")?
-        .floats::<ndarray::Ix2>("float32 [N, D], the embeddings of the training photos")?;
-    let people = npz
-        .array("arr_1")?
-        .texts("text [N], the names of the training photos")?;
+    let embeddings = npz.floats::<ndarray::Ix2>(
+        "arr_0",
+        "float32 [N, D], the embeddings of the training photos",
+    )?;
+    let people = npz.array("arr_1")?;
+    // Once for each photo, and once more for each person.
+    let people = npz.texts(&people, "text [N], the names of the training photos")?;
     let mut names = people.clone();
     names.sort_unstable();
     names.dedup();
@@ -25,8 +26,8 @@ pub fn parts<R: Read + Seek>(npz: &mut NpzReader<R>) -> Result<Parts, GalleryErr
         names,
         embeddings,
         labels,
-        sources: vec![String::new(); rows],
-        kinds: vec![Kind::Photo; rows],
+        sources: npz.repeated("sources", String::new(), rows)?,
+        kinds: npz.repeated("kinds", Kind::Photo, rows)?,
         svm: None,
         // Nothing says which network made them.
         statistics: None,

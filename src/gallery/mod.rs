@@ -18,7 +18,6 @@ use svm::LinearSvm;
 
 pub use calibrate::{Calibration, DEFAULT_TARGET_FPIR, Measured};
 pub use error::GalleryError;
-pub use file::write_atomically;
 pub use identify::{Candidate, Identification, MAX_CANDIDATES};
 pub use npz::NpzWriter;
 use score::{Samples, Scorer};
@@ -271,15 +270,11 @@ impl Gallery {
 
     /// Each person with the number of their photos, masked copies left out.
     pub fn people(&self) -> impl Iterator<Item = (&str, usize)> {
-        self.names.iter().enumerate().map(|(k, name)| {
-            let photos = self
-                .labels
-                .iter()
-                .zip(&self.kinds)
-                .filter(|&(&label, &kind)| label == k && kind != Kind::SyntheticMask)
-                .count();
-            (name.as_str(), photos)
-        })
+        let mut photos = vec![0; self.names.len()];
+        for (&label, &kind) in self.labels.iter().zip(&self.kinds) {
+            photos[label] += usize::from(kind != Kind::SyntheticMask);
+        }
+        self.names.iter().map(String::as_str).zip(photos)
     }
 
     /// Whether embeddings of this network can be compared with those of the gallery.

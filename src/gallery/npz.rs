@@ -1,9 +1,8 @@
 //! Arrays in a zip file as numpy writes them: `.npz`, without pickles.
 //!
 //! ndarray-npy reads and writes the numbers; it knows no text (`<U`), and trusts the shape that a
-//! file states. Here a file is believed only as far as its bytes go: an array is unpacked up to a
-//! limit, and its header must promise as many bytes as there are, before anything is allocated by
-//! what it says.
+//! file states. Here a file is believed only as far as its bytes go: what its arrays take in memory,
+//! packed out and converted, is counted before it is allocated, and is limited for all of them together.
 
 use std::io::{Read, Seek, SeekFrom, Write};
 
@@ -13,9 +12,17 @@ use zip::write::SimpleFileOptions;
 use zip::{ZipArchive, ZipWriter};
 
 use super::GalleryError;
+use crate::text;
 
-/// Bytes of one unpacked array: half a million embeddings of 512 numbers.
-const MAX_ARRAY_BYTES: u64 = 1 << 30;
+/// Bytes of memory that reading a file may take: in proportion to its size, since arrays of numbers hardly shrink when
+/// packed, with so much for small files and at most so much. 100,000 people with five embeddings of 512 numbers each take
+/// 2.7 GB while they are read, half of which is kept.
+const BUDGET_FACTOR: u64 = 8;
+const LEAST_BUDGET: u64 = 64 << 20;
+const MOST_BUDGET: u64 = 4 << 30;
+
+/// Bytes of a text beside its characters: the string, and what the allocator adds.
+const TEXT_OVERHEAD: u64 = 40;
 
 /// Arrays in a file; a gallery has ten.
 const MAX_MEMBERS: u16 = 1000;
@@ -25,52 +32,153 @@ const MAX_HEADER_BYTES: usize = 10_000;
 
 const MAGIC: &[u8] = b"\x93NUMPY";
 
+/// Names of arrays that a message lists, and characters of each.
+const NAMES_IN_MESSAGE: usize = 12;
+const NAME_IN_MESSAGE: usize = 40;
+
 /// An npz file that is being read.
 pub struct NpzReader<R> {
     archive: ZipArchive<R>,
+    /// Bytes of memory that are left.
+    budget: u64,
 }
 
 impl<R: Read + Seek> NpzReader<R> {
     pub fn new(mut reader: R) -> Result<Self, GalleryError> {
-        check_end(&mut reader)?;
+        let length = check_end(&mut reader)?;
         let archive = ZipArchive::new(reader)
             .map_err(|e| GalleryError::format(format!("a file that is no zip archive ({e})")))?;
-        Ok(Self { archive })
+        let budget = length.saturating_mul(BUDGET_FACTOR);
+        Ok(Self {
+            archive,
+            budget: budget.saturating_add(LEAST_BUDGET).min(MOST_BUDGET),
+        })
     }
 
     pub fn contains(&self, name: &str) -> bool {
         self.archive.index_for_name(&file_name(name)).is_some()
     }
 
-    /// Names of the arrays, for messages.
+    /// Names of the arrays, for messages: the first ones, and without what would control a terminal.
     pub fn names(&self) -> Vec<String> {
-        let names = self.archive.file_names();
-        names
-            .map(|n| n.trim_end_matches(".npy").to_owned())
-            .collect()
+        let names = self.archive.file_names().take(NAMES_IN_MESSAGE);
+        let short = |name: &str| -> String {
+            let name = name.trim_end_matches(".npy");
+            name.chars().take(NAME_IN_MESSAGE).collect()
+        };
+        names.map(|name| text::printable(&short(name))).collect()
+    }
+
+    /// Takes memory out of the budget, before it is allocated.
+    fn charge(&mut self, name: &str, bytes: Option<u64>) -> Result<(), GalleryError> {
+        let left = bytes.and_then(|bytes| self.budget.checked_sub(bytes));
+        self.budget = left.ok_or_else(|| {
+            let bytes = bytes.map_or_else(|| "more than 2^64".to_owned(), |b| b.to_string());
+            GalleryError::contents(format!(
+                "array {name}: needs {bytes} bytes of memory, and of what a file of this size may take {} are left",
+                self.budget
+            ))
+        })?;
+        Ok(())
     }
 
     /// The array of this name, not yet interpreted.
     pub fn array(&mut self, name: &str) -> Result<RawArray, GalleryError> {
         let damaged = |e: String| GalleryError::contents(format!("array {name}: {e}"));
-        let file = self
+        let mut file = self
             .archive
             .by_name(&file_name(name))
             .map_err(|e| damaged(e.to_string()))?;
         let mut bytes = Vec::new();
-        file.take(MAX_ARRAY_BYTES + 1)
+        let longest_header = MAX_HEADER_BYTES as u64 + 12;
+        (&mut file)
+            .take(longest_header)
             .read_to_end(&mut bytes)
             .map_err(|e| damaged(e.to_string()))?;
-        if bytes.len() as u64 > MAX_ARRAY_BYTES {
-            return Err(damaged(format!("more than {MAX_ARRAY_BYTES} bytes")));
+        drop(file);
+        let header = RawArray::parse(name, &bytes)?;
+        self.charge(name, Some(header.size as u64))?;
+        // Unpacked anew rather than while the reader is borrowed for the charge.
+        let mut file = self
+            .archive
+            .by_name(&file_name(name))
+            .map_err(|e| damaged(e.to_string()))?;
+        let whole = header.data + header.size;
+        bytes.clear();
+        bytes
+            .try_reserve_exact(whole + 1)
+            .map_err(|e| damaged(e.to_string()))?;
+        (&mut file)
+            .take(whole as u64 + 1)
+            .read_to_end(&mut bytes)
+            .map_err(|e| damaged(e.to_string()))?;
+        header.with_bytes(bytes)
+    }
+
+    /// Floating-point numbers of single or double precision.
+    pub fn floats<D: Dimension>(
+        &mut self,
+        name: &str,
+        expected: &str,
+    ) -> Result<Array<f32, D>, GalleryError> {
+        let array = self.array(name)?;
+        // As they lie in the file once more, and as single precision.
+        let bytes = array.count().checked_mul(12);
+        self.charge(name, bytes)?;
+        array.floats(expected)
+    }
+
+    /// Whole numbers of any size as indices; one below 0 becomes an index that is certainly too large.
+    pub fn indices(
+        &mut self,
+        array: &RawArray,
+        expected: &str,
+    ) -> Result<Vec<usize>, GalleryError> {
+        self.charge(&array.name, array.count().checked_mul(24))?;
+        let indices = array.integers(expected)?.into_iter();
+        Ok(indices
+            .map(|i| usize::try_from(i).unwrap_or(usize::MAX))
+            .collect())
+    }
+
+    /// A list of small numbers; one that is no byte becomes 255.
+    pub fn bytes(&mut self, array: &RawArray, expected: &str) -> Result<Vec<u8>, GalleryError> {
+        if let Some("u1") = array.descr.get(1..) {
+            self.charge(&array.name, Some(array.count()))?;
+            return array.bytes(expected);
         }
-        RawArray::parse(name, bytes)
+        self.charge(&array.name, array.count().checked_mul(24))?;
+        let numbers = array.integers(expected)?.into_iter();
+        Ok(numbers
+            .map(|n| u8::try_from(n).unwrap_or(u8::MAX))
+            .collect())
+    }
+
+    /// A list of texts.
+    pub fn texts(&mut self, array: &RawArray, expected: &str) -> Result<Vec<String>, GalleryError> {
+        let each = array.item_size().map(|size| size as u64 + TEXT_OVERHEAD);
+        let all = each.and_then(|each| array.count().checked_mul(each));
+        // Twice: names of people are sorted and compared.
+        self.charge(&array.name, all.and_then(|all| all.checked_mul(2)))?;
+        array.texts(expected)
+    }
+
+    /// What stands for an array that a file lacks.
+    pub fn repeated<T: Clone>(
+        &mut self,
+        name: &str,
+        value: T,
+        count: usize,
+    ) -> Result<Vec<T>, GalleryError> {
+        let bytes = (count as u64).checked_mul(size_of::<T>() as u64);
+        self.charge(name, bytes)?;
+        Ok(vec![value; count])
     }
 }
 
-/// A zip file ends with a record that counts its members, for which the zip crate makes room before
-/// it has seen one of them. No gallery has many, or the record for large files.
-fn check_end(reader: &mut (impl Read + Seek)) -> Result<(), GalleryError> {
+/// Gives the length of a file. A zip file ends with a record that counts its members, for which the zip crate makes room
+/// before it has seen one of them. No gallery has many, or the record for large files.
+fn check_end(reader: &mut (impl Read + Seek)) -> Result<u64, GalleryError> {
     let failed =
         |e: std::io::Error| GalleryError::format(format!("a file that cannot be read: {e}"));
     let length = reader.seek(SeekFrom::End(0)).map_err(failed)?;
@@ -90,7 +198,7 @@ fn check_end(reader: &mut (impl Read + Seek)) -> Result<(), GalleryError> {
             )));
         }
     }
-    Ok(())
+    Ok(length)
 }
 
 fn file_name(array: &str) -> String {
@@ -105,23 +213,26 @@ pub struct RawArray {
     descr: String,
     shape: Vec<usize>,
     bytes: Vec<u8>,
-    /// Where the values start in `bytes`.
+    /// Where the values start in `bytes`, and how many bytes they are.
     data: usize,
+    size: usize,
 }
 
 impl RawArray {
-    fn parse(name: &str, bytes: Vec<u8>) -> Result<Self, GalleryError> {
+    /// Reads the header at the beginning of the bytes.
+    fn parse(name: &str, bytes: &[u8]) -> Result<Self, GalleryError> {
         let fail = |text: String| Err(GalleryError::contents(format!("array {name}: {text}")));
-        let Some((header, data)) = header(&bytes) else {
+        let Some((header, data)) = header(bytes) else {
             return fail(
                 "expected a numpy array (.npy), found other bytes or half a header".into(),
             );
         };
         let (Some(descr), Some(shape)) = (descr_of(header), shape_of(header)) else {
             // What pickled and structured arrays have for a type is no plain string.
+            let header: String = header.trim().chars().take(200).collect();
             return fail(format!(
                 "expected an array of numbers or text, its header is {}",
-                header.trim()
+                text::printable(&header)
             ));
         };
         let mut array = Self {
@@ -130,23 +241,46 @@ impl RawArray {
             shape,
             bytes: Vec::new(),
             data,
+            size: 0,
         };
-        let found = bytes.len() - data;
-        let promised = array
+        // Without rows there may be columns; with rows, values of no bytes and rows of no values would cost nothing
+        // in the file and much in memory.
+        let is_empty = array.shape.first() == Some(&0);
+        let is_hollow = array.item_size() == Some(0) || array.shape.contains(&0);
+        let size = array
             .item_size()
             .and_then(|size| array.shape.iter().try_fold(size, |n, &d| n.checked_mul(d)));
-        array.bytes = bytes;
-        match promised {
-            Some(promised) if promised == found => Ok(array),
-            Some(promised) => fail(format!(
-                "shape {:?} of {} needs {promised} bytes, found {found}",
-                array.shape, array.descr
-            )),
-            None => fail(format!(
+        match size {
+            Some(size) if is_empty || !is_hollow => {
+                array.size = size;
+                Ok(array)
+            }
+            _ => fail(format!(
                 "type {} and shape {:?} are not supported",
                 array.descr, array.shape
             )),
         }
+    }
+
+    /// The array with its bytes, header included.
+    fn with_bytes(self, bytes: Vec<u8>) -> Result<Self, GalleryError> {
+        let found = bytes.len().saturating_sub(self.data);
+        if found == self.size {
+            return Ok(Self { bytes, ..self });
+        }
+        let found = match found > self.size {
+            true => "more".to_owned(),
+            false => found.to_string(),
+        };
+        Err(GalleryError::contents(format!(
+            "array {}: shape {:?} of {} needs {} bytes, found {found}",
+            self.name, self.shape, self.descr, self.size
+        )))
+    }
+
+    /// How many values it has.
+    fn count(&self) -> u64 {
+        self.shape.iter().map(|&d| d as u64).product()
     }
 
     /// Bytes of one value; None for types that no gallery has.
@@ -179,8 +313,7 @@ impl RawArray {
         })
     }
 
-    /// Floating-point numbers of single or double precision.
-    pub fn floats<D: Dimension>(&self, expected: &str) -> Result<Array<f32, D>, GalleryError> {
+    fn floats<D: Dimension>(&self, expected: &str) -> Result<Array<f32, D>, GalleryError> {
         match self.descr.as_str() {
             "<f4" | ">f4" => self.read(expected),
             "<f8" | ">f8" => Ok(self.read::<f64, D>(expected)?.mapv(|v| v as f32)),
@@ -188,8 +321,16 @@ impl RawArray {
         }
     }
 
+    /// A list of bytes, of type u1.
+    fn bytes(&self, expected: &str) -> Result<Vec<u8>, GalleryError> {
+        match self.shape[..] {
+            [_] => Ok(self.bytes[self.data..].to_vec()),
+            _ => Err(self.unexpected(expected)),
+        }
+    }
+
     /// Whole numbers of any size.
-    pub fn integers(&self, expected: &str) -> Result<Vec<i64>, GalleryError> {
+    fn integers(&self, expected: &str) -> Result<Vec<i64>, GalleryError> {
         macro_rules! read {
             ($t:ty) => {
                 self.read::<$t, ndarray::Ix1>(expected)?
@@ -211,7 +352,7 @@ impl RawArray {
     }
 
     /// Text, as numpy's `<U` holds it: four bytes a character, filled up with zeros.
-    pub fn texts(&self, expected: &str) -> Result<Vec<String>, GalleryError> {
+    fn texts(&self, expected: &str) -> Result<Vec<String>, GalleryError> {
         let (Some(size), [count]) = (self.item_size(), &self.shape[..]) else {
             return Err(self.unexpected(expected));
         };

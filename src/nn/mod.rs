@@ -49,6 +49,7 @@ pub use runtime::{
 };
 pub use simd::{CPU_VARIABLE, Isa};
 
+use crate::files::read_regular;
 use crate::threads::cache::Cache;
 use crate::threads::{lock, share};
 
@@ -59,6 +60,9 @@ pub enum Source<'a> {
     Bytes(&'static str, &'static [u8]),
     File(&'a Path),
 }
+
+/// Bytes of the largest file that is read: the limit of a protobuf message, which an ONNX file is.
+const MOST_BYTES: u64 = i32::MAX as u64;
 
 impl Source<'_> {
     /// What messages call it.
@@ -72,7 +76,7 @@ impl Source<'_> {
     fn read(&self) -> Result<Bytes, RuntimeError> {
         match self {
             Self::Bytes(_, bytes) => Ok(Bytes::from_static(bytes)),
-            Self::File(path) => match std::fs::read(path) {
+            Self::File(path) => match read_regular(path, MOST_BYTES) {
                 Ok(bytes) => Ok(Bytes::from(bytes)),
                 Err(reason) => Err(RuntimeError::Unreadable {
                     path: self.name(),

@@ -3,7 +3,9 @@
 use std::fmt::Display;
 use std::io::{self, BufWriter, IsTerminal, StdoutLock, Write};
 
+use gstmfr::text;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde::Serialize;
 
 /// Standard output, buffered; a line at a time where somebody watches.
 #[derive(Debug)]
@@ -21,7 +23,18 @@ impl Output {
         }
     }
 
+    /// Prints a text.
     pub fn line(&mut self, text: impl Display) -> io::Result<()> {
+        self.raw_line(&printable_lines(&text.to_string()))
+    }
+
+    /// Prints a value as JSON in one line.
+    pub fn json(&mut self, value: &impl Serialize) -> io::Result<()> {
+        let json = serde_json::to_string(value)?;
+        self.raw_line(&text::escape_json(&json))
+    }
+
+    fn raw_line(&mut self, text: &str) -> io::Result<()> {
         writeln!(self.out, "{text}")?;
         if self.is_terminal {
             self.out.flush()?;
@@ -37,17 +50,21 @@ impl Output {
 
 /// Says what went wrong. Nothing is left to be done where even that fails.
 pub fn error(message: &str) {
-    let _ = writeln!(io::stderr(), "mfr-enroll: {message}");
+    let _ = writeln!(io::stderr(), "mfr-enroll: {}", printable_lines(message));
 }
 
 /// Says what the user ought to know though the work goes on.
 pub fn warning(message: &str) {
-    let _ = writeln!(io::stderr(), "mfr-enroll: warning: {message}");
+    let _ = writeln!(
+        io::stderr(),
+        "mfr-enroll: warning: {}",
+        printable_lines(message)
+    );
 }
 
 /// Says what the user may want to know.
 pub fn note(message: &str) {
-    let _ = writeln!(io::stderr(), "mfr-enroll: {message}");
+    let _ = writeln!(io::stderr(), "mfr-enroll: {}", printable_lines(message));
 }
 
 /// A bar on standard error while somebody watches, and nothing otherwise.
@@ -67,11 +84,15 @@ pub fn progress(what: &'static str, count: usize) -> ProgressBar {
     bar
 }
 
-/// A name or path as it can be shown on a terminal: control characters could rewrite the screen.
+/// A name or path as it can be shown on a terminal, in one line: control characters could rewrite the screen.
 pub fn plain(text: &str) -> String {
-    text.chars()
-        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
-        .collect()
+    text::printable(text)
+}
+
+/// The same for a text of several lines.
+fn printable_lines(text: &str) -> String {
+    let lines: Vec<_> = text.split('\n').map(text::printable).collect();
+    lines.join("\n")
 }
 
 /// `1 photo`, `2 photos`.

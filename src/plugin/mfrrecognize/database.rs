@@ -261,12 +261,13 @@ mod tests {
         Database::open(path, model)
     }
 
-    /// Waits for a change; `reload` is asked for once.
-    fn change(database: &mut Database, wanted: &Path, mut reload: bool) -> Change {
+    /// Waits for changes; `reload` is asked for once.
+    fn changes(database: &mut Database, wanted: &Path, mut reload: bool) -> Vec<Change> {
         let end = Instant::now() + Duration::from_secs(30);
         while Instant::now() < end {
-            if let Some(change) = database.poll(wanted, reload).pop() {
-                return change;
+            let changes = database.poll(wanted, reload);
+            if !changes.is_empty() {
+                return changes;
             }
             reload = false;
             std::thread::sleep(Duration::from_millis(5));
@@ -274,11 +275,17 @@ mod tests {
         panic!("nothing has happened to the gallery");
     }
 
+    /// Waits for the next change.
+    fn change(database: &mut Database, wanted: &Path) -> Change {
+        changes(database, wanted, false).pop().unwrap()
+    }
+
     fn reload(database: &mut Database, anew: bool) {
         let path = database.path.clone();
         let mut states = Vec::new();
         while states.last() != Some(&GalleryState::Loaded) {
-            states.push(change(database, &path, anew && states.is_empty()).state);
+            let more = changes(database, &path, anew && states.is_empty());
+            states.extend(more.iter().map(|change| change.state));
         }
         let expected = [GalleryState::Stale, GalleryState::Loaded];
         assert_eq!(states, expected[usize::from(anew)..]);
@@ -293,20 +300,20 @@ mod tests {
         write(&second, "Bea");
         std::fs::write(&bad, "no gallery").unwrap();
         let mut database = open(&first).unwrap();
-        let refused = change(&mut database, &bad, false);
+        let refused = change(&mut database, &bad);
         assert_eq!(
             (refused.state, &refused.path),
             (GalleryState::Refused, &bad)
         );
         assert!(refused.error.unwrap().to_string().contains("bad.npz"));
         let missing = folder.path().join("none.npz");
-        let unreachable = change(&mut database, &missing, false);
+        let unreachable = change(&mut database, &missing);
         assert_eq!(unreachable.state, GalleryState::Unreachable);
         assert_eq!(
             (database.path(), &database.gallery().names()[0][..]),
             (&*first, "Ana")
         );
-        let loaded = change(&mut database, &second, false);
+        let loaded = change(&mut database, &second);
         assert_eq!(loaded.state, GalleryState::Loaded);
         assert_eq!(
             (database.path(), &database.gallery().names()[0][..]),
@@ -324,7 +331,7 @@ mod tests {
         database.poll(&path, true);
         let mut loaded = 0;
         while loaded < 2 {
-            let change = change(&mut database, &path, false);
+            let change = change(&mut database, &path);
             assert_eq!(change.state, GalleryState::Loaded);
             loaded += 1;
         }
@@ -338,14 +345,11 @@ mod tests {
         let mut database = open(&path).unwrap();
         std::fs::rename(&path, &aside).unwrap();
         assert_eq!(
-            change(&mut database, &path, false).state,
+            change(&mut database, &path).state,
             GalleryState::Unreachable
         );
         std::fs::rename(&aside, &path).unwrap();
-        assert_eq!(
-            change(&mut database, &path, false).state,
-            GalleryState::Loaded
-        );
+        assert_eq!(change(&mut database, &path).state, GalleryState::Loaded);
     }
 
     #[test]

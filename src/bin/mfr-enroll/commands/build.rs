@@ -105,7 +105,7 @@ pub fn run(options: &Build) -> Result<ExitCode> {
     };
     let mut out = Output::stdout();
     if options.json {
-        out.line(serde_json::to_string(&report)?)?;
+        out.json(&report)?;
     } else {
         say(&mut out, &report)?;
     }

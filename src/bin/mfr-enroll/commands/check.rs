@@ -117,7 +117,7 @@ fn check_dataset(options: &Check, dataset: &Path) -> Result<bool> {
     };
     let mut out = Output::stdout();
     if options.json {
-        out.line(serde_json::to_string(&report)?)?;
+        out.json(&report)?;
     } else {
         say_dataset(&mut out, &report)?;
     }
@@ -267,7 +267,7 @@ fn check_gallery(options: &Check, database: &Path) -> Result<bool> {
     };
     let mut out = Output::stdout();
     if options.json {
-        out.line(serde_json::to_string(&report)?)?;
+        out.json(&report)?;
     } else {
         say_gallery(&mut out, &report)?;
     }

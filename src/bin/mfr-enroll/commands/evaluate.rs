@@ -42,7 +42,7 @@ pub fn run(options: &Evaluate) -> Result<ExitCode> {
     let figures = trial::figures(&probes, strangers.as_deref(), &gallery, &embedders)?;
     let mut out = Output::stdout();
     if options.json {
-        out.line(serde_json::to_string(&figures)?)?;
+        out.json(&figures)?;
     } else {
         say(&mut out, &figures)?;
     }

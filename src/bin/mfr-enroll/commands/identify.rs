@@ -123,7 +123,7 @@ pub fn run(options: &Identify) -> Result<ExitCode> {
                 faces: face_lines(&seen.faces, &masks, answers),
             };
             if options.json {
-                out.line(serde_json::to_string(&line)?)?;
+                out.json(&line)?;
             } else {
                 say(&mut out, &line)?;
             }

@@ -17,7 +17,7 @@ pub fn run(options: &List) -> Result<ExitCode> {
             .iter()
             .map(|(name, photos)| serde_json::json!({"name": name, "photos": photos}))
             .collect();
-        out.line(serde_json::json!({ "people": list }))?;
+        out.json(&serde_json::json!({ "people": list }))?;
     } else {
         for (name, count) in &photos {
             out.line(format_args!("{count:6}  {}", plain(name)))?;

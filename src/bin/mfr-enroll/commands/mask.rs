@@ -199,7 +199,7 @@ fn say(out: &mut Output, json: bool, path: &str, painted: &Painted) -> Result<()
             faces: painted.faces,
             copies: &painted.copies,
         };
-        return Ok(out.line(serde_json::to_string(&line)?)?);
+        return Ok(out.json(&line)?);
     }
     for copy in &painted.copies {
         out.line(format_args!(

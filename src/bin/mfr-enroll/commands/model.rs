@@ -48,7 +48,7 @@ pub fn run(options: &Model) -> Result<ExitCode> {
         let inspection = Inspection::of(path, &SessionOptions::default());
         is_good &= inspection.network.is_ok();
         if options.json {
-            out.line(serde_json::to_string(&line(path, &inspection))?)?;
+            out.json(&line(path, &inspection))?;
         } else {
             describe(&mut out, path, &inspection)?;
         }

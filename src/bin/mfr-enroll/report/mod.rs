@@ -10,7 +10,7 @@ use std::io::Write;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use gstmfr::gallery::write_atomically;
+use gstmfr::files::write_atomically;
 
 use crate::enrol::agreement::{Pair, Verdict};
 use crate::enrol::{Enrolled, Learned};
