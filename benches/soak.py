@@ -2,7 +2,7 @@
 """Streams that start, stop, seek, lose frames, change caps and swap galleries, for as long as asked.
 
     make demo
-    GST_PLUGIN_PATH=target/release /usr/bin/python3 benches/soak.py [--minutes 60]
+    MALLOC_ARENA_MAX=1 GST_PLUGIN_PATH=target/release /usr/bin/python3 benches/soak.py [--minutes 60]
 
 A cycle is one pipeline with all three elements from NULL to NULL. Every kind of cycle takes its turn. Prints resident
 memory, threads and open files every minute, and at the end their slopes for 1,000 cycles, from the second fifth of the
