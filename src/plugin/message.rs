@@ -1,4 +1,4 @@
-//! What `mfrrecognize` tells on the bus, as types.
+//! The element messages of `mfrrecognize` about faces, as types.
 //!
 //! ```no_run
 //! use gstmfr::Message;
@@ -24,16 +24,16 @@ pub const NAME: &str = "mfrrecognize";
 /// Name of the structure of each face in them.
 pub const FACE: &str = "face";
 
-/// What has happened to somebody.
+/// What has happened to a person.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Event {
-    /// A face is there that nobody in the picture accounts for, and it is not known.
+    /// Another face is in view, and it is unknown.
     Appeared,
-    /// A face has got a name for the first time.
+    /// A face has been named for the first time.
     Identified,
     /// A face has another name, or none any more, or a mask was put on or taken off.
     Changed,
-    /// Somebody has not been seen for a while, or the stream has ended.
+    /// A person has not been seen for a second, or the stream has ended, stopped or frozen.
     Left,
 }
 
@@ -53,7 +53,7 @@ impl Event {
 /// A message: what has happened in a frame, or which faces it shows.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Message {
-    /// Of the frame, as its buffer has it.
+    /// Timestamp of the frame's buffer.
     pub timestamp: Option<ClockTime>,
     /// Position in the stream.
     pub stream_time: Option<ClockTime>,
@@ -67,29 +67,29 @@ pub struct Message {
 pub struct FaceNews {
     /// None in messages about every frame.
     pub event: Option<Event>,
-    /// Of the face in the stream, above 0; it stays with the face while that is followed.
+    /// Id of the face in the stream, above 0; it stays with the face while it is tracked.
     pub id: i32,
     /// Name of the person, or [`meta::UNKNOWN`].
     pub label: String,
     /// Index of the person in the gallery, −1 for unknown.
     pub label_id: i32,
-    /// Probability that the answer is right, 0…1.
+    /// Probability that the identity is right, 0…1.
     pub confidence: f64,
-    /// The score that decided, 0…1, higher is surer.
+    /// Similarity, 0…1, higher is more certain.
     pub similarity: f64,
-    /// `with_mask` or `without_mask`, and the probability of it; None where nobody has looked.
+    /// `with_mask` or `without_mask` and its probability, 0…1; None without a mask check.
     pub mask: Option<(String, f64)>,
     /// x, y, width, height in pixels of the frame; may reach outside.
     pub rect: [i32; 4],
     /// Stream times between which the face was there, of messages about changes.
     pub first_seen: Option<ClockTime>,
     pub last_seen: Option<ClockTime>,
-    /// Of [`Event::Changed`]: what it was before, where that is another.
+    /// With [`Event::Changed`]: the value before, where it has changed.
     pub previous_label: Option<String>,
     pub previous_mask: Option<String>,
 }
 
-/// Why a structure is no message of `mfrrecognize`.
+/// Why a structure cannot be read as a message of `mfrrecognize`.
 #[derive(Debug, Error, PartialEq)]
 pub enum MessageError {
     #[error("expected a structure {NAME}, found {found}")]

@@ -1,4 +1,4 @@
-//! Faces as metadata of a buffer. The only file that touches metas.
+//! Faces as metadata of a buffer.
 //!
 //! A face is a `GstVideoRegionOfInterestMeta` of type `face` whose params (`detection`,
 //! `keypoints`, `object_id`, `identity`, `mask`) have the names and fields of DL Streamer, where it
@@ -28,16 +28,16 @@ pub const UNKNOWN: &str = "unknown";
 /// IEEE single precision in DL Streamer's enumeration of tensor types.
 const PRECISION_FP32: i32 = 10;
 
-/// Who a face belongs to. Absent until somebody has tried to find out.
+/// The identity of a face. Absent until it has been compared with the gallery.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Identity {
     /// Name of the person, or [`UNKNOWN`].
     pub label: String,
     /// Index of the person in the gallery, −1 for unknown.
     pub label_id: i32,
-    /// Probability that the name is right, 0…1.
+    /// Probability that the identity is right, 0…1.
     pub confidence: f64,
-    /// The score that decided, 0…1, higher is surer.
+    /// Similarity, 0…1, higher is more certain.
     pub similarity: f64,
     pub model_name: String,
     pub model_version: String,

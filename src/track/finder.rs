@@ -1,8 +1,6 @@
-//! The faces of each frame of a stream: the whole picture is searched now and then; in between, faces are
-//! followed.
+//! The faces of each frame of a stream: the whole picture is searched at intervals, and between searches faces are followed.
 //!
-//! A search (P-Net on a pyramid) costs ten times as much as looking once more at the places where faces are
-//! expected (O-Net on one crop each).
+//! A search (P-Net on a pyramid) costs ten times as much as a check of the predicted boxes (O-Net on one crop each).
 
 use std::time::{Duration, Instant};
 
@@ -15,61 +13,60 @@ use crate::frame::geometry::{Landmarks, Point, Rect};
 use crate::frame::image::ImageView;
 use crate::nn::RuntimeError;
 
-/// How often the whole picture is searched at least, where it is left to us: a new face waits so long at most.
+/// Interval between full searches with automatic scheduling: the longest time before a new face is found.
 const SEARCH_EVERY: Duration = Duration::from_millis(200);
 
-/// How often it is searched however little time there is.
+/// Interval between full searches however little time there is.
 const SEARCH_ANYWAY: Duration = Duration::from_secs(1);
 
-/// How long a face that got lost is searched for in every frame where it should be, and how long in every so many
-/// frames; how far about that place, and how much smaller it may have become, in face sizes. So many at a time.
+/// How long a lost face is searched for around its predicted box in every frame, and how long in every third; the side of
+/// that region and how small the face may have become, in face sizes; and how many such regions a frame has at most.
 const JUST_LOST: Duration = Duration::from_millis(60);
 const LOST: (Duration, u32) = (Duration::from_millis(600), 3);
-const ROUND: f32 = 1.8;
+const AROUND: f32 = 1.8;
 const SMALLER: f32 = 0.6;
 const LOST_AT_ONCE: usize = 3;
 
-/// A face that O-Net is not sure of is searched for where it is seen, in every so many frames.
-const FAINT_EVERY: u32 = 2;
+/// Interval in frames at which the place of a face is searched that O-Net alone finds with little confidence.
+const UNCERTAIN_EVERY: u32 = 2;
 
-/// A face that is not clear is none of its own if more of it than this lies on a larger one.
+/// A detection of little confidence is dropped if more of it than this lies on a larger face.
 const PART: f32 = 0.3;
 
-/// Into how many parts at most a search is divided that takes too long for a frame; they overlap by this part of the
-/// picture, for faces on the borders.
+/// Number of strips at most into which a search is divided that takes too long for a frame, and by which part of the width
+/// they overlap, for faces on the borders.
 const PARTS: u32 = 6;
 const MARGIN: f32 = 0.06;
 
-/// P-Net's threshold in every other search: there are half as many candidates, and who is hard to find is found one
+/// P-Net's threshold in every other search: it gives half as many candidates, and faces that are hard to find are found one
 /// search later.
 const COARSE: f32 = 0.8;
 
-/// Parts of the time for a frame: for the faces that are followed if the picture is searched too, and for each of R-Net
-/// and O-Net in a search.
+/// Parts of the time budget of a frame: for following faces where the picture is searched too, and for each of R-Net and
+/// O-Net in a search.
 const TO_FOLLOW: f64 = 0.5;
 const TO_STAGE: f64 = 0.5;
 
-/// Share of the newest measurement in what following a face is thought to take.
+/// Weight of the newest measurement in the estimate of how long following a face takes.
 const FACE_TAKES_SHARE: f64 = 0.1;
 
-/// Most that the area of a face that is followed may change by from frame to frame: anything else is another thing that
-/// looks like a face.
+/// Largest change of a followed face's area from frame to frame: beyond it O-Net has found something else.
 const AREA_CHANGE: f32 = 2.0;
 
-/// Two faces that are followed to the same place are one.
+/// IoU of two followed faces from which on they are one.
 const SAME_FACE: f32 = 0.5;
 
-/// Least overlap of where a face was looked for and where it is; below it O-Net looks again, at the place that
-/// it has named: its boxes are exact where it looks straight at a face.
-const STRAIGHT: f32 = 0.75;
+/// IoU of a crop and O-Net's box below which the crop is taken anew at that box: O-Net regresses boxes exactly only where
+/// the face fills the crop.
+const CENTERED: f32 = 0.75;
 
-/// How long faces are taken to go on as before where nobody looks.
+/// How long faces are reported at their predicted boxes without inference.
 const UNSEEN: Duration = Duration::from_millis(250);
 
 /// How often the whole picture is searched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Interval {
-    /// About five times a second, when a scene begins, and where a face gets lost.
+    /// Every 200 ms, when a scene begins, and around faces that get lost.
     #[default]
     Automatic,
     /// In every n-th frame, and when a scene begins.
@@ -79,33 +76,33 @@ pub enum Interval {
 /// How much may be done for a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub enum Effort {
-    /// The picture cannot be relied on: faces are taken to go on as before, and nothing is learned from it.
+    /// The picture cannot be relied on: faces are reported at their predicted boxes, and the picture is not compared either.
     Ignore,
-    /// Faces are taken to go on as before.
-    Guess,
-    /// Known faces are looked at.
+    /// Faces are reported at their predicted boxes.
+    Predict,
+    /// Tracked faces are followed, without a search.
     Follow,
     /// The picture is searched when it is due.
     #[default]
     Search,
 }
 
-/// The faces of a stream, with numbers that stay with them.
+/// The faces of a stream, with ids that stay with them.
 #[derive(Debug, Default)]
 pub struct Finder {
     tracker: Tracker,
     cuts: Cuts,
-    /// Of the last search, and the frames since.
+    /// Time of the last full search, and the frames since.
     searched: Option<Duration>,
     frames: u32,
-    /// What a search of the whole picture takes, and the part that comes next.
+    /// How long a search of the whole picture takes, and the strip that is searched next.
     search_takes: Duration,
     part: u32,
-    /// Of this scene.
+    /// Full searches in this scene.
     searches: u32,
-    /// What following a face takes, in seconds.
+    /// How long following a face takes, in seconds.
     face_takes: f64,
-    /// Faces as they were last found, for frames without inference.
+    /// Faces of the last frame with inference.
     last: Vec<(i32, Face)>,
     /// Tracks and faces of the scene before, which may come back after a frame or two: a camera that flashes, or light
     /// that is on in every other frame.
@@ -113,7 +110,7 @@ pub struct Finder {
 }
 
 impl Finder {
-    /// Forgets the stream; numbers of faces are not given again.
+    /// Forgets the stream; ids are not used again.
     pub fn reset(&mut self) {
         self.tracker.reset();
         self.cuts.reset();
@@ -137,7 +134,7 @@ impl Finder {
         self.interrupted = None;
     }
 
-    /// The faces of a frame and their numbers, above 0.
+    /// The faces of a frame and their ids, above 0.
     pub fn find(
         &mut self,
         detector: &mut Detector,
@@ -150,7 +147,7 @@ impl Finder {
         }
         self.tracker.begin(plan.now, plan.frame_interval);
         if plan.effort == Effort::Ignore {
-            return Ok(self.guess(|_| true));
+            return Ok(self.predict(|_| true));
         }
         match self.cuts.compare(view) {
             // There is nothing to be found, and what was there may be back in the next frame.
@@ -166,19 +163,19 @@ impl Finder {
             plan.effort
         };
         let mut found = match effort {
-            Effort::Ignore | Effort::Guess => return Ok(self.guess(|_| true)),
+            Effort::Ignore | Effort::Predict => return Ok(self.predict(|_| true)),
             Effort::Search if self.is_due(plan) => self.search(detector, view, params, plan)?,
             effort => {
                 let mut found = self.follow(detector, view, params, plan.budget)?;
                 if effort == Effort::Search {
-                    self.search_round(detector, view, params, &mut found)?;
+                    self.search_around(detector, view, params, &mut found)?;
                 }
                 found
             }
         };
         self.tracker.end();
-        found.retain(|(id, _)| self.tracker.is_sure(*id));
-        found.extend(self.guess(|id| self.tracker.is_put_off(id)));
+        found.retain(|(id, _)| self.tracker.is_confirmed(*id));
+        found.extend(self.predict(|id| self.tracker.is_deferred(id)));
         let found = limited(found, params.max_faces);
         self.last.clone_from(&found);
         Ok(found)
@@ -203,7 +200,7 @@ impl Finder {
         }
     }
 
-    /// Every frame on its own.
+    /// Detects without tracking: ids are new in every frame.
     fn find_alone(
         &mut self,
         detector: &mut Detector,
@@ -227,7 +224,7 @@ impl Finder {
             .collect())
     }
 
-    /// Into how many parts a search is to be divided.
+    /// Number of strips into which a search is divided.
     fn parts(&self, plan: Plan) -> u32 {
         let is_whole = self.searched.is_none() || plan.interval != Interval::Automatic;
         match plan.budget {
@@ -275,20 +272,20 @@ impl Finder {
             let faces = detector.detect(view, &around)?;
             let mut found = Vec::new();
             self.add(faces, limits, &mut found);
-            // What the search overlooks may be seen by who knows where to look.
+            // O-Net may find in the predicted boxes what the search misses.
             let mut missed = self.tracker.expected(limits.confidence);
             missed.retain(|e| found.iter().all(|(id, _)| *id != e.id));
             let more = self.look(detector, view, &missed, limits, &found)?;
             let ids: Vec<_> = missed.iter().map(|e| e.id).collect();
-            self.tracker.doubt(&ids);
+            self.tracker.reject_unverified(&ids);
             found.extend(more);
             return Ok(found);
         }
-        // Faces that are followed are not searched for, but for some in turn.
+        // Followed faces are left out of the search, except for some that it has to verify.
         let time = plan.budget.map(|time| time.mul_f64(TO_FOLLOW));
         let mut found = self.follow(detector, view, params, time)?;
         let ids: Vec<_> = found.iter().map(|(id, _)| *id).collect();
-        let due = self.tracker.to_prove(&ids);
+        let due = self.tracker.due_for_verification(&ids);
         let (due, rest): (Vec<_>, Vec<_>) = found.iter().partition(|(id, _)| due.contains(id));
         let mut part = Params {
             stage_time: plan.budget.map(|time| time.mul_f64(TO_STAGE)),
@@ -326,17 +323,17 @@ impl Finder {
                 .iter()
                 .any(|face| face.rect.iou(&known.rect) >= SAME_FACE)
         };
-        let (proven, doubtful): (Vec<_>, Vec<_>) = due.into_iter().partition(is_found);
+        let (verified, doubtful): (Vec<_>, Vec<_>) = due.into_iter().partition(is_found);
         let ids = |faces: Vec<(i32, Face)>| faces.into_iter().map(|(id, _)| id).collect::<Vec<_>>();
-        self.tracker.prove(&ids(proven));
+        self.tracker.verify(&ids(verified));
         if reach == 1.0 {
-            self.tracker.doubt(&ids(doubtful));
+            self.tracker.reject_unverified(&ids(doubtful));
         }
         self.add(faces, limits, &mut found);
         Ok(found)
     }
 
-    /// What a search finds beside these faces.
+    /// Searches for faces other than these.
     fn search_except(
         &mut self,
         detector: &mut Detector,
@@ -347,18 +344,18 @@ impl Finder {
         let ids: Vec<_> = found.iter().map(|(id, _)| *id).collect();
         params.known = self.tracker.known(&ids);
         params.except = found.iter().map(|(_, face)| face.rect).collect();
-        params.except.extend(self.tracker.put_off_places());
+        params.except.extend(self.tracker.deferred_places());
         detector.detect(view, &params)
     }
 
-    /// Adds the faces of a search to those found before.
+    /// Adds the detections of a search to the faces found before.
     fn add(&mut self, mut faces: Vec<Face>, limits: Limits, found: &mut Vec<(i32, Face)>) {
         faces.retain(|face| {
             let area = face.rect.area();
-            let is_faint = face.confidence < limits.confidence;
+            let is_uncertain = face.confidence < limits.confidence;
             found.iter().all(|(_, other)| {
                 let shared = face.rect.intersection(&other.rect).area();
-                let is_part = is_faint && area <= other.rect.area() && shared > PART * area;
+                let is_part = is_uncertain && area <= other.rect.area() && shared > PART * area;
                 other.rect.iou(&face.rect) < SAME_FACE && !is_part
             })
         });
@@ -367,9 +364,9 @@ impl Finder {
         found.extend(more.filter_map(|(id, face)| Some((id?, face))));
     }
 
-    /// Searches where faces should be that have just got lost, and where O-Net alone is not sure of one: where it looks
-    /// a little beside a face, it sees less of it than the search does. Adds those that are there.
-    fn search_round(
+    /// Searches around the predicted boxes of faces that have just been lost, and around those that O-Net alone finds with
+    /// little confidence: on a crop beside the face it is less reliable than a search. Adds what it finds.
+    fn search_around(
         &mut self,
         detector: &mut Detector,
         view: &ImageView,
@@ -377,21 +374,21 @@ impl Finder {
         found: &mut Vec<(i32, Face)>,
     ) -> Result<(), RuntimeError> {
         let limits = limits(params);
-        let (clear, faint): (Vec<_>, Vec<_>) = found
+        let (clear, uncertain): (Vec<_>, Vec<_>) = found
             .iter()
             .partition(|(_, face)| face.confidence >= limits.confidence);
         let (age, frames) = LOST;
         let is_turn = self.frames.is_multiple_of(frames);
         let mut places = Vec::new();
-        if self.frames.is_multiple_of(FAINT_EVERY) {
-            places.extend(faint.iter().map(|(_, face)| face.rect));
+        if self.frames.is_multiple_of(UNCERTAIN_EVERY) {
+            places.extend(uncertain.iter().map(|(_, face)| face.rect));
         }
         places.extend(self.tracker.lost(if is_turn { age } else { JUST_LOST }));
         places.truncate(LOST_AT_ONCE);
         let side = |rect: &Rect| rect.width.min(rect.height);
         let least = places.iter().map(side).fold(f32::INFINITY, f32::min);
         let whole = Rect::new(0.0, 0.0, view.width() as f32, view.height() as f32);
-        let area = |rect: &Rect| rect.scaled(ROUND).intersection(&whole);
+        let area = |rect: &Rect| rect.scaled(AROUND).intersection(&whole);
         let regions: Vec<_> = places.iter().map(area).filter(|r| r.area() > 0.0).collect();
         if regions.is_empty() || !params.regions.is_empty() {
             return Ok(());
@@ -399,14 +396,14 @@ impl Finder {
         let around = Params {
             regions,
             min_face_size: params.min_face_size.max((SMALLER * least) as u32),
-            // They are among the smallest looked for.
+            // The expected sizes are among the smallest of this search, for which P-Net's threshold is not raised.
             fine_odds: 1.0,
             max_faces: 0,
             ..params.clone()
         };
         let mut faces = self.search_except(detector, view, around, &clear)?;
-        // Of what O-Net saw alone the search knows better.
-        for (id, face) in found.iter_mut().filter(|f| faint.contains(f)) {
+        // Detections of the search replace those of O-Net alone.
+        for (id, face) in found.iter_mut().filter(|f| uncertain.contains(f)) {
             let overlap = |other: &Face| other.rect.iou(&face.rect);
             let best = (0..faces.len())
                 .max_by(|&a, &b| overlap(&faces[a]).total_cmp(&overlap(&faces[b])))
@@ -420,8 +417,8 @@ impl Finder {
         Ok(())
     }
 
-    /// The faces that are known; if there is not time for all, those that are not told of yet, which would be forgotten
-    /// soon, and those that were not looked for longest.
+    /// Follows the tracked faces; if there is no time for all, first those that are not confirmed, which would soon be removed,
+    /// then those that were looked for longest ago.
     fn follow(
         &mut self,
         detector: &mut Detector,
@@ -441,9 +438,9 @@ impl Finder {
             (time.as_secs_f64() / self.face_takes).max(1.0) as usize
         });
         if most < expected.len() {
-            expected.sort_by_key(|e| (e.is_sure, e.looked));
+            expected.sort_by_key(|e| (e.is_confirmed, e.looked));
             let late: Vec<_> = expected.drain(most..).map(|e| e.id).collect();
-            self.tracker.put_off(&late);
+            self.tracker.defer(&late);
         }
         let begin = Instant::now();
         let count = expected.len();
@@ -455,7 +452,7 @@ impl Finder {
         Ok(found)
     }
 
-    /// Looks where faces are expected; `others` are faces already found.
+    /// Runs O-Net on the predicted boxes; `others` are faces already found.
     fn look(
         &mut self,
         detector: &mut Detector,
@@ -466,18 +463,21 @@ impl Finder {
     ) -> Result<Vec<(i32, Face)>, RuntimeError> {
         let places: Vec<_> = expected.iter().map(|e| e.rect).collect();
         let mut seen = detector.follow(view, &places)?;
-        let askew: Vec<usize> = (0..seen.len())
+        let off_center: Vec<usize> = (0..seen.len())
             .filter(|&i| {
                 let is_off = |face: Face| {
                     let overlap = face.rect.iou(&places[i]);
-                    (SAME_PLACE..STRAIGHT).contains(&overlap)
+                    (SAME_PLACE..CENTERED).contains(&overlap)
                 };
                 seen[i].is_some_and(is_off)
             })
             .collect();
-        if !askew.is_empty() {
-            let again: Vec<_> = askew.iter().filter_map(|&i| Some(seen[i]?.rect)).collect();
-            for (&i, face) in askew.iter().zip(detector.follow(view, &again)?) {
+        if !off_center.is_empty() {
+            let again: Vec<_> = off_center
+                .iter()
+                .filter_map(|&i| Some(seen[i]?.rect))
+                .collect();
+            for (&i, face) in off_center.iter().zip(detector.follow(view, &again)?) {
                 seen[i] = face;
             }
         }
@@ -488,10 +488,9 @@ impl Finder {
             .filter_map(|(e, face)| Some((e, face?)))
             .filter(|(e, face)| face.confidence > e.threshold && is_same(&e.rect, &face.rect))
             .collect();
-        // Of two that were followed to one place the one that was there before stays, then the one that was expected
-        // there.
+        // Of two tracks that end in one place the confirmed one stays, then the one whose prediction is nearer.
         let rank =
-            |(e, face): &(Expected, Face)| (e.is_present && e.is_sure, e.rect.iou(&face.rect));
+            |(e, face): &(Expected, Face)| (e.is_present && e.is_confirmed, e.rect.iou(&face.rect));
         kept.sort_by(|a, b| {
             let (a, b) = (rank(a), rank(b));
             b.0.cmp(&a.0).then(b.1.total_cmp(&a.1))
@@ -507,8 +506,8 @@ impl Finder {
         Ok(found)
     }
 
-    /// Where those faces of the frames before should be.
-    fn guess(&self, which: impl Fn(i32) -> bool) -> Vec<(i32, Face)> {
+    /// Faces of the frames before at their predicted boxes.
+    fn predict(&self, which: impl Fn(i32) -> bool) -> Vec<(i32, Face)> {
         let mut predicted = self.tracker.predicted(UNSEEN);
         predicted.retain(|(id, _)| which(*id));
         let moved = |(id, face): &(i32, Face)| {
@@ -528,15 +527,15 @@ impl Finder {
 /// How a frame is to be treated.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Plan {
-    /// Time of the frame in the stream.
+    /// Time of the frame.
     pub now: Duration,
     /// The usual time between frames.
     pub frame_interval: Duration,
     pub interval: Interval,
-    /// Without, nothing is followed, and every face of every frame gets a new number.
+    /// Whether faces are followed and keep their ids.
     pub tracking: bool,
     pub effort: Effort,
-    /// What a search may take; where it takes longer, one frame after the other has a part of the picture searched.
+    /// Time budget of a frame; a search that takes longer is spread over frames, a strip of the picture each.
     pub budget: Option<Duration>,
 }
 
@@ -550,7 +549,7 @@ fn strip(view: &ImageView, number: u32, of: u32) -> Rect {
     Rect::new(left, 0.0, right - left, height)
 }
 
-/// Whether something is so long ago, or of the future: the stream has been seeked.
+/// Whether `then` is `age` ago, or in the future because the stream has been seeked.
 fn is_older(then: Option<Duration>, age: Duration, now: Duration) -> bool {
     // Half a millisecond for times that are rounded.
     let slack = Duration::from_micros(500);

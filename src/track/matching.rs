@@ -1,4 +1,4 @@
-//! Which face of a frame is which of the frames before, where ids, names and places are all that is known of them.
+//! Association of faces between frames by the overlap of their boxes.
 
 use crate::frame::geometry::Rect;
 

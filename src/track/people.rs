@@ -1,14 +1,14 @@
-//! Whose the faces of a stream are: evidence adds up over frames.
+//! Identity over time: embeddings of a face are averaged over frames.
 //!
 //! The embedding of one frame carries the noise of that frame: a turned head, a blink, blur, the
-//! edge of a mask. Averaged over the recent past of a face it comes nearer to its person, while
-//! that of a stranger comes no nearer to anybody. On a clip of a masked man who was enrolled
+//! edge of a mask. The average over the recent past of a face is more similar to the right person, while
+//! that of a stranger becomes no more similar to anybody. On a clip of a masked man who was enrolled
 //! without a mask, single frames name him in 46 of 107 at the default threshold, averages in all.
 //!
-//! A face is embedded when that may change the answer: while it is new, when a mask is put on or taken
-//! off, when it is seen better than before, when the answer is close, or old. What is seen with and
-//! without a mask is kept apart. A name that enough evidence has confirmed stays until evidence speaks
-//! against it: so it outlives a hand before the face and a mask that is put on.
+//! A face is embedded again when that may change the answer: while it is new, when a mask is put on or taken
+//! off, when it is seen better than before, when the similarity is close to the threshold, or when the answer
+//! is old. Embeddings with and without a mask are averaged apart. A confirmed name is kept with hysteresis, so
+//! that it outlives a hand before the face and a mask that is put on.
 
 mod evidence;
 
@@ -22,79 +22,80 @@ use crate::frame::geometry::{Landmarks, Rect};
 use crate::gallery::Gallery;
 use crate::track::matching::{in_same_place, stretched};
 
-/// Least cosine between a face and the average of the face that was there, where only its place says that it is
-/// the same one: with the same mask state, and across a mask. Neighbouring frames of one clear face have .8 and
-/// more, two people hardly ever .4: below it somebody else has come.
+/// Least cosine between an embedding and the average of a track with another id in the same place for both to be one
+/// person: with the same mask state, and across a mask. Neighbouring frames of one clear face have .8 and more, two people
+/// hardly ever .4.
 const SAME_FACE: f32 = 0.5;
 const SAME_FACE_ACROSS: f32 = 0.35;
 
-/// The same for a face that kept its id: blurred and turned away it may be hardly like itself.
+/// The same for a face that kept its id: blurred or turned away, a face may be hardly similar to itself.
 const SAME_ID: f32 = 0.3;
 
-/// Unlike embeddings in a row after which it is somebody else, and the time between them; a single one is noise.
+/// Consecutive embeddings below that cosine which make it another person, and the time between them. A single one is noise.
 const MISMATCHES: u32 = 2;
 const MISMATCH_INTERVAL: Duration = Duration::from_millis(80);
 
-/// How fast what was seen of the mask fades, which may be put on or taken off at any time: even a state that was as sure
-/// as can be is overcome within twice this time.
+/// Time constant with which mask checks fade, since a mask may be put on or taken off at any time. The most certain state is
+/// overturned within twice this time.
 const MASK_MEMORY: Duration = Duration::from_millis(250);
 
-/// Log-odds from which on it is clear whether a mask is worn: e to 1 for it, or against it.
+/// Absolute log-odds from which on the mask state is certain: e to 1.
 const CLEAR_MASK: f32 = 1.0;
 
-/// How often a face is looked at for a mask.
+/// Interval between mask checks of a face.
 const MASK_CHECK_INTERVAL: Duration = Duration::from_millis(150);
 
-/// How long a face may be away before its past no longer counts.
+/// How long a face may be lost before its embeddings are forgotten.
 const GONE_AFTER: Duration = Duration::from_millis(2500);
 
-/// The same where another id is given to a face in the same place.
+/// The same for a face that gets another id in the same place.
 const TAKEN_OVER_WITHIN: Duration = Duration::from_secs(1);
 
 /// The least of these times in frames, of a stream with one frame in seconds.
 const GONE_FRAMES: u32 = 2;
 
-/// Embeddings that confirm a name, and by how much the similarity must exceed the threshold before there are
-/// so many: each frame of a stranger is one more chance to be taken for somebody.
+/// Embeddings that confirm a name, and by how much the similarity has to exceed the threshold before that: each frame of a
+/// stranger is one more chance of a false match.
 const CONFIRMED: usize = 3;
 const EARLY_MARGINS: [f32; CONFIRMED - 1] = [0.1, 0.05];
 
-/// How far below the threshold the similarity to a confirmed person may fall. Strangers lie lower still: .2 on
-/// average is the similarity to the person of a gallery they are most like.
+/// Hysteresis: how far below the threshold the similarity to a confirmed person may fall. The similarity of strangers to
+/// the most similar person of a gallery is .2 on average, which is lower still.
 const HYSTERESIS: f32 = 0.2;
 
-/// A face that has had a name so far has it before others in the frame and before other names.
+/// Incumbent bonus: added to the similarity to the person that a face is named after, when faces compete for names.
 const INCUMBENT_BONUS: f32 = 0.05;
 
-/// What is so near to the threshold is uncertain.
+/// Distance from the threshold within which an answer is uncertain.
 const CLOSE: f32 = 0.15;
 
-/// How long an answer is good: an uncertain one, that a face is nobody's, and a name.
+/// How long an answer is valid: an uncertain one, `unknown`, and a name.
 const GOOD_FOR: [Duration; 3] = [
     Duration::from_millis(400),
     Duration::from_secs(1),
     Duration::from_secs(1),
 ];
 
-/// A face whose answer has been good for this part of its time is embedded along with another: two in one run of the
-/// network take half as long again as one.
+/// Part of that time after which a face is embedded in a batch with another that is due: two in one run of the network take
+/// half as long again as one.
 const COMES_ALONG: f32 = 0.6;
 
-/// How many embeddings make an answer other than a clear name good for twice as long; and the longest that nobody is.
+/// How many embeddings double the time for which an answer other than a clear name is valid, and the longest time for
+/// `unknown`.
 const SETTLED: u32 = 6;
 const GOOD_FOR_AT_MOST: Duration = Duration::from_secs(3);
 
-/// A face seen so many times as well as ever before is worth an embedding, if the last one is not this new.
+/// Ratio of the quality to the best so far from which on a face is embedded again, and the least time since the last one.
 const BETTER: f32 = 1.3;
 const BETTER_AFTER: Duration = Duration::from_millis(100);
 
-/// The last class of urgency: not urgent enough to be embedded alone.
+/// The last class of urgency: embedded in a batch with others only.
 const ALONG: u8 = 4;
 
 /// How often faces are embedded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum ReembedPolicy {
-    /// When it may change the answer.
+    /// When that may change the answer.
     #[default]
     Adaptive,
     /// In every n-th frame at most.
@@ -102,22 +103,22 @@ pub enum ReembedPolicy {
     Once,
 }
 
-/// A face of a frame.
+/// A face of a frame, as a detector gives it.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Observation {
     /// Its id in the stream; 0 where there is none.
     pub id: i32,
     pub rect: Rect,
-    /// How well it is seen, 0…1: see [`quality`].
+    /// 0…1, see [`quality`].
     pub quality: f32,
 }
 
-/// What is known of a face.
+/// The identity and mask state of a face.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Answer {
     /// Index of the person in the gallery; None for unknown.
     pub label: Option<usize>,
-    /// To that person, or to the most similar one: 0…1, higher is surer.
+    /// Similarity to that person, or for unknown to the most similar one: 0…1, higher is more certain.
     pub similarity: f32,
     /// Probability, 0…1, that the answer is right.
     pub confidence: f32,
@@ -126,14 +127,14 @@ pub struct Answer {
     pub frames_ago: u32,
 }
 
-/// How well a face is seen, 0…1: large, and from the front.
+/// Quality of a face for recognition, 0…1: large faces from the front are best.
 pub fn quality(rect: &Rect, landmarks: Option<&Landmarks>) -> f32 {
     let size = (rect.width.min(rect.height) / 80.0).clamp(0.2, 1.0);
     let Some(Landmarks([left, right, nose, ..])) = landmarks else {
         return size;
     };
     let apart = (right.x - left.x).hypot(right.y - left.y).max(1.0);
-    // Along the line of the eyes, so that a tilted head counts as frontal: 0, and ±.5 with one eye behind the nose.
+    // Position of the nose along the line of the eyes, so that a tilted head counts as frontal: 0, and ±.5 for a profile.
     let [x, y] = [
         nose.x - (left.x + right.x) / 2.0,
         nose.y - (left.y + right.y) / 2.0,
@@ -144,28 +145,28 @@ pub fn quality(rect: &Rect, landmarks: Option<&Landmarks>) -> f32 {
 
 #[derive(Debug)]
 struct Track {
-    /// Lasts as long as the embeddings are those of one person, whatever ids are given.
+    /// Stays while the embeddings are those of one person, whatever ids the detector gives.
     number: u64,
-    /// The face with another id that was in the same place: until an embedding says that this is the same person, nothing
-    /// of it is taken over.
+    /// The track with another id that was in the same place. Nothing of it is inherited before an embedding has verified that
+    /// both are one person.
     predecessor: Option<Box<Track>>,
     id: i32,
     rect: Rect,
     quality: f32,
     seen: Duration,
-    /// The weighted mean of the log-odds of a mask, its weight, and when it was last looked at.
+    /// Weighted mean of the log-odds of a mask, its weight, and the time of the last mask check.
     mask: f32,
     mask_weight: f32,
     checked: Duration,
-    /// Without and with a mask.
+    /// Averages without and with a mask.
     evidence: [Evidence; 2],
-    /// Embeddings in a row that were unlike.
+    /// Consecutive embeddings that were unlike the average.
     mismatches: u32,
-    /// Similarity to everybody, by the evidence of `scored_masked`; empty when there is news.
+    /// Similarity to each person of the gallery, by the average of `scored_masked`; empty after a new embedding.
     scores: Vec<f32>,
     scored_masked: bool,
     name: Option<Name>,
-    /// Of the last answer, above the threshold.
+    /// Similarity of the last answer minus the threshold.
     margin: f32,
     embedded: Duration,
     frames_ago: u32,
@@ -181,21 +182,21 @@ struct Name {
 #[derive(Debug, Default)]
 pub struct People {
     tracks: Vec<Track>,
-    /// Of each face of this frame, the track.
+    /// Index of the track of each face of this frame.
     present: Vec<usize>,
     now: Duration,
-    /// How many numbers have been given to tracks.
+    /// The last number that was given to a track.
     numbers: u64,
 }
 
 impl People {
-    /// Forgets everybody.
+    /// Removes all tracks.
     pub fn reset(&mut self) {
         self.tracks.clear();
         self.present.clear();
     }
 
-    /// Forgets names, not faces: the gallery is another one.
+    /// Forgets names and scores, but no embeddings: the gallery is another one.
     pub fn forget_names(&mut self) {
         for track in &mut self.tracks {
             track.name = None;
@@ -255,7 +256,7 @@ impl People {
         }
     }
 
-    /// A face with another id is where this track is.
+    /// A face with another id is in the place of this track, which becomes the predecessor of a new one.
     fn replace(&mut self, index: usize) {
         let track = &mut self.tracks[index];
         if track.predecessor.is_none() {
@@ -270,15 +271,14 @@ impl People {
         &self.tracks[self.present[face]]
     }
 
-    /// The number of each face's track, which lasts as long as the embeddings are those of one person, whatever ids are
-    /// given; None where a face with another id was in the same place and no embedding has yet said whether this is the
-    /// same person.
+    /// The number of each face's track; None where a face with another id was in the same place and no embedding has verified
+    /// yet whether both are one person.
     pub fn tracks(&self) -> impl Iterator<Item = Option<u64>> {
         let tracks = self.present.iter().map(|&index| &self.tracks[index]);
         tracks.map(|track| track.predecessor.is_none().then_some(track.number))
     }
 
-    /// The faces of the frame that should be looked at for a mask, those first that have waited longest.
+    /// Indices of the faces of the frame that are due for a mask check, those first that have waited longest.
     pub fn due_for_mask_check(&self, policy: ReembedPolicy) -> Vec<usize> {
         let is_due = |&face: &usize| {
             let track = self.track(face);
@@ -290,13 +290,13 @@ impl People {
         due
     }
 
-    /// Takes notice of whether a face wears a mask.
+    /// Adds a mask check of a face.
     pub fn observe_mask(&mut self, face: usize, mask: Mask) {
         let track = &mut self.tracks[self.present[face]];
         track.observe_mask(mask.log_odds(), 1.0, self.now);
     }
 
-    /// The faces of the frame that should be embedded, of those whose masks have been checked, the most urgent first.
+    /// Indices of the faces of the frame that should be embedded, of those with a mask check, the most urgent first.
     pub fn to_embed(&self, policy: ReembedPolicy) -> Vec<usize> {
         let mut wanted: Vec<_> = (0..self.present.len())
             .filter(|&face| self.track(face).mask_weight > 0.0)
@@ -310,7 +310,7 @@ impl People {
         wanted.into_iter().map(|(_, face)| face).collect()
     }
 
-    /// Adds the embedding, of unit length, of a face whose mask has been checked.
+    /// Adds an embedding, `[dim]` of unit length, of a face with a mask check.
     pub fn add_embedding(&mut self, face: usize, embedding: ArrayView1<f32>) {
         let track = &mut self.tracks[self.present[face]];
         let is_another = !track.add_embedding(embedding, self.now);
@@ -320,8 +320,8 @@ impl People {
         }
     }
 
-    /// What is known of each face of the frame; None where it was never embedded. Nobody is in a picture twice.
-    /// `threshold` replaces those of the gallery.
+    /// The answer for each face of the frame, None where it was never embedded. Each person is given to one face at most, by
+    /// greedy assignment. `threshold` replaces those of the gallery.
     pub fn answers(&mut self, gallery: &Gallery, threshold: Option<f32>) -> Vec<Option<Answer>> {
         let mut claims: Vec<(f32, usize, usize)> = Vec::new();
         for (face, &index) in self.present.iter().enumerate() {
@@ -387,7 +387,7 @@ impl Track {
         &self.evidence[usize::from(self.is_masked())]
     }
 
-    /// How soon the face should be embedded: class, then how long it has waited; None if it need not be.
+    /// How urgently the face should be embedded: class, then age of its average; None if it need not be.
     fn urgency(
         &self,
         policy: ReembedPolicy,
@@ -395,7 +395,7 @@ impl Track {
     ) -> Option<(u8, std::cmp::Reverse<Duration>)> {
         let mut evidence = self.evidence();
         let other = &self.evidence[usize::from(!self.is_masked())];
-        // As long as it is not clear that a mask was put on or taken off, enough is known of the face.
+        // While the mask state is uncertain, the average of the other state is as good.
         let is_unclear = policy == ReembedPolicy::Adaptive && self.mask.abs() < CLEAR_MASK;
         if is_unclear && evidence.count < CONFIRMED && other.count >= CONFIRMED {
             evidence = other;
@@ -410,7 +410,7 @@ impl Track {
                 (self.frames_ago >= n || evidence.count == 0).then_some(1)?
             }
             ReembedPolicy::Adaptive => {
-                // The more has been seen, the less one more view can change.
+                // The more embeddings there are, the less one more can change.
                 let more = 1.0 + evidence.count as f32 / SETTLED as f32;
                 let good_for = match self.margin {
                     m if m.abs() < CLOSE => GOOD_FOR[0].mul_f32(more).min(GOOD_FOR[1]),
@@ -434,7 +434,7 @@ impl Track {
         Some((class, std::cmp::Reverse(age)))
     }
 
-    /// Takes notice of the log-odds of a mask, as the mean of observations that weigh so much.
+    /// Adds the mean log-odds of mask checks that have this weight together.
     fn observe_mask(&mut self, log_odds: f32, weight: f32, now: Duration) {
         let age = now.saturating_sub(self.checked).as_secs_f32();
         let past = self.mask_weight * (-age / MASK_MEMORY.as_secs_f32()).exp();
@@ -443,7 +443,7 @@ impl Track {
         self.checked = now;
     }
 
-    /// Whether the embedding may be of the person of those before; if not, these are forgotten.
+    /// Adds an embedding; false if it is of another person than those before, which are forgotten then.
     fn add_embedding(&mut self, embedding: ArrayView1<f32>, now: Duration) -> bool {
         if let Some(old) = self.predecessor.take()
             && old.is_like(self.is_masked(), embedding, [SAME_FACE, SAME_FACE_ACROSS])
@@ -472,7 +472,7 @@ impl Track {
         is_same
     }
 
-    /// Goes on with what is known of the same person under another id.
+    /// Inherits from the track of the same person with another id.
     fn take_over(&mut self, mut old: Self) {
         old.observe_mask(self.mask, self.mask_weight, self.checked);
         *self = Self {
@@ -485,8 +485,8 @@ impl Track {
         };
     }
 
-    /// Whether an embedding, of a face with a mask or without, is one of the face that was seen before: by its least
-    /// cosine with the same mask state, and across a mask.
+    /// Whether an embedding, of a face with a mask or without, is similar enough to the averages: by the least cosine with the
+    /// same mask state, and across a mask.
     fn is_like(
         &self,
         is_masked: bool,
@@ -502,10 +502,10 @@ impl Track {
             .unwrap_or(true)
     }
 
-    /// Compares what is known of the face with everybody.
+    /// Compares the average with each person of the gallery.
     fn score(&mut self, gallery: &Gallery) {
         let masked = usize::from(self.is_masked());
-        // Just changed: the face as it was before says more than nothing.
+        // Right after a change of the mask state there is no average of the new one yet.
         let index = if self.evidence[masked].count > 0 {
             masked
         } else {
@@ -519,14 +519,14 @@ impl Track {
         }
     }
 
-    /// Whether the face may have a name, and by how much it goes before others; the threshold is as the user has set it
-    /// if `is_given`.
+    /// The bonus with which the face competes for a person, None if the similarity is too low; the threshold is the user's if
+    /// `is_given`.
     fn claim(&self, label: usize, score: f32, threshold: f32, is_given: bool) -> Option<f32> {
         let count = self.evidence[usize::from(self.scored_masked)].count;
         match self.name {
             Some(name) if name.label == label => {
                 let hold = if name.is_confirmed { HYSTERESIS } else { 0.0 };
-                // A mask was put on or taken off: until it is known how the face looks now, nothing speaks against the name.
+                // After a change of the mask state a confirmed name is kept until there are enough embeddings to judge.
                 let is_settled = self.evidence().count >= CONFIRMED;
                 let may = score >= threshold - hold || (name.is_confirmed && !is_settled);
                 may.then_some(INCUMBENT_BONUS)

@@ -1,4 +1,4 @@
-//! Which face of a frame is which face of the frame before.
+//! Association of detections with tracks: which face of a frame is which face of the frames before.
 
 use std::time::Duration;
 
@@ -6,61 +6,61 @@ use crate::detect::{Face, KNOWN_THRESHOLD};
 use crate::frame::geometry::Rect;
 use crate::track::matching::{SAME_PLACE, stretched};
 
-/// How long a face is looked for with less evidence where it was last seen clearly.
+/// How long after a clear detection a lower threshold is enough for a face in the expected place.
 const REMEMBERED: Duration = Duration::from_secs(1);
 
-/// How long a face must have been clear to be remembered: what is none is seldom taken for one so long.
+/// How long a face must have been clear for that: false detections seldom last as long.
 const STEADY: Duration = Duration::from_millis(300);
 
-/// How long a face is taken for proven that a search has found.
-const PROVEN: Duration = Duration::from_millis(700);
+/// How long a face counts as verified after a full search has found it.
+const VERIFIED_FOR: Duration = Duration::from_millis(700);
 
-/// How long a face may be followed that searches do not find: a false one would stay for ever.
-const UNPROVEN: Duration = Duration::from_millis(1500);
+/// How long a face may be followed that full searches do not find. Without a limit a false detection would be followed for
+/// ever.
+const UNVERIFIED_FOR: Duration = Duration::from_millis(1500);
 
-/// How many faces are left to a search to prove: so many at least, or this part of all.
-const PROOFS: (usize, usize) = (8, 4);
+/// How many followed faces a full search has to find by itself: at least the first number, or one in the second number.
+const VERIFICATIONS: (usize, usize) = (8, 4);
 
-/// A new face is told of when it was seen clearly so often or for so long without a break: what is none seldom looks
-/// like one for so long.
-const SURE_AFTER: (u32, Duration) = (4, Duration::from_millis(120));
+/// Consecutive clear detections, or their duration, that confirm a new face: false detections seldom last as long. Faces are
+/// reported from then on.
+const CONFIRM_AFTER: (u32, Duration) = (4, Duration::from_millis(120));
 
-/// A face that a search finds late is taken to have been clear since half of the time to the search before, and for so
-/// long at most.
+/// A face that a search finds is assumed to have been clear since half of the time to the search before, at most this long.
 const LATE: Duration = Duration::from_millis(100);
 
-/// A face that comes back after this long is told of again when it was seen as a new one has to be: who is hidden behind
-/// others flickers.
+/// A face that returns after this long has to be confirmed anew: faces behind others are found now and then only, and would
+/// flicker.
 const AWAY: Duration = Duration::from_millis(300);
 
-/// Where frames are further apart, and where a scene begins, it is told of at once.
+/// Where frames are further apart than this, and where a scene begins, a new face is confirmed at once.
 const SLOW: Duration = Duration::from_millis(150);
 
-/// Part of the least face size that the shorter side of a new face must have: squares of that size hold faces that
-/// are so much narrower. Smaller ones are found now and then only, and are not told of.
+/// Part of the smallest face size that the shorter side of a new face must have: faces are narrower than the squares that
+/// the size is meant for. Smaller ones are detected now and then only, and are not reported.
 const LEAST_SIZE: f32 = 0.75;
 
-/// Part of a new face that may lie on one that is known: two boxes on one face share more.
+/// Part of a new detection that may lie on a tracked face: two boxes of one face share more.
 const COVERED: f32 = 0.35;
 
-/// How long a face that is hidden or turned away keeps its number: the time of a hand before the face.
+/// How long a lost track is kept: a hand before the face takes about as long.
 const LOST_FOR: Duration = Duration::from_secs(2);
 
 /// The same in frames, of a stream with one frame in seconds.
 const LOST_FRAMES: u32 = 2;
 
-/// Where boxes do not overlap: distance of the centres, in face sizes, that counts as the same face, and
-/// how much more is allowed for each second without an observation of it.
+/// Gate for association where boxes do not overlap: distance of the centres in face sizes, and how much it grows for each
+/// second without a detection.
 const NEAR: f32 = 0.7;
 const NEAR_PER_SECOND: f32 = 0.8;
 
-/// And the most that its size may have changed by.
+/// Largest change of the size within that gate.
 const SIZE_CHANGE: f32 = 1.6;
 
-/// Of two faces that may be the same the nearer one is it only if the other is so many times as far.
+/// Of two candidates within the gate the nearer one is associated only if the other is this many times as far.
 const CLEARLY_NEARER: f32 = 1.5;
 
-/// How fast a speed is learned, and how fast it is lost when nothing is seen.
+/// Time constants in seconds with which the velocity is estimated, and decays while nothing is detected.
 const SPEED_MEMORY: f32 = 0.08;
 const SPEED_FADES: f32 = 0.3;
 
@@ -68,48 +68,48 @@ const SPEED_FADES: f32 = 0.3;
 struct Track {
     id: i32,
     rect: Rect,
-    /// Of the centre, pixels a second.
+    /// Velocity of the centre in pixels per second.
     speed: [f32; 2],
     seen: Duration,
     /// When it was last looked for.
     looked: Duration,
-    /// In this frame nobody looks for it.
-    is_put_off: bool,
-    /// First and last time that it was as clear as a new face has to be.
+    /// It is not looked for in this frame, for lack of time.
+    is_deferred: bool,
+    /// First and last time that its confidence was that of a clear face.
     first_clear: Duration,
     clear: Duration,
-    /// Last time that a search found it, and whether it has been looked for in vain for too long since.
-    proven: Duration,
-    is_denied: bool,
-    /// How often it was seen clearly, until that was enough.
+    /// Last time that a full search found it, and whether full searches have missed it for too long since.
+    verified: Duration,
+    is_rejected: bool,
+    /// Consecutive clear detections, until it was confirmed.
     observations: u32,
-    /// Since when it has been seen clearly without a break.
+    /// Beginning of these detections.
     since: Duration,
-    is_sure: bool,
-    was_sure: bool,
+    is_confirmed: bool,
+    was_confirmed: bool,
 }
 
-/// Where a face is expected.
+/// A track with its predicted box.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Expected {
     pub id: i32,
     pub rect: Rect,
-    /// Least confidence that it has to be found with.
+    /// Least confidence for a detection to continue it.
     pub threshold: f32,
-    /// It was there when it was last looked for.
+    /// It was detected when it was last looked for.
     pub is_present: bool,
-    /// It is told of.
-    pub is_sure: bool,
+    /// It is reported.
+    pub is_confirmed: bool,
     /// When it was last looked for.
     pub looked: Duration,
 }
 
-/// What a face must have to be a new one.
+/// What a detection must have to begin a track.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Limits {
-    /// Least confidence, that of a clear face.
+    /// Least confidence of a clear face.
     pub confidence: f32,
-    /// Of the search, in pixels.
+    /// Smallest face size of the search, in pixels.
     pub min_face_size: u32,
 }
 
@@ -119,26 +119,26 @@ impl Limits {
     }
 }
 
-/// Gives faces numbers that stay with them. Times are those of the frames.
+/// The tracks of a stream. Times are those of the frames.
 #[derive(Debug, Clone, Default)]
 pub struct Tracker {
     tracks: Vec<Track>,
     last_id: i32,
     now: Duration,
-    /// When faces were last looked at in this scene.
+    /// When faces were last looked for in this scene.
     looked: Option<Duration>,
-    /// How long new faces of this frame may have been there.
+    /// How long new faces of this frame may have been in view.
     late: Duration,
 }
 
 impl Tracker {
-    /// Begins a frame of a stream with this frame interval: faces that have been gone for too long are forgotten, all
-    /// of them when time runs backwards.
+    /// Begins a frame of a stream with this frame interval: tracks that have been lost for too long are removed, all of them
+    /// when time runs backwards.
     pub fn begin(&mut self, now: Duration, interval: Duration) {
         self.now = now;
         self.late = Duration::ZERO;
         self.tracks.retain(|track| {
-            let most = if track.was_sure {
+            let most = if track.was_confirmed {
                 LOST_FOR.max(interval * LOST_FRAMES)
             } else {
                 SLOW
@@ -146,47 +146,47 @@ impl Tracker {
             track.seen <= now && now - track.seen <= most
         });
         for track in &mut self.tracks {
-            track.is_put_off = false;
+            track.is_deferred = false;
         }
         if self.looked.is_some_and(|looked| looked > now) {
             self.looked = None;
         }
     }
 
-    /// In this frame the picture is searched, for the first time after so long.
+    /// The picture of this frame is searched, for the first time after `gap`.
     pub fn search_after(&mut self, gap: Duration) {
         self.late = (gap / 2).min(LATE);
     }
 
-    /// Nobody looks for these faces in this frame: they are taken to go on as before.
-    pub fn put_off(&mut self, ids: &[i32]) {
+    /// These faces are not looked for in this frame: they are assumed to go on as predicted.
+    pub fn defer(&mut self, ids: &[i32]) {
         for track in self.tracks.iter_mut().filter(|t| ids.contains(&t.id)) {
-            track.is_put_off = true;
+            track.is_deferred = true;
         }
     }
 
-    /// Whether a face is one of these, and no search has found it all the same.
-    pub fn is_put_off(&self, id: i32) -> bool {
-        self.put_off_tracks().any(|t| t.id == id)
+    /// Whether a face was deferred in this frame, and no search has found it all the same.
+    pub fn is_deferred(&self, id: i32) -> bool {
+        self.deferred_tracks().any(|t| t.id == id)
     }
 
-    /// Where they should be.
-    pub fn put_off_places(&self) -> impl Iterator<Item = Rect> {
-        self.put_off_tracks().map(|t| t.predict(self.now))
+    /// Predicted boxes of the deferred faces.
+    pub fn deferred_places(&self) -> impl Iterator<Item = Rect> {
+        self.deferred_tracks().map(|t| t.predict(self.now))
     }
 
-    fn put_off_tracks(&self) -> impl Iterator<Item = &Track> {
+    fn deferred_tracks(&self) -> impl Iterator<Item = &Track> {
         let now = self.now;
         self.tracks
             .iter()
-            .filter(move |t| t.is_put_off && t.seen < now)
+            .filter(move |t| t.is_deferred && t.seen < now)
     }
 
-    /// Ends a frame in which faces were looked at.
+    /// Ends a frame in which faces were looked for.
     pub fn end(&mut self) {
         self.looked = Some(self.now);
         let now = self.now;
-        let is_looked_for = |t: &&mut Track| !t.is_put_off || t.seen == now;
+        let is_looked_for = |t: &&mut Track| !t.is_deferred || t.seen == now;
         for track in self.tracks.iter_mut().filter(is_looked_for) {
             track.looked = now;
         }
@@ -200,7 +200,7 @@ impl Tracker {
         }
     }
 
-    /// A tracker that has no faces and gives other numbers than this one.
+    /// A tracker without tracks whose ids do not repeat those of this one.
     pub fn successor(&self) -> Self {
         Self {
             last_id: self.last_id,
@@ -208,24 +208,23 @@ impl Tracker {
         }
     }
 
-    /// Goes on as this one of before, with numbers that nobody has had since.
+    /// Goes on with the tracks of an earlier state, and with ids that have not been used since.
     pub fn restore(&mut self, before: Self) {
         let last_id = self.last_id;
         *self = Self { last_id, ..before };
     }
 
-    /// Forgets all faces; their numbers are not given again.
+    /// Removes all tracks; their ids are not used again.
     pub fn reset(&mut self) {
         self.tracks.clear();
         self.looked = None;
     }
 
-    /// Where the faces are expected to be now, in the order of their numbers; `threshold` is the confidence of a
-    /// clear face.
+    /// All tracks with their predicted boxes, in the order of their ids; `threshold` is the confidence of a clear face.
     pub fn expected(&self, threshold: f32) -> Vec<Expected> {
         self.tracks
             .iter()
-            .filter(|track| !track.is_denied)
+            .filter(|track| !track.is_rejected)
             .map(|track| {
                 let threshold = if self.is_known(track) {
                     threshold.min(KNOWN_THRESHOLD)
@@ -237,71 +236,71 @@ impl Tracker {
                     rect: track.predict(self.now),
                     threshold,
                     is_present: track.is_present(),
-                    is_sure: track.is_sure,
+                    is_confirmed: track.is_confirmed,
                     looked: track.looked,
                 }
             })
             .collect()
     }
 
-    /// Where faces should be that are not seen in this frame and have been gone for this long at most, those first that
-    /// were seen last.
+    /// Predicted boxes of tracks that are not detected in this frame and have been lost for `age` at most, the most recently
+    /// detected first.
     pub fn lost(&self, age: Duration) -> Vec<Rect> {
-        let is_lost = |t: &&Track| !t.is_put_off && t.seen < self.now && self.now - t.seen <= age;
+        let is_lost = |t: &&Track| !t.is_deferred && t.seen < self.now && self.now - t.seen <= age;
         let mut lost: Vec<_> = self.tracks.iter().filter(is_lost).collect();
         lost.sort_by_key(|track| std::cmp::Reverse(track.seen));
         lost.iter().map(|track| track.predict(self.now)).collect()
     }
 
-    /// Of these faces, the numbers of those that a search should find by itself: those longest not proven.
-    pub fn to_prove(&self, ids: &[i32]) -> Vec<i32> {
-        let is_due = |t: &&Track| ids.contains(&t.id) && self.now - t.proven >= PROVEN;
+    /// Of these faces, the ids of those that a full search should find by itself: the ones verified longest ago.
+    pub fn due_for_verification(&self, ids: &[i32]) -> Vec<i32> {
+        let is_due = |t: &&Track| ids.contains(&t.id) && self.now - t.verified >= VERIFIED_FOR;
         let mut due: Vec<_> = self.tracks.iter().filter(is_due).collect();
-        due.sort_by_key(|track| track.proven);
-        let (least, part) = PROOFS;
+        due.sort_by_key(|track| track.verified);
+        let (least, part) = VERIFICATIONS;
         due.truncate(least.max(ids.len().div_ceil(part)));
         due.into_iter().map(|track| track.id).collect()
     }
 
-    /// A search has looked for these faces; those it found have been taken notice of before.
-    pub fn doubt(&mut self, ids: &[i32]) {
+    /// A full search has not found these faces: those that it has missed for too long are no longer followed.
+    pub fn reject_unverified(&mut self, ids: &[i32]) {
         for track in self.tracks.iter_mut().filter(|t| ids.contains(&t.id)) {
-            track.is_denied = self.now - track.proven > UNPROVEN;
+            track.is_rejected = self.now - track.verified > UNVERIFIED_FOR;
         }
     }
 
-    /// A search has found these faces again.
-    pub fn prove(&mut self, ids: &[i32]) {
+    /// A full search has found these faces.
+    pub fn verify(&mut self, ids: &[i32]) {
         for track in self.tracks.iter_mut().filter(|t| ids.contains(&t.id)) {
-            track.proven = self.now;
-            track.is_denied = false;
+            track.verified = self.now;
+            track.is_rejected = false;
         }
     }
 
-    /// Whether a face is to be told of.
-    pub fn is_sure(&self, id: i32) -> bool {
-        self.tracks.iter().any(|t| t.id == id && t.is_sure)
+    /// Whether a face is to be reported.
+    pub fn is_confirmed(&self, id: i32) -> bool {
+        self.tracks.iter().any(|t| t.id == id && t.is_confirmed)
     }
 
-    /// Less evidence is enough for it to go on; to bring it back it is not.
+    /// Whether a lower threshold is enough to continue a track; to regain a lost one it is not.
     fn is_known(&self, track: &Track) -> bool {
         track.is_present() && track.is_steady(self.now)
     }
 
-    /// Where less evidence is enough, but for these faces.
+    /// Predicted boxes of the tracks, other than these, for which a lower threshold is enough.
     pub fn known(&self, but: &[i32]) -> Vec<Rect> {
         let is_wanted = |t: &&Track| self.is_known(t) && !but.contains(&t.id);
         let steady = self.tracks.iter().filter(is_wanted);
         steady.map(|track| track.predict(self.now)).collect()
     }
 
-    /// Where faces are if nobody looks: those that were seen within `age`.
+    /// Ids and predicted boxes of the tracks that were detected within `age`.
     pub fn predicted(&self, age: Duration) -> Vec<(i32, Rect)> {
         let recent = self.tracks.iter().filter(|t| self.now - t.seen <= age);
         recent.map(|t| (t.id, t.predict(self.now))).collect()
     }
 
-    /// Takes notice of a face that was followed to where it is now.
+    /// Updates a track with the face that was followed.
     pub fn follow(&mut self, id: i32, face: &Face, limits: Limits) {
         let now = self.now;
         if let Some(track) = self.tracks.iter_mut().find(|t| t.id == id) {
@@ -310,8 +309,8 @@ impl Tracker {
         }
     }
 
-    /// Takes notice of the faces that a search has found; tells the number of each, None of what is too small or no
-    /// face of its own.
+    /// Updates the tracks with the detections of a search; gives the id of each, None for one that is too small or a second
+    /// box of a face.
     pub fn find(&mut self, faces: &[Face], limits: Limits) -> Vec<Option<i32>> {
         let now = self.now;
         let is_slow = self.looked.is_none_or(|looked| now - looked > SLOW);
@@ -322,7 +321,7 @@ impl Tracker {
             .filter(|(_, track)| track.is_some())
             .map(|(face, _)| face.rect)
             .collect();
-        // Those that this search overlooks are still there.
+        // Faces that this search misses are still there.
         let present = (0..self.tracks.len()).filter(|t| !matched.contains(&Some(*t)));
         let present = present.map(|t| &self.tracks[t]);
         let present = present.filter(|t| t.seen == now || t.is_present());
@@ -354,22 +353,21 @@ impl Tracker {
             let track = &mut self.tracks[track];
             track.come_back(now);
             track.see(face, limits, now);
-            track.proven = now;
-            track.is_denied = false;
+            track.verified = now;
+            track.is_rejected = false;
             ids.push(Some(track.id));
         }
         ids
     }
 
-    /// A number that no face has had.
+    /// An id that no face has had.
     pub fn number(&mut self) -> i32 {
-        // Numbers stay above 0 however long the stream runs.
+        // Ids stay above 0 however long the stream runs.
         self.last_id = self.last_id.checked_add(1).unwrap_or(1);
         self.last_id
     }
 
-    /// The track of each face, if it is one of them: first where boxes overlap, then by distance, where it is
-    /// clear which is meant.
+    /// The track of each detection: first by overlap, then by distance where the association is unambiguous.
     fn assign(&self, faces: &[Face]) -> Vec<Option<usize>> {
         let expected: Vec<_> = self.tracks.iter().map(|t| t.predict(self.now)).collect();
         let mut of_face = vec![None; faces.len()];
@@ -411,7 +409,7 @@ impl Tracker {
     }
 }
 
-/// Of the centres, in mean face sizes; None where the sizes differ too much.
+/// Distance of the centres in mean face sizes; None where the sizes differ too much.
 fn distance(a: &Rect, b: &Rect) -> Option<f32> {
     let [size_a, size_b] = [a, b].map(|rect| rect.area().sqrt());
     let change = size_a.max(size_b) / size_a.min(size_b);
@@ -421,41 +419,41 @@ fn distance(a: &Rect, b: &Rect) -> Option<f32> {
 }
 
 impl Track {
-    fn new(id: i32, face: &Face, now: Duration, is_sure: bool) -> Self {
+    fn new(id: i32, face: &Face, now: Duration, is_confirmed: bool) -> Self {
         Self {
             id,
             rect: face.rect,
             speed: [0.0; 2],
             seen: now,
             looked: now,
-            is_put_off: false,
+            is_deferred: false,
             first_clear: now,
             clear: now,
-            proven: now,
-            is_denied: false,
+            verified: now,
+            is_rejected: false,
             observations: 0,
             since: now,
-            is_sure,
-            was_sure: is_sure,
+            is_confirmed,
+            was_confirmed: is_confirmed,
         }
     }
 
-    /// It was there when it was last looked for.
+    /// Whether it was detected when it was last looked for.
     fn is_present(&self) -> bool {
         self.looked == self.seen
     }
 
-    /// Clear for long enough, and not long ago.
+    /// Whether it was clear for long enough, and not long ago.
     fn is_steady(&self, now: Duration) -> bool {
         now - self.clear <= REMEMBERED && self.clear.saturating_sub(self.first_clear) >= STEADY
     }
 
-    /// How far from where it was expected the face may be, in face sizes.
+    /// Distance from the prediction at which a detection may still be this face, in face sizes.
     fn reach(&self, now: Duration) -> f32 {
         NEAR + NEAR_PER_SECOND * (now - self.seen).as_secs_f32()
     }
 
-    /// Moved on as before, ever more slowly.
+    /// The box at constant velocity, which decays with the time since the last detection.
     fn predict(&self, now: Duration) -> Rect {
         let age = (now - self.seen).as_secs_f32();
         let way = SPEED_FADES * (1.0 - (-age / SPEED_FADES).exp());
@@ -481,24 +479,24 @@ impl Track {
             }
             self.clear = now;
         }
-        if self.is_sure {
+        if self.is_confirmed {
             return;
         }
         if is_clear && limits.is_large(&face.rect) {
-            let (often, long) = SURE_AFTER;
+            let (often, long) = CONFIRM_AFTER;
             self.observations += 1;
-            self.is_sure = self.observations >= often || now - self.since >= long;
-            self.was_sure |= self.is_sure;
+            self.is_confirmed = self.observations >= often || now - self.since >= long;
+            self.was_confirmed |= self.is_confirmed;
         } else {
             self.observations = 0;
             self.since = now;
         }
     }
 
-    /// Before it is seen again: it has to be seen for a while if it was away at the last look, and for so long.
+    /// Before it is detected again: it has to be confirmed anew if it was lost for long.
     fn come_back(&mut self, now: Duration) {
         if self.looked.saturating_sub(self.seen) > AWAY {
-            self.is_sure = false;
+            self.is_confirmed = false;
             self.observations = 0;
             self.since = now;
         }

@@ -138,7 +138,7 @@ impl FrameFilter for MfrDetect {
                 _ if frame.is_corrupted => Effort::Ignore,
                 Pressure::None => Effort::Search,
                 Pressure::Late => Effort::Follow,
-                Pressure::TooLate => Effort::Guess,
+                Pressure::TooLate => Effort::Predict,
             },
             budget: frame.is_live.then_some(LIVE_BUDGET),
         };

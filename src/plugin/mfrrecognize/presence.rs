@@ -1,4 +1,4 @@
-//! Who is in the picture, from frame to frame: what the messages about changes are made from.
+//! Who is in view, from frame to frame: the state from which messages about changes are made.
 
 use std::time::Duration;
 
@@ -9,29 +9,28 @@ use crate::plugin::message::{Event, FaceNews};
 use crate::plugin::meta::Face;
 use crate::track::matching::{in_same_place, stretched};
 
-/// How long a face may be turned away or hidden before somebody counts as gone.
+/// How long a face may be turned away or hidden before the person has left.
 pub const GONE_AFTER: Duration = Duration::from_secs(1);
 
-/// Frames in a row that a new name or mask state must be seen in before it replaces another: one frame of
-/// a wrong one is noise, not a change.
+/// Consecutive frames with another name or mask state that make a change: a single one is noise.
 const FRAMES_TO_CHANGE: u32 = 3;
 
-/// How long a face must be nobody's before its name is taken back, or before a face with another id in the same place is
-/// somebody else's.
+/// How long a face must be without a name before its person is reported as unknown, or before a face with another id in the
+/// same place is another person.
 const NAMELESS_FOR: Duration = Duration::from_secs(1);
 
-/// When a frame is: a time that does not run backwards, and the position in the stream.
+/// Time of a frame: one that does not run backwards, and the stream time.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Moment {
     pub now: Duration,
     pub stream_time: Option<ClockTime>,
 }
 
-/// A state that may be about to change.
+/// A value with hysteresis.
 #[derive(Debug, Clone)]
 struct Steady<T> {
     value: T,
-    /// What is seen instead, in how many frames in a row, and since when.
+    /// Another value, in how many consecutive frames it was seen, and since when.
     other: Option<(T, u32, Duration)>,
 }
 
@@ -40,8 +39,8 @@ impl<T: PartialEq + Clone> Steady<T> {
         Self { value, other: None }
     }
 
-    /// Sees a value; gives the one before if this one has replaced it, once it was seen in `frames` frames and
-    /// for `long`.
+    /// Updates with a value; gives the one before if the new one has replaced it, which takes `frames` consecutive frames and
+    /// the time `long`.
     fn see(&mut self, value: T, now: Duration, frames: u32, long: Duration) -> Option<T> {
         if value == self.value {
             self.other = None;
@@ -60,13 +59,13 @@ impl<T: PartialEq + Clone> Steady<T> {
     }
 }
 
-/// Somebody in the picture.
+/// A person in view.
 #[derive(Debug, Clone)]
 struct Person {
     face: Face,
     /// The number of the track that the recogniser has for the face, if it is the recogniser that names it.
     track: Option<u64>,
-    /// Whether the id of the face has been seen twice: not where every frame has new ones.
+    /// Whether an id has been seen twice: not where every frame has new ones.
     has_lasting_id: bool,
     seen: Duration,
     first_seen: Option<ClockTime>,
@@ -78,7 +77,7 @@ struct Person {
     rival: Option<Rival>,
 }
 
-/// A face with another id where a person was, of which nobody has said yet whose it is.
+/// A face with another id in the place of a person, which has not been verified yet.
 #[derive(Debug, Clone, Copy)]
 struct Rival {
     rect: Rect,
@@ -86,28 +85,27 @@ struct Rival {
     first_seen: Option<ClockTime>,
 }
 
-/// What is known of the person that a face belongs to; the index is that of the person.
+/// Association of a face with a person; the index is that of the person.
 enum Match {
-    /// It is that one.
+    /// It is a face of this person.
     Same(usize),
-    /// That one was in the same place with another id; nobody has said yet whether the face is of the same person.
+    /// This person was in the same place with another id; whether it is the same one is not verified yet.
     Perhaps(usize),
-    /// It is in the place of that one, and of somebody else.
+    /// It is in the place of this person, and another's.
     InPlaceOf(usize),
     Nobody,
 }
 
-/// Everybody in the picture.
+/// Everybody in view.
 #[derive(Debug, Default)]
 pub struct Presence {
     people: Vec<Person>,
 }
 
 impl Presence {
-    /// Takes in the faces of a frame, each with the number of the track that the recogniser has for it; tells what has
-    /// changed.
+    /// Updates with the faces of a frame, each with the number of the recogniser's track; gives what has changed.
     ///
-    /// A face belongs to the person of the same track, id or name, or else to who was in the same place. An id that
+    /// A face belongs to the person of the same track, id or name, or else to the one who was in the same place. An id that
     /// changes together with the name is another person: the one before has left, and nothing of that one is kept.
     pub fn update(&mut self, faces: &[(&Face, Option<u64>)], at: Moment) -> Vec<FaceNews> {
         let mut news = Vec::new();
@@ -138,7 +136,7 @@ impl Presence {
                 }
             }
         }
-        // Whoever is found elsewhere in the frame has only moved.
+        // A person found elsewhere in the frame has only moved.
         let is_replaced = |index: usize| replaced.contains(&index) && !taken[index];
         let mut left = Vec::new();
         let mut index = 0;
@@ -191,7 +189,7 @@ impl Presence {
         let name = name_of(face);
         let free = || (0..self.people.len()).filter(|&i| !taken[i]);
         let label = |i: usize| &self.people[i].label.value;
-        // The recogniser knows both, and that they are two.
+        // The recogniser has verified that they are two.
         let is_another = |i: usize| {
             let both = track.zip(self.people[i].track);
             both.is_some_and(|(face, person)| face != person)
@@ -245,7 +243,7 @@ impl Person {
         self.rival.map_or(self.face.rect, |rival| rival.rect)
     }
 
-    /// Sees a face in the place of the person that may be another's.
+    /// A face in the place of the person may be another's.
     fn wait(&mut self, face: &Face, at: Moment) {
         self.seen = at.now;
         let rival = self.rival.get_or_insert(Rival {
@@ -262,7 +260,7 @@ impl Person {
         since.is_some_and(|since| now.saturating_sub(since) >= NAMELESS_FOR)
     }
 
-    /// Sees the person again; the news, if there are any.
+    /// Updates with a face of the person; gives the event, if there is one.
     fn see(&mut self, face: &Face, track: Option<u64>, at: Moment) -> Option<FaceNews> {
         self.seen = at.now;
         self.last_seen = at.stream_time;
@@ -271,7 +269,7 @@ impl Person {
         self.rival = None;
         let name = name_of(face);
         let (frames, long) = match (&self.label.value, &name) {
-            // The first name is news at once.
+            // The first name is reported at once.
             (None, _) => (1, Duration::ZERO),
             (Some(_), Some(_)) => (FRAMES_TO_CHANGE, Duration::ZERO),
             // Also while the face is not compared with anybody.

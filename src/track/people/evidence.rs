@@ -1,27 +1,27 @@
-//! Embeddings of a face, gathered over time.
+//! The average of a face's embeddings, which fades with time.
 
 use std::time::Duration;
 
 use ndarray::{Array1, ArrayView1};
 
-/// How fast the past fades: what was seen so long ago weighs a third of what is seen now.
+/// Time constant of the fading: after it an embedding has a third of its weight.
 const MEMORY: Duration = Duration::from_secs(4);
 
-/// What was seen of a face in one mask state.
+/// The average of a face in one mask state.
 #[derive(Debug, Default)]
 pub struct Evidence {
-    /// The weighted mean of the embeddings, scaled to unit length.
+    /// Weighted mean of the embeddings, `[dim]`, scaled to unit length.
     pub mean: Array1<f32>,
-    /// What all that was seen weighs together; a good view weighs 1.
+    /// Sum of the weights; an embedding of the best quality has 1.
     pub weight: f32,
     pub count: usize,
-    /// Of the best view.
+    /// Best quality so far.
     pub quality: f32,
     pub at: Duration,
 }
 
 impl Evidence {
-    /// Adds an embedding of a view of this quality.
+    /// Adds an embedding of a face of this quality.
     pub fn add(&mut self, embedding: ArrayView1<f32>, quality: f32, now: Duration) {
         let age = now.saturating_sub(self.at).as_secs_f32();
         let past = self.weight * (-age / MEMORY.as_secs_f32()).exp();

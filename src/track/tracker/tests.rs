@@ -28,14 +28,14 @@ fn find(tracker: &mut Tracker, at: u64, places: &[f32]) -> Vec<i32> {
 }
 
 #[test]
-fn faces_keep_their_numbers_whatever_their_order() {
+fn faces_keep_their_ids_whatever_their_order() {
     let mut tracker = Tracker::default();
     assert_eq!(find(&mut tracker, 0, &[100.0, 400.0]), [1, 2]);
     assert_eq!(find(&mut tracker, 40, &[405.0, 700.0, 110.0]), [2, 3, 1]);
 }
 
 #[test]
-fn faces_that_pass_each_other_keep_their_numbers() {
+fn faces_that_pass_each_other_keep_their_ids() {
     let mut tracker = Tracker::default();
     // 12 pixels a frame towards each other; from frame 15 on their boxes overlap.
     for frame in 0..50 {
@@ -48,7 +48,7 @@ fn faces_that_pass_each_other_keep_their_numbers() {
 }
 
 #[test]
-fn a_face_that_is_hidden_for_a_second_keeps_its_number_and_later_gets_another() {
+fn a_face_hidden_for_a_second_keeps_its_id_and_later_gets_another() {
     let mut tracker = Tracker::default();
     find(&mut tracker, 0, &[100.0]);
     for ms in [40, 500, 1000] {
@@ -59,7 +59,7 @@ fn a_face_that_is_hidden_for_a_second_keeps_its_number_and_later_gets_another() 
 }
 
 #[test]
-fn a_leap_is_followed_where_it_is_clear_who_leapt() {
+fn a_jump_is_followed_where_the_association_is_unambiguous() {
     let mut tracker = Tracker::default();
     find(&mut tracker, 0, &[100.0]);
     assert_eq!(find(&mut tracker, 40, &[160.0]), [1]);
@@ -70,7 +70,7 @@ fn a_leap_is_followed_where_it_is_clear_who_leapt() {
 }
 
 #[test]
-fn seeks_back_and_resets_give_new_numbers() {
+fn seeks_back_and_resets_give_new_ids() {
     let mut tracker = Tracker::default();
     find(&mut tracker, 5000, &[100.0]);
     assert_eq!(find(&mut tracker, 100, &[100.0]), [2]);
@@ -88,7 +88,7 @@ fn seen_for(ms: u64) -> Tracker {
 }
 
 #[test]
-fn less_evidence_is_asked_for_a_second_of_a_face_that_was_clear() {
+fn a_lower_threshold_holds_for_a_second_after_a_clear_detection() {
     let mut tracker = seen_for(300);
     for ms in [340, 800, 1260] {
         tracker.begin(Duration::from_millis(ms), INTERVAL);
@@ -106,14 +106,14 @@ fn less_evidence_is_asked_for_a_second_of_a_face_that_was_clear() {
 }
 
 #[test]
-fn who_is_put_off_goes_on_as_before() {
+fn a_deferred_face_goes_on_as_predicted() {
     let mut tracker = Tracker::default();
     find(&mut tracker, 0, &[100.0, 400.0]);
     for ms in (40..=480).step_by(40) {
         tracker.begin(Duration::from_millis(ms), INTERVAL);
-        tracker.put_off(&[2]);
+        tracker.defer(&[2]);
         tracker.follow(1, &face(100.0, 0.9), LIMITS);
-        assert_eq!(tracker.put_off_places().count(), 1);
+        assert_eq!(tracker.deferred_places().count(), 1);
         assert_eq!(tracker.lost(Duration::from_secs(1)), []);
         tracker.end();
     }
@@ -121,10 +121,10 @@ fn who_is_put_off_goes_on_as_before() {
     let expected = tracker.expected(THRESHOLD);
     assert!(expected.iter().all(|e| e.is_present), "{expected:?}");
     // Not looked for and found by a search all the same.
-    tracker.put_off(&[2]);
+    tracker.defer(&[2]);
     tracker.find(&[face(400.0, 0.9)], LIMITS);
-    assert!(!tracker.is_put_off(2));
-    assert!(tracker.is_sure(2));
+    assert!(!tracker.is_deferred(2));
+    assert!(tracker.is_confirmed(2));
     tracker.end();
     // Looked for, and not seen.
     tracker.begin(Duration::from_millis(560), INTERVAL);
@@ -135,15 +135,15 @@ fn who_is_put_off_goes_on_as_before() {
 }
 
 #[test]
-fn what_no_search_confirms_is_not_followed_for_long() {
+fn a_face_that_no_search_verifies_is_not_followed_for_long() {
     let mut tracker = seen_for(0);
     for ms in (40..1600).step_by(40) {
         tracker.begin(Duration::from_millis(ms), INTERVAL);
         assert_eq!(tracker.expected(THRESHOLD).len(), 1, "{ms}");
         tracker.follow(1, &face(100.0, 0.9), LIMITS);
-        let due = tracker.to_prove(&[1]);
+        let due = tracker.due_for_verification(&[1]);
         assert_eq!(due.is_empty(), ms < 700, "{ms}");
-        tracker.doubt(&due);
+        tracker.reject_unverified(&due);
         tracker.end();
         if ms == 1520 {
             break;
@@ -154,35 +154,38 @@ fn what_no_search_confirms_is_not_followed_for_long() {
 }
 
 #[test]
-fn of_many_faces_a_part_is_left_to_a_search_to_prove() {
+fn of_many_faces_a_search_verifies_a_part() {
     let mut tracker = Tracker::default();
     let places: Vec<_> = (0..40).map(|i| 200.0 * i as f32).collect();
     let ids = find(&mut tracker, 0, &places);
     tracker.begin(Duration::from_millis(800), INTERVAL);
-    let due = tracker.to_prove(&ids);
+    let due = tracker.due_for_verification(&ids);
     assert_eq!(due, (1..=10).collect::<Vec<_>>());
-    tracker.prove(&due);
-    assert_eq!(tracker.to_prove(&ids), (11..=20).collect::<Vec<_>>());
-    assert!(tracker.to_prove(&[]).is_empty());
+    tracker.verify(&due);
+    assert_eq!(
+        tracker.due_for_verification(&ids),
+        (11..=20).collect::<Vec<_>>()
+    );
+    assert!(tracker.due_for_verification(&[]).is_empty());
 }
 
 #[test]
-fn a_new_face_is_told_of_when_it_was_clear_four_times_and_at_once_in_a_new_scene() {
+fn a_new_face_is_confirmed_by_four_clear_detections_and_at_once_in_a_new_scene() {
     let mut tracker = Tracker::default();
     find(&mut tracker, 0, &[100.0]);
-    assert!(tracker.is_sure(1));
+    assert!(tracker.is_confirmed(1));
     for frame in 1..=6 {
-        // Too faint in the second frame: counted anew.
+        // Too uncertain in the second frame: counted anew.
         let confidence = if frame == 2 { 0.5 } else { 0.9 };
         tracker.begin(Duration::from_millis(20 * frame), INTERVAL);
         tracker.find(&[face(100.0, 0.9), face(500.0, confidence)], LIMITS);
         tracker.end();
-        assert_eq!(tracker.is_sure(2), frame == 6, "{frame}");
+        assert_eq!(tracker.is_confirmed(2), frame == 6, "{frame}");
     }
 }
 
 #[test]
-fn a_face_that_begins_faintly_is_neither_known_nor_told_of() {
+fn an_uncertain_new_face_is_neither_tracked_with_a_lower_threshold_nor_reported() {
     let mut tracker = Tracker::default();
     find(&mut tracker, 0, &[100.0]);
     for (ms, confidence) in [(40, 0.9), (80, 0.3), (120, 0.3)] {
@@ -192,11 +195,11 @@ fn a_face_that_begins_faintly_is_neither_known_nor_told_of() {
     }
     tracker.begin(Duration::from_millis(160), INTERVAL);
     assert_eq!(tracker.known(&[]), []);
-    assert!(!tracker.is_sure(2));
+    assert!(!tracker.is_confirmed(2));
 }
 
 #[test]
-fn who_is_found_late_is_told_of_sooner() {
+fn a_face_found_late_is_confirmed_sooner() {
     let mut tracker = seen_for(300);
     let mut told = |gap, begin: u64| -> Vec<_> {
         let x = 300.0 + begin as f32;
@@ -208,7 +211,7 @@ fn who_is_found_late_is_told_of_sooner() {
                 }
                 let ids = tracker.find(&[face(100.0, 0.9), face(x, 0.9)], LIMITS);
                 tracker.end();
-                tracker.is_sure(ids[1].unwrap())
+                tracker.is_confirmed(ids[1].unwrap())
             })
             .collect()
     };
@@ -218,7 +221,7 @@ fn who_is_found_late_is_told_of_sooner() {
 }
 
 #[test]
-fn who_was_hidden_is_told_of_again_when_seen_for_a_while() {
+fn a_face_that_was_lost_is_confirmed_anew() {
     let mut tracker = seen_for(300);
     for ms in (320..700).step_by(20) {
         find(&mut tracker, ms, &[]);
@@ -226,14 +229,14 @@ fn who_was_hidden_is_told_of_again_when_seen_for_a_while() {
     let told: Vec<_> = (0..6)
         .map(|frame| {
             assert_eq!(find(&mut tracker, 700 + 20 * frame, &[100.0]), [1]);
-            tracker.is_sure(1)
+            tracker.is_confirmed(1)
         })
         .collect();
     assert_eq!(told, [false, false, false, true, true, true]);
 }
 
 #[test]
-fn a_second_box_on_a_face_and_a_tiny_one_are_no_new_faces() {
+fn a_second_box_of_a_face_and_a_tiny_one_begin_no_track() {
     let mut tracker = Tracker::default();
     find(&mut tracker, 0, &[100.0]);
     tracker.begin(Duration::from_millis(40), INTERVAL);
@@ -246,7 +249,7 @@ fn a_second_box_on_a_face_and_a_tiny_one_are_no_new_faces() {
 }
 
 #[test]
-fn a_face_is_expected_further_on_its_way() {
+fn a_face_is_predicted_further_on_its_way() {
     let mut tracker = Tracker::default();
     for frame in 0..20 {
         find(&mut tracker, 40 * frame, &[100.0 + 8.0 * frame as f32]);
