@@ -561,7 +561,7 @@ fn galleries_that_cannot_be_used_are_named_with_what_to_do() {
         (
             format!("mfrrecognize database=\"{}\"", folder.path().display()),
             "",
-            "no file",
+            "expected a regular file, found a folder",
         ),
     ] {
         let error = error_of(&element);

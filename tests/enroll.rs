@@ -701,7 +701,7 @@ fn an_output_that_cannot_be_written_is_said_before_the_work() {
     let folder = Folder::new();
     let dataset = folder.path("gone");
     build(&dataset, &folder.path("no/o.npz")).fails(1, &["cannot write", "no/o.npz"]);
-    build(&dataset, folder.0.path()).fails(1, &["cannot write", "it is a folder"]);
+    build(&dataset, folder.0.path()).fails(1, &["cannot write", "expected a file, found a folder"]);
 }
 
 // Photos

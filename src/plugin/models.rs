@@ -209,12 +209,24 @@ pub fn log_engines(
 pub fn error_message(error: &RuntimeError) -> gst::ErrorMessage {
     let text = error.to_string();
     match error {
+        RuntimeError::Unreadable { reason, .. } => {
+            gst::error_msg!(resource_error(reason), ("{text}"))
+        }
         e if e.is_missing_file() => gst::error_msg!(gst::ResourceError::NotFound, ("{text}")),
         RuntimeError::Device { .. }
         | RuntimeError::Variable { .. }
         | RuntimeError::NotOwn { .. } => gst::error_msg!(gst::LibraryError::Settings, ("{text}")),
         RuntimeError::Run { .. } => gst::error_msg!(gst::StreamError::Failed, ("{text}")),
         _ => gst::error_msg!(gst::LibraryError::Init, ("{text}")),
+    }
+}
+
+/// The code that GStreamer has for why a file cannot be opened.
+pub fn resource_error(reason: &std::io::Error) -> gst::ResourceError {
+    match reason.kind() {
+        std::io::ErrorKind::NotFound => gst::ResourceError::NotFound,
+        std::io::ErrorKind::PermissionDenied => gst::ResourceError::NotAuthorized,
+        _ => gst::ResourceError::OpenRead,
     }
 }
 
@@ -275,5 +287,18 @@ mod tests {
         drop((b, c));
         let _again = get(&settings(Some("a"), 1), load).unwrap();
         assert_eq!(count(), 4);
+    }
+
+    #[test]
+    fn errors_of_files_have_the_codes_that_say_why() {
+        use gst::ResourceError::{NotAuthorized, NotFound, OpenRead};
+        use std::io::ErrorKind::{InvalidInput, PermissionDenied};
+        for (kind, expected) in [
+            (std::io::ErrorKind::NotFound, NotFound),
+            (PermissionDenied, NotAuthorized),
+            (InvalidInput, OpenRead),
+        ] {
+            assert_eq!(resource_error(&kind.into()), expected);
+        }
     }
 }

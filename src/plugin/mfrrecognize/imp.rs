@@ -270,11 +270,7 @@ impl FrameFilter for MfrRecognize {
 /// The code that GStreamer has for why a gallery cannot be used.
 fn gallery_error_code(error: &GalleryError) -> gst::ResourceError {
     match error {
-        GalleryError::Read { reason, .. } => match reason.kind() {
-            std::io::ErrorKind::NotFound => gst::ResourceError::NotFound,
-            std::io::ErrorKind::PermissionDenied => gst::ResourceError::NotAuthorized,
-            _ => gst::ResourceError::OpenRead,
-        },
+        GalleryError::Read { reason, .. } => models::resource_error(reason),
         _ => gst::ResourceError::Read,
     }
 }
