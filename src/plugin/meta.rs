@@ -18,7 +18,7 @@ use crate::frame::geometry::{Landmarks, Point, Rect};
 mod mirror;
 
 pub(crate) use mirror::register;
-pub use mirror::{MIRROR, MIRROR_FIELD, remove_displaced, update_mirror};
+pub use mirror::{MIRROR, MIRROR_FIELD, update_mirror};
 
 /// Type of the regions of interest.
 pub const ROI_TYPE: &str = "face";
@@ -123,8 +123,7 @@ pub fn faces(buffer: &gst::BufferRef, frame: FrameSize) -> Vec<Face> {
         .collect();
     // A converter has dropped the params: the mirror knows them by the id, which it kept.
     if faces.iter().any(|f| f.confidence.is_none() && f.id > 0) {
-        let (mirrored, displaced) = mirror::read(buffer, frame);
-        faces.retain(|f| f.confidence.is_some() || !displaced.contains(&f.id));
+        let mirrored = mirror::read(buffer, frame);
         for face in faces.iter_mut().filter(|f| f.confidence.is_none()) {
             let Some(m) = mirrored.iter().find(|m| m.id == face.id) else {
                 continue;

@@ -2,9 +2,9 @@
 //!
 //! It has the tags of a region of interest, so that elements that drop one because they crop, flip or rotate drop the
 //! other, and its own transformation for scalers. Coordinates are parts of the frame, so that scaling changes nothing;
-//! but a scaler that keeps the aspect ratio adds borders, of which it says nothing to metas. Then the faces are left out
-//! and only their ids are kept, for the regions of interest are moved as if there were no borders (GStreamer 1.22 to
-//! 1.26).
+//! but a scaler that keeps the aspect ratio adds borders, of which it says nothing to metas. Then the mirror is dropped, and
+//! the regions of interest with it, which were moved as if there were no borders (GStreamer 1.22 to 1.26). Metas are
+//! transformed in their order on the buffer, so the mirror is always the last one.
 
 #![allow(
     unsafe_code,
@@ -67,7 +67,7 @@ unsafe extern "C" fn transform(
 ) -> glib::ffi::gboolean {
     // SAFETY: the pointers are valid during the call; `data` of a scale is a GstVideoMetaTransform; the target is writable
     // as it gets metas.
-    let (json, is_moved, target) = unsafe {
+    let (json, has_borders, target) = unsafe {
         let is_scale = kind == gst_video::ffi::gst_video_meta_transform_scale_get_quark();
         let is_copy = kind == glib::Quark::from_str("gst-copy").into_glib();
         if !is_copy && !is_scale {
@@ -79,15 +79,14 @@ unsafe extern "C" fn transform(
         let Ok(json) = structure.get::<String>(MIRROR_FIELD) else {
             return glib::ffi::GFALSE;
         };
-        let is_moved = is_scale && has_borders(&*data.cast::<GstVideoMetaTransform>());
-        (json, is_moved, gst::BufferRef::from_mut_ptr(target))
+        let has_borders = is_scale && has_borders(&*data.cast::<GstVideoMetaTransform>());
+        (json, has_borders, gst::BufferRef::from_mut_ptr(target))
     };
-    let json = if is_moved {
-        displaced(&json)
-    } else {
-        Some(json)
-    };
-    json.is_some_and(|json| write(target, json)).into_glib()
+    if has_borders {
+        remove_regions(target, &json);
+        return glib::ffi::GFALSE;
+    }
+    write(target, json).into_glib()
 }
 
 /// Whether a scaler that keeps the aspect ratio adds borders between these two sizes.
@@ -110,60 +109,35 @@ unsafe fn has_borders(transform: &GstVideoMetaTransform) -> bool {
     !ratio.is_some_and(|difference| difference <= SAME_ASPECT)
 }
 
-/// What is left of the JSON when nobody knows where the faces are.
-fn displaced(json: &str) -> Option<String> {
-    let mirror: Mirror = serde_json::from_str(json).ok()?;
-    let mut displaced = mirror.displaced;
-    displaced.extend(mirror.faces.iter().map(|face| face.id));
-    let mirror = Mirror {
-        displaced,
-        ..Mirror::default()
-    };
-    serde_json::to_string(&mirror).ok()
-}
-
-fn write(buffer: &mut gst::BufferRef, json: String) -> bool {
-    if let Ok(mut meta) = gst::meta::CustomMeta::from_mut_buffer(buffer, MIRROR) {
-        meta.mut_structure().set(MIRROR_FIELD, json);
-    } else if let Ok(mut meta) = gst::meta::CustomMeta::add(buffer, MIRROR) {
-        meta.mut_structure().set(MIRROR_FIELD, json);
-    } else {
-        return false;
-    }
-    true
-}
-
-/// Removes regions of interest that are not where they say, before others with the same ids are added.
-pub fn remove_displaced(buffer: &mut gst::BufferRef) {
-    let mirror = gst::meta::CustomMeta::from_buffer(buffer, MIRROR).ok();
-    let json = mirror.and_then(|meta| meta.structure().get::<String>(MIRROR_FIELD).ok());
-    // Looked for as text, since hardly any mirror has it and this is done for every frame.
-    let Some(json) = json.filter(|json| json.contains("\"displaced\"")) else {
-        return;
-    };
-    let Ok(mirror) = serde_json::from_str::<Mirror>(&json) else {
+/// Removes the regions of interest of the faces that a mirror names.
+fn remove_regions(buffer: &mut gst::BufferRef, json: &str) {
+    let Ok(mirror) = serde_json::from_str::<Mirror>(json) else {
         return;
     };
     buffer.foreach_meta_mut(|mut meta| {
         let region = meta.downcast_ref::<VideoRegionOfInterestMeta>();
-        let is_displaced = region.is_some_and(|region| {
-            region.roi_type() == ROI_TYPE
-                && region.param("detection").is_none()
-                && mirror.displaced.contains(&region.id())
+        let is_named = region.is_some_and(|region| {
+            region.roi_type() == ROI_TYPE && mirror.faces.iter().any(|f| f.id == region.id())
         });
-        ControlFlow::Continue(if is_displaced {
+        ControlFlow::Continue(if is_named {
             BufferMetaForeachAction::Remove
         } else {
             BufferMetaForeachAction::Keep
         })
     });
-    let left = Mirror {
-        displaced: Vec::new(),
-        ..mirror
-    };
-    if let Ok(json) = serde_json::to_string(&left) {
-        write(buffer, json);
+}
+
+/// Writes the mirror as the last meta of the buffer.
+fn write(buffer: &mut gst::BufferRef, json: String) -> bool {
+    if let Ok(meta) = gst::meta::CustomMeta::from_mut_buffer(buffer, MIRROR) {
+        // Fails for locked metas, and this one is not.
+        let _ = meta.remove();
     }
+    let Ok(mut meta) = gst::meta::CustomMeta::add(buffer, MIRROR) else {
+        return false;
+    };
+    meta.mut_structure().set(MIRROR_FIELD, json);
+    true
 }
 
 /// Writes the mirror anew from what the regions of interest say now.
@@ -172,29 +146,27 @@ pub fn update_mirror(buffer: &mut gst::BufferRef, faces: &[Face], frame: FrameSi
         width: frame.0,
         height: frame.1,
         faces: faces.iter().map(|f| Record::new(f, frame)).collect(),
-        displaced: Vec::new(),
     };
     if let Ok(json) = serde_json::to_string(&mirror) {
         write(buffer, json);
     }
 }
 
-/// The faces that the mirror names, and the ids of those that are not where their regions of interest are; none if there
-/// is no mirror or it is damaged.
-pub(super) fn read(buffer: &gst::BufferRef, frame: FrameSize) -> (Vec<Face>, Vec<i32>) {
+/// The faces that the mirror names; none if there is no mirror or it is damaged.
+pub(super) fn read(buffer: &gst::BufferRef, frame: FrameSize) -> Vec<Face> {
     let mirror = gst::meta::CustomMeta::from_buffer(buffer, MIRROR).ok();
     let json = mirror
         .as_ref()
         .and_then(|meta| meta.structure().get::<&str>(MIRROR_FIELD).ok());
     let Some(Ok(mirror)) = json.map(serde_json::from_str::<Mirror>) else {
-        return Default::default();
+        return Vec::new();
     };
-    let faces = mirror.faces.into_iter().map(|r| r.into_face(frame));
-    (faces.collect(), mirror.displaced)
+    let faces = mirror.faces.into_iter();
+    faces.map(|record| record.into_face(frame)).collect()
 }
 
 /// What the JSON holds.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Mirror {
     /// Of the frame when it was written, in pixels.
     #[serde(default)]
@@ -202,9 +174,6 @@ struct Mirror {
     #[serde(default)]
     height: u32,
     faces: Vec<Record>,
-    /// Ids of faces that were moved by an unknown way: their regions of interest are not where they say.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    displaced: Vec<i32>,
 }
 
 /// A face in the mirror; coordinates in 0…1 of the frame.

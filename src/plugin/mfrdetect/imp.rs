@@ -149,7 +149,6 @@ impl FrameFilter for MfrDetect {
             })?
             .map_err(|e| models::error_message(&e))?;
         gst::log!(CAT, imp = self, "{:?}: {} faces", plan.effort, faces.len());
-        meta::remove_displaced(buffer);
         for (id, face) in faces {
             let face = Face {
                 rect: orientation.rect_to_stored(face.rect, stored),

@@ -104,7 +104,6 @@ impl Recognizer {
         let (input, most) = (&frame.input, self.most_faces(frame));
         let size = input.size()?;
         let (orientation, stored) = input.turn()?;
-        meta::remove_displaced(buffer);
         let mut faces = meta::faces(buffer, size);
         let mut tracks = vec![None; faces.len()];
         let open: Vec<usize> = (0..faces.len())
