@@ -4,10 +4,10 @@
     examples/door.py rtsp://CAMERA/… --database gallery.npz --allow "Ana Lima" --allow "Ben Okafor" \\
         --command "relay on" --close-command "relay off"
 
-It opens to somebody who has been seen under one name for a second: not for a glimpse, not for a
-name that flickers, not for strangers; once each time somebody comes. It cannot tell a face from a
-photo of one, so a door that matters needs a key as well. Needs what recognize.py needs, and NumPy
-(python3-numpy).
+It opens to a person who has been identified under one name for a second, once in each visit: neither
+for shorter observations, nor for a name that changes, nor for unknown people. It does not distinguish
+a face from a photo of one, so a door that protects something needs a key as well. Needs what
+recognize.py needs, and NumPy (python3-numpy).
 """
 
 import dataclasses
@@ -17,56 +17,57 @@ import sys
 import zipfile
 
 import numpy
-from recognize import GLib, faces_of_message, parser, run, seconds_of_message
+from recognize import GLib, faces_of_message, parser, printable, run, seconds_of_message
 
-# Seconds that a face may be turned away or missed without a fresh start.
+# Seconds for which a face may be lost before its observation ends.
 GAP = 0.5
-# Seconds after which somebody who was away comes for another visit.
+# Seconds of absence after which a visit has ended.
 VISIT_ENDS = 5.0
 # Seconds that a command may take.
-PATIENCE = 10
+COMMAND_TIMEOUT = 10
 
 
 @dataclasses.dataclass
-class Sight:
-    """Somebody who is being seen; seconds of the video."""
+class Observation:
+    """Of a person, without a break; times in seconds of the stream."""
     face_id: int
     first: float
     last: float
 
 
-class Doorman:
-    """Decides from the faces of each frame whom to open to."""
+class AccessControl:
+    """Decides from the faces of each frame for whom to open."""
 
     def __init__(self, allowed, seen_for):
         self.allowed, self.seen_for = frozenset(allowed), seen_for
-        self.sights = {}
-        self.visits = {}  # when each guest was last seen
+        self.observations = {}
+        self.visits = {}  # when each visitor was last seen
 
-    def see(self, time, faces):
-        """Takes in a frame: its time in seconds and the name of each face by the face's id, None for
-        a face that may not pass whatever its name is. Returns the names to open to now."""
-        self.sights = {
-            name: sight for name, sight in self.sights.items()
-            # The same face under another name: one of the two was wrong.
-            if 0 <= time - sight.last <= GAP and faces.get(sight.face_id, name) == name}
+    def update(self, time, faces):
+        """Adds a frame: its time in seconds and the name of each face by the face's id, None for a
+        face that may not pass whatever its name is. Returns the names for which to open now."""
+        self.observations = {
+            name: observation for name, observation in self.observations.items()
+            # The same face under another name: one of the two names is wrong.
+            if 0 <= time - observation.last <= GAP
+            and faces.get(observation.face_id, name) == name}
         self.visits = {name: last for name, last in self.visits.items()
                        if 0 <= time - last <= VISIT_ENDS}
-        welcome = []
+        admitted = []
         for face_id, name in faces.items():
             if name not in self.allowed:
                 continue
-            sight = self.sights.setdefault(name, Sight(face_id, time, time))
-            sight.face_id, sight.last = face_id, time
-            if name not in self.visits and time - sight.first >= self.seen_for:
-                welcome.append(name)
-            if name in self.visits or name in welcome:
+            observation = self.observations.setdefault(name, Observation(face_id, time, time))
+            observation.face_id, observation.last = face_id, time
+            if name not in self.visits and time - observation.first >= self.seen_for:
+                admitted.append(name)
+            if name in self.visits or name in admitted:
                 self.visits[name] = time
-        return welcome
+        return admitted
 
 
 class Door:
-    """Stays open for some seconds of the clock on the wall, also when no more frames come."""
+    """Stays open for some seconds of wall-clock time, also when no more frames come."""
 
     def __init__(self, open_command, close_command, seconds):
         self.commands = {"open": open_command, "close": close_command}
@@ -79,13 +80,13 @@ class Door:
         else:
             self.run("open")
         self.timer = GLib.timeout_add(round(self.seconds * 1000), self.close)
-        print(f"{time:7.2f} s  open to {name}", flush=True)
+        print(f"{time:7.2f} s  open to {printable(name)}", flush=True)
 
     def close(self):
         if self.timer:
             self.timer = None
             self.run("close")
-            # After the command, as there may be nobody to read it.
+            # After the command, which must run even if standard output is closed.
             print("           close", flush=True)
         return GLib.SOURCE_REMOVE
 
@@ -94,9 +95,9 @@ class Door:
         if not command:
             return
         try:
-            subprocess.run(command, check=True, timeout=PATIENCE)
+            subprocess.run(command, check=True, timeout=COMMAND_TIMEOUT)
         except (OSError, subprocess.SubprocessError) as error:
-            print(f"door.py: to {what} the door: {error}", file=sys.stderr)
+            print(f"door.py: cannot {what} the door: {printable(str(error))}", file=sys.stderr)
 
 
 def people(database):
@@ -128,16 +129,16 @@ def main():
                          help="closes the door; also run at the end while it is open")
     arguments = options.parse_args()
     try:
-        strangers = set(arguments.allow) - people(arguments.database)
+        unknown = set(arguments.allow) - people(arguments.database)
     except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
-        print(f"door.py: {arguments.database} is no gallery that mfr-enroll has made: {error}",
+        print(printable(f"door.py: {arguments.database} is no gallery that mfr-enroll has made: {error}"),
               file=sys.stderr)
         return 1
-    if strangers:
-        options.error(f"--allow expects people of {arguments.database}, found: "
-                      + ", ".join(sorted(strangers)))
+    if unknown:
+        options.error(printable(f"--allow expects people of {arguments.database}, found: "
+                                + ", ".join(sorted(unknown))))
     mask = {"on": "with_mask", "off": "without_mask"}.get(arguments.mask)
-    doorman = Doorman(arguments.allow, arguments.seen_for)
+    access = AccessControl(arguments.allow, arguments.seen_for)
     door = Door(arguments.command, arguments.close_command, arguments.open_for)
 
     def on_faces(structure):
@@ -147,10 +148,10 @@ def main():
             known = face.get_int("label_id").value >= 0
             may_pass = known and mask in (None, face.get_string("mask"))
             faces[face.get_int("id").value] = face.get_string("label") if may_pass else None
-        for name in doorman.see(time, faces):
+        for name in access.update(time, faces):
             door.open(time, name)
 
-    # Events tell changes only; a door wants to know for how long nothing has changed.
+    # Events report changes only; here the time without a change counts.
     status = run(arguments, on_faces,
                  lambda recognize: recognize.set_property("post-messages", "all"))
     door.close()

@@ -7,7 +7,7 @@ if [ $# -ne 3 ]; then
     exit 2
 fi
 
-# Run from the source tree, the plugin is where `make build` has left it.
+# `make build` puts the plugin here, for runs from the source tree.
 built=$(cd "$(dirname "$0")/.." && pwd)/target/release
 export GST_PLUGIN_PATH="${GST_PLUGIN_PATH:-$built}"
 

@@ -3,7 +3,7 @@
 
     examples/recognize.py video.mp4 --database gallery.npz
 
-Prints who comes and goes (from the messages of mfrrecognize on the bus) and at the end who was
+Prints who appears and leaves (from the messages of mfrrecognize on the bus) and at the end who was
 seen in how many frames (from the metadata of every buffer). Needs PyGObject; on Debian: apt install
 python3-gi gir1.2-gstreamer-1.0 gir1.2-gst-plugins-base-1.0.
 """
@@ -13,12 +13,13 @@ import collections
 import json
 import math
 import os
+import re
 import signal
 import sys
 import warnings
 from pathlib import Path
 
-# Run from the source tree, the plugin is where `make build` has left it.
+# `make build` puts the plugin here, for runs from the source tree.
 BUILT = Path(__file__).resolve().parent.parent / "target" / "release"
 if "GST_PLUGIN_PATH" not in os.environ and (BUILT / "libgstmfr.so").exists():
     os.environ["GST_PLUGIN_PATH"] = str(BUILT)
@@ -34,6 +35,21 @@ gi.require_version("GstVideo", "1.0")
 from gi.repository import GLib, Gst, GstVideo  # noqa: E402
 
 
+# Controls of terminals (C0, C1) and of the direction in which text is shown.
+CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+# User and password in a URI. A password that is not percent-encoded may hold any character.
+USER_INFO = re.compile(r"(?<=://)(\S*:\S*@|[^\s/?#]*@)")
+PARAMETERS = re.compile(
+    r"([\w-]*(?:pass|pwd|psw|token|secret|auth|key|sig)[\w-]*=)[^&\s]*", re.IGNORECASE)
+
+
+def printable(text):
+    """A text from outside, as a name in a gallery or an error of GStreamer, that neither controls the
+    terminal nor gives away the password of a camera."""
+    text = PARAMETERS.sub(r"\1***", USER_INFO.sub("", text))
+    return CONTROLS.sub(lambda control: control[0].encode("unicode_escape").decode(), text)
+
+
 def parser(description):
     """The arguments that every application has."""
     parser = argparse.ArgumentParser(description=description)
@@ -46,20 +62,21 @@ def parser(description):
 
 
 def limit_latency(_bin, source):
-    """Makes a network camera wait 0.2 s for what comes out of order; rtspsrc's 2 s are for films."""
+    """Sets the jitter buffer of a network camera to 0.2 s; the 2 s of rtspsrc are meant for films."""
     if source.find_property("latency"):
         source.set_property("latency", 200)
 
 
 def build(arguments):
-    """Makes the pipeline; paths are set as properties, so that they need no quoting."""
+    """Makes the pipeline. Paths that are set as properties need no quoting."""
     if arguments.input.startswith("/dev/video"):
         uri = f"v4l2://{arguments.input}"
     elif "://" in arguments.input:
         uri = arguments.input
     else:
         uri = Path(arguments.input).resolve().as_uri()
-    # Of a camera, what comes faster than it is worked on is dropped: the answer is never late.
+    # A leaky queue drops frames of a camera that arrive faster than they are processed, which bounds
+    # the latency.
     leaky = "" if uri.startswith("file:") else "leaky=downstream max-size-buffers=1"
     pipeline = Gst.parse_launch(
         f"uridecodebin name=source ! videoconvert ! queue {leaky} ! mfrdetect name=detect "
@@ -74,8 +91,8 @@ def build(arguments):
 
 def faces_of_message(structure):
     """The faces of an element message, each a Gst.Structure."""
-    # get_array and get_nth, deprecated as they are, need no overrides for GstValueArray, which
-    # Debian has in a package of its own. Copies, for the faces end with the array.
+    # get_array and get_nth are deprecated, but need no overrides for GstValueArray, which Debian has
+    # in a package of its own. Faces are copied because the array owns them.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         found, faces = structure.get_array("faces")
@@ -83,13 +100,13 @@ def faces_of_message(structure):
 
 
 def seconds_of_message(structure):
-    """Seconds into the video; nan where time stamps are missing."""
+    """Seconds of the stream; nan where timestamps are missing."""
     found, time = structure.get_uint64("stream-time")
     return time / Gst.SECOND if found else math.nan
 
 
 def print_events(structure):
-    """One line for each face that a message of mfrrecognize is about."""
+    """Prints a message of mfrrecognize, a line for each face."""
     when = f"{seconds_of_message(structure):7.2f} s"
     for face in faces_of_message(structure):
         event, label = face.get_string("event"), face.get_string("label")
@@ -97,17 +114,17 @@ def print_events(structure):
         line = f"{when}  {label if known else 'somebody unknown'} {event}"
         if event == "changed":
             before, mask = face.get_string("previous_label"), face.get_string("mask")
-            # Without another name it is the mask that has changed.
+            # Without a previous name, the mask has changed.
             line += f": was {before}" if before else f": mask {'on' if mask == 'with_mask' else 'off'}"
         if event in ("identified", "changed"):
             line += f" (similarity {face.get_double('similarity').value:.2f})"
-        print(line, flush=True)
+        print(printable(line), flush=True)
 
 
 def faces_of_buffer(buffer):
     """The faces of a buffer as a list of dicts; coordinates are 0…1 of the frame.
 
-    MfrFacesMeta holds everything as JSON, and outlives converters and scalers.
+    MfrFacesMeta holds everything as JSON. Converters and scalers keep it.
     """
     meta = buffer.get_custom_meta("MfrFacesMeta")
     if meta is None:
@@ -146,10 +163,12 @@ class Seen:
         return Gst.PadProbeReturn.OK
 
     def print(self):
-        width = max([len("name"), *map(len, self.frames)])
+        names = {name: printable(name) for name in sorted(self.frames)}
+        width = max([len("name"), *map(len, names.values())])
         print(f"\n{'name':{width}}  frames  similarity")
-        for name, frames in sorted(self.frames.items()):
-            print(f"{name:{width}}  {frames:6}  {self.similarity[name] / frames:10.2f}")
+        for name, shown in names.items():
+            frames = self.frames[name]
+            print(f"{shown:{width}}  {frames:6}  {self.similarity[name] / frames:10.2f}")
 
 
 def play(pipeline, on_faces):
@@ -163,7 +182,9 @@ def play(pipeline, on_faces):
             loop.quit()
         elif message.type == Gst.MessageType.ERROR:
             error, debug = message.parse_error()
-            failure.append(f"{message.src.get_name()}: {error.message}\n{debug or ''}".strip())
+            # The last line of the debug text is the element's; the others are places in GStreamer's code.
+            detail = (debug or "").splitlines()[1:][-1:]
+            failure.append(" ".join([f"{message.src.get_name()}: {error.message}", *detail]))
             loop.quit()
         elif message.type == Gst.MessageType.ELEMENT:
             structure = message.get_structure()
@@ -172,7 +193,7 @@ def play(pipeline, on_faces):
 
     def on_signal():
         pipeline.send_event(Gst.Event.new_eos())
-        # A camera that has stalled ends nothing.
+        # A camera that has stalled does not end its stream.
         GLib.timeout_add_seconds(2, loop.quit)
         return GLib.SOURCE_CONTINUE
 
@@ -194,19 +215,19 @@ def run(arguments, on_faces, prepare):
     try:
         pipeline = build(arguments)
     except GLib.Error as error:
-        print(f"{name}: {error.message}\nRun `make build`, or set GST_PLUGIN_PATH to the "
+        print(f"{name}: {printable(error.message)}\nRun `make build`, or set GST_PLUGIN_PATH to the "
               "folder of libgstmfr.so.", file=sys.stderr)
         return 1
     prepare(pipeline.get_by_name("recognize"))
     failure = play(pipeline, on_faces)
     if failure:
-        print(f"{name}: {failure}", file=sys.stderr)
+        print(f"{name}: {printable(failure)}", file=sys.stderr)
         return 1
     return 0
 
 
 def main():
-    arguments = parser("Say who comes and goes in a video.").parse_args()
+    arguments = parser("Print who appears and leaves in a video.").parse_args()
     seen = Seen()
 
     def count_frames(recognize):

@@ -1,4 +1,4 @@
-//! An application with the elements in a pipeline of its own: says who comes and goes in a video,
+//! An application with the elements in a pipeline of its own: prints who appears and leaves in a video,
 //! and shows or writes the video with boxes and names.
 //!
 //! ```text
@@ -6,8 +6,8 @@
 //! cargo run --release --example recognize -- /dev/video0 --database gallery.npz --window
 //! ```
 //!
-//! It shows both ways to the identities: messages on the bus, for what happens, and the metadata
-//! of every buffer, for what each frame shows.
+//! Identities are read in both ways: from messages on the bus, for events, and from the metadata of every buffer, for the
+//! faces of each frame.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -19,8 +19,13 @@ use clap::Parser;
 use gst::prelude::*;
 use gst::{ClockTime, glib};
 use gstmfr::detect::{DEFAULT_MIN_FACE_SIZE, MIN_FACE_SIZES};
+use gstmfr::text::printable;
 
-/// Somebody who is not seen for this long has gone; the next appearance begins a new line.
+#[path = "mfr_watch/secrets.rs"]
+#[allow(dead_code, reason = "only mfr-watch prints names of sources")]
+mod secrets;
+
+/// A person who is not seen for this long has left; the next appearance begins a new interval.
 const GAP: ClockTime = ClockTime::from_mseconds(1000);
 
 /// Milliseconds of a network stream that may come out of order; rtspsrc's own 2 s are for films.
@@ -76,10 +81,16 @@ fn main() -> ExitCode {
     match run(&Options::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("recognize: {error:#}");
+            tell(&format!("recognize: {error:#}"));
             ExitCode::FAILURE
         }
     }
+}
+
+/// Prints on standard error. Texts from outside, as names in a gallery and errors of GStreamer, must neither control the
+/// terminal nor give away the password of a camera.
+fn tell(message: &str) {
+    eprintln!("{}", printable(&secrets::redact_text(message)));
 }
 
 fn run(options: &Options) -> anyhow::Result<()> {
@@ -98,7 +109,7 @@ fn run(options: &Options) -> anyhow::Result<()> {
     read_metadata(&pipeline, &log)?;
 
     let ended = play(&pipeline);
-    // Also after an error: whatever was seen was seen.
+    // Also after an error, for the frames before it.
     let log = log.lock().unwrap_or_else(|e| e.into_inner());
     if log.frames > 0 {
         println!("\n{log}");
@@ -110,7 +121,7 @@ fn run(options: &Options) -> anyhow::Result<()> {
 /// thread, so that decoding, detection, recognition and encoding run at the same time.
 fn build(options: &Options) -> anyhow::Result<gst::Pipeline> {
     let uri = uri(&options.input)?;
-    // Of a camera, what comes faster than it is worked on is dropped: the picture is never late.
+    // A leaky queue drops frames of a camera that arrive faster than they are processed, which bounds the latency.
     let queue = match uri.starts_with("file:") {
         true => "queue",
         false => "queue leaky=downstream max-size-buffers=1",
@@ -119,8 +130,8 @@ fn build(options: &Options) -> anyhow::Result<gst::Pipeline> {
         "uridecodebin name=source ! videoconvert ! {queue} ! mfrdetect name=detect \
          ! queue max-size-buffers=1 ! mfrrecognize name=recognize ! "
     );
-    // Phones film lying on their side and say so in a tag, which neither sink heeds: videoflip turns
-    // the pixels, and turns them last, as it leaves the tag and the regions of interest as they are.
+    // Phones record in landscape and write the orientation into a tag, which neither sink applies. videoflip
+    // rotates the pixels, at the end, since it does not update the tag or the regions of interest.
     line += match options.window || options.output.is_some() {
         true => {
             "queue max-size-buffers=1 ! mfroverlay ! videoflip video-direction=auto ! tee name=drawn"
@@ -128,11 +139,11 @@ fn build(options: &Options) -> anyhow::Result<gst::Pipeline> {
         false => "fakesink sync=false",
     };
     if options.window {
-        // Not before its time, but rather late than never, which a sink that keeps time would do.
+        // clocksync waits for the time of each frame; a sink with sync=true would also drop the late ones.
         line += " drawn. ! queue ! videoconvert ! clocksync ! autovideosink sync=false";
     }
     if options.output.is_some() {
-        // The window does not wait for the encoder's first frame.
+        // With async=true the window would not show a frame before the encoder's first.
         line += " drawn. ! queue ! videoconvert ! video/x-raw,format=I420 \
                  ! x264enc speed-preset=veryfast ! queue ! mp4mux ! filesink name=sink async=false";
     }
@@ -141,7 +152,7 @@ fn build(options: &Options) -> anyhow::Result<gst::Pipeline> {
         .downcast::<gst::Pipeline>()
         .map_err(|_| anyhow!("the launch line is no pipeline"))?;
 
-    // As properties, and not in the launch line, paths need no quoting.
+    // Paths that are set as properties, not in the launch line, need no quoting.
     let source = element(&pipeline, "source")?;
     source.set_property("uri", uri);
     source.connect("source-setup", false, |values| {
@@ -206,7 +217,7 @@ fn read_metadata(pipeline: &gst::Pipeline, log: &Arc<Mutex<Log>>) -> anyhow::Res
     Ok(())
 }
 
-/// The position in the video: time stamps may begin anywhere.
+/// The stream time: timestamps may begin at any value.
 fn stream_time(pad: &gst::Pad, time: Option<ClockTime>) -> ClockTime {
     pad.sticky_event::<gst::event::Segment>(0)
         .and_then(|event| {
@@ -231,7 +242,9 @@ fn play(pipeline: &gst::Pipeline) -> anyhow::Result<()> {
                     *failure.lock().unwrap_or_else(|e| e.into_inner()) = Some(describe(error));
                     main_loop.quit();
                 }
-                gst::MessageView::Warning(warning) => eprintln!("warning: {}", warning.error()),
+                gst::MessageView::Warning(warning) => {
+                    tell(&format!("warning: {}", warning.error()));
+                }
                 gst::MessageView::Element(message) => {
                     if let Some(structure) = message.structure()
                         && structure.name() == "mfrrecognize"
@@ -245,7 +258,7 @@ fn play(pipeline: &gst::Pipeline) -> anyhow::Result<()> {
         }
     })?;
 
-    // With an end of stream the muxer completes the file. Who presses Ctrl-C again means it.
+    // The end of stream lets the muxer complete the file. A second Ctrl-C does not wait for that.
     const SIGINT: i32 = 2;
     let interrupted = glib_unix::unix_signal_add(SIGINT, {
         let (pipeline, main_loop) = (pipeline.clone(), main_loop.clone());
@@ -263,24 +276,26 @@ fn play(pipeline: &gst::Pipeline) -> anyhow::Result<()> {
     let _ = pipeline.set_state(gst::State::Playing);
     main_loop.run();
     interrupted.remove();
-    pipeline.set_state(gst::State::Null)?;
+    let stopped = pipeline.set_state(gst::State::Null);
     match failure.lock().unwrap_or_else(|e| e.into_inner()).take() {
         Some(failure) => bail!(failure),
-        None => Ok(()),
+        None => Ok(stopped.map(|_| ())?),
     }
 }
 
+/// An error as GStreamer reports it, in one line.
 fn describe(error: &gst::message::Error) -> String {
     let source = error
         .src()
         .map_or("pipeline".into(), |source| source.name());
-    match error.debug() {
-        Some(debug) => format!("{source}: {}\n{debug}", error.error()),
-        None => format!("{source}: {}", error.error()),
-    }
+    // The last line of the debug text is the element's; the others are places in GStreamer's code.
+    let debug = error.debug().unwrap_or_default();
+    let detail = debug.lines().skip(1).last().unwrap_or_default();
+    let text = format!("{source}: {} {detail}", error.error());
+    text.trim_end().to_owned()
 }
 
-/// What an element message of `mfrrecognize` tells: one line for each face that it is about.
+/// Prints an element message of `mfrrecognize`, a line for each face.
 fn print_events(message: &gst::StructureRef) {
     let time = message.get::<ClockTime>("stream-time").ok();
     let Ok(faces) = message.get::<gst::Array>("faces") else {
@@ -301,14 +316,15 @@ fn print_events(message: &gst::StructureRef) {
         };
         let change = match (event, face.get::<&str>("previous_label")) {
             ("changed", Ok(before)) => format!(": was {before}"),
-            // Without another name it is the mask that has changed.
+            // Without a previous name, the mask has changed.
             ("changed", _) => match face.get::<&str>("mask") {
                 Ok("with_mask") => ": mask on".to_owned(),
                 _ => ": mask off".to_owned(),
             },
             _ => String::new(),
         };
-        println!("{}  {who} {event}{change}{detail}", seconds(time));
+        let line = format!("{}  {who} {event}{change}{detail}", seconds(time));
+        println!("{}", printable(&line));
     }
 }
 
@@ -319,16 +335,17 @@ fn seconds(time: Option<ClockTime>) -> String {
     }
 }
 
-/// Who was seen from when to when.
+/// When each person was seen.
 #[derive(Default)]
 struct Log {
     frames: u64,
+    /// By name, as it is printed.
     people: BTreeMap<String, Sightings>,
 }
 
 #[derive(Default)]
 struct Sightings {
-    /// First and last time of each.
+    /// Times of the first and of the last frame of each.
     intervals: Vec<(ClockTime, ClockTime)>,
     frames: u64,
     similarity: f64,
@@ -338,7 +355,7 @@ impl Log {
     fn add_frame(&mut self, faces: &[gstmfr::plugin::meta::Face], time: ClockTime) {
         self.frames += 1;
         for identity in faces.iter().filter_map(|face| face.identity.as_ref()) {
-            let person = self.people.entry(identity.label.clone()).or_default();
+            let person = self.people.entry(printable(&identity.label)).or_default();
             person.frames += 1;
             person.similarity += identity.similarity;
             match person.intervals.last_mut() {

@@ -7,11 +7,11 @@ if [ $# -lt 1 ] || [ $# -gt 2 ]; then
     exit 2
 fi
 
-# Run from the source tree, the plugin is where `make build` has left it.
+# `make build` puts the plugin here, for runs from the source tree.
 built=$(cd "$(dirname "$0")/.." && pwd)/target/release
 export GST_PLUGIN_PATH="${GST_PLUGIN_PATH:-$built}"
 
-# The leaky queue drops frames that come faster than they are worked on: the picture is never late.
+# The leaky queue drops frames that arrive faster than they are processed, which bounds the latency.
 exec gst-launch-1.0 \
     v4l2src device="${2:-/dev/video0}" ! decodebin ! videoconvert \
     ! queue leaky=downstream max-size-buffers=1 ! mfrdetect \

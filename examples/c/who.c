@@ -2,7 +2,7 @@
  *
  *     make && ./who video.mp4 gallery.npz
  *
- * Prints who is in each frame (from the regions of interest of every buffer), and who comes and goes
+ * Prints who is in each frame (from the regions of interest of every buffer), and who appears and leaves
  * (from the messages of mfrrecognize on the bus). GStreamer has to find the plugin: install it, or set
  * GST_PLUGIN_PATH to the folder of libgstmfr.so.
  */
@@ -13,6 +13,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 typedef struct {
     GMainLoop *loop;
@@ -20,7 +21,47 @@ typedef struct {
     gboolean interrupted, failed;
 } Application;
 
-/* A text of a structure that may be absent, as the mask of a face that nobody has looked at. */
+static gboolean is_control(gunichar c)
+{
+    return g_unichar_iscntrl(c) || c == 0x61c || c == 0x200e || c == 0x200f || (c >= 0x202a && c <= 0x202e) ||
+           (c >= 0x2066 && c <= 0x2069);
+}
+
+/* A text from outside, as a name in a gallery or an error of GStreamer. Characters that control the terminal or the
+ * direction of text are escaped, and URIs do not give away the password of a camera. */
+static gchar *printable(const gchar *text)
+{
+    static const gchar *const secrets[][2] = {
+        /* A password that is not percent-encoded may hold any character. */
+        {"(?<=://)(\\S*:\\S*@|[^\\s/?#]*@)", ""},
+        {"([\\w-]*(?:pass|pwd|psw|token|secret|auth|key|sig)[\\w-]*=)[^&\\s]*", "\\1***"},
+    };
+    g_autofree gchar *valid = g_utf8_make_valid(text, -1);
+    GString *shown = g_string_new(NULL);
+    const gchar *c;
+    gsize i;
+
+    for (i = 0; i < G_N_ELEMENTS(secrets); i++) {
+        GRegex *regex = g_regex_new(secrets[i][0], G_REGEX_CASELESS, 0, NULL);
+        gchar *redacted = g_regex_replace(regex, valid, -1, 0, secrets[i][1], 0, NULL);
+
+        g_regex_unref(regex);
+        /* Fails where the text is too long for the backtracking: nothing is printed of it then. */
+        g_free(valid);
+        valid = redacted ? redacted : g_strdup("?");
+    }
+    for (c = valid; *c; c = g_utf8_next_char(c)) {
+        gunichar code = g_utf8_get_char(c);
+
+        if (is_control(code))
+            g_string_append_printf(shown, "\\u%04x", code);
+        else
+            g_string_append_unichar(shown, code);
+    }
+    return g_string_free(shown, FALSE);
+}
+
+/* A string of a structure, "?" where it is absent, as for the mask of a face that was not classified. */
 static const gchar *text(const GstStructure *structure, const gchar *field)
 {
     const gchar *value = structure ? gst_structure_get_string(structure, field) : NULL;
@@ -36,7 +77,7 @@ static gdouble number(const GstStructure *structure, const gchar *field)
     return value;
 }
 
-/* Seconds into the video; time stamps may begin anywhere. */
+/* The stream time in seconds; timestamps may begin at any value. */
 static gdouble seconds(GstPad *pad, GstClockTime pts)
 {
     GstEvent *event = gst_pad_get_sticky_event(pad, GST_EVENT_SEGMENT, 0);
@@ -66,17 +107,18 @@ static GstPadProbeReturn on_buffer(GstPad *pad, GstPadProbeInfo *info, gpointer 
         GstVideoRegionOfInterestMeta *roi = (GstVideoRegionOfInterestMeta *)meta;
         GstStructure *identity = gst_video_region_of_interest_meta_get_param(roi, "identity");
         GstStructure *mask = gst_video_region_of_interest_meta_get_param(roi, "mask");
+        g_autofree gchar *name = printable(text(identity, "label"));
 
         if (roi->roi_type != g_quark_from_static_string("face") || !identity)
             continue;
         printf("%7.2f s  face %d: %s (similarity %.2f, %s) at %u,%u %ux%u\n", time, roi->id,
-               text(identity, "label"), number(identity, "similarity"), text(mask, "label"), roi->x,
+               name, number(identity, "similarity"), text(mask, "label"), roi->x,
                roi->y, roi->w, roi->h);
     }
     return GST_PAD_PROBE_OK;
 }
 
-/* One line for each face that a message of mfrrecognize is about. */
+/* Prints a message of mfrrecognize, a line for each face. */
 static void print_events(const GstStructure *message)
 {
     const GValue *faces = gst_structure_get_value(message, "faces");
@@ -88,10 +130,27 @@ static void print_events(const GstStructure *message)
     gst_structure_get_uint64(message, "stream-time", &time);
     for (i = 0; i < gst_value_array_get_size(faces); i++) {
         const GstStructure *face = gst_value_get_structure(gst_value_array_get_value(faces, i));
+        g_autofree gchar *name = printable(text(face, "label"));
 
-        printf("%7.2f s  %s %s\n", (gdouble)time / GST_SECOND, text(face, "label"),
-               text(face, "event"));
+        printf("%7.2f s  %s %s\n", (gdouble)time / GST_SECOND, name, text(face, "event"));
     }
+}
+
+/* An error as GStreamer reports it, in one line. */
+static void print_error(GstMessage *message)
+{
+    GError *error = NULL;
+    g_autofree gchar *debug = NULL, *line = NULL, *shown = NULL;
+    const gchar *detail;
+
+    gst_message_parse_error(message, &error, &debug);
+    /* The last line of the debug text is the element's; the others are places in GStreamer's code. */
+    detail = debug ? strrchr(debug, '\n') : NULL;
+    line = g_strdup_printf("%s: %s%s%s", GST_MESSAGE_SRC_NAME(message), error->message, detail ? " " : "",
+                           detail ? detail + 1 : "");
+    shown = printable(line);
+    g_printerr("who: %s\n", shown);
+    g_error_free(error);
 }
 
 static gboolean on_message(GstBus *bus, GstMessage *message, gpointer data)
@@ -104,19 +163,11 @@ static gboolean on_message(GstBus *bus, GstMessage *message, gpointer data)
         if (gst_message_has_name(message, "mfrrecognize"))
             print_events(gst_message_get_structure(message));
         break;
-    case GST_MESSAGE_ERROR: {
-        GError *error = NULL;
-        gchar *debug = NULL;
-
-        gst_message_parse_error(message, &error, &debug);
-        g_printerr("who: %s: %s\n%s\n", GST_MESSAGE_SRC_NAME(message), error->message,
-                   debug ? debug : "");
-        g_error_free(error);
-        g_free(debug);
+    case GST_MESSAGE_ERROR:
+        print_error(message);
         application->failed = TRUE;
         g_main_loop_quit(application->loop);
         break;
-    }
     case GST_MESSAGE_EOS:
         g_main_loop_quit(application->loop);
         break;
@@ -126,7 +177,7 @@ static gboolean on_message(GstBus *bus, GstMessage *message, gpointer data)
     return G_SOURCE_CONTINUE;
 }
 
-/* Ctrl-C ends the stream, so that everybody leaves. Who presses it again means it. */
+/* Ctrl-C ends the stream, so that `left` is printed for all. A second one does not wait for that. */
 static gboolean on_interrupt(gpointer data)
 {
     Application *application = data;
@@ -163,7 +214,7 @@ static GstElement *build(const gchar *source, const gchar *gallery, GError **err
         g_free(uri);
         return NULL;
     }
-    /* As properties, and not in the launch line, paths need no quoting. */
+    /* Paths that are set as properties, not in the launch line, need no quoting. */
     element = gst_bin_get_by_name(GST_BIN(pipeline), "source");
     g_object_set(element, "uri", uri, NULL);
     gst_object_unref(element);
@@ -214,7 +265,9 @@ int main(int argc, char *argv[])
     }
     pipeline = build(argv[1], argv[2], &error);
     if (!pipeline) {
-        g_printerr("who: %s\n", error->message);
+        g_autofree gchar *reason = printable(error->message);
+
+        g_printerr("who: %s\n", reason);
         g_error_free(error);
         return EXIT_FAILURE;
     }

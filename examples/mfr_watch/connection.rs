@@ -1,7 +1,8 @@
 //! A source as a pipeline of its own, so that one may fail and come back without the others.
 
-use std::sync::Arc;
+use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -23,6 +24,13 @@ const DRAIN: ClockTime = ClockTime::from_seconds(2);
 /// Jitter buffer of a network stream in milliseconds; the 2 s of rtspsrc are meant for films.
 const JITTER: u32 = 200;
 
+/// How often a pipeline is told to stop, and the pause between.
+const STOP_ATTEMPTS: usize = 20;
+const STOP_PAUSE: Duration = Duration::from_millis(50);
+
+/// Pipelines of one source that may be left behind because they do not stop. Each has threads and memory of its own.
+const MOST_LEFT_BEHIND: usize = 4;
+
 /// How a connection ended.
 enum End {
     Stopped,
@@ -36,10 +44,12 @@ enum End {
 /// not mend.
 pub fn watch(source: &Source, options: &Options, output: &Arc<Output>) -> anyhow::Result<()> {
     let mut pause = FIRST_PAUSE;
+    // Its other owners are the pipelines that have not stopped yet.
+    let pipelines = Arc::new(());
     loop {
         let begin = Instant::now();
         let frames = Arc::new(AtomicU64::new(0));
-        let reason = match connect(source, options, output, &frames)? {
+        let reason = match connect(source, options, output, &frames, &pipelines)? {
             End::Stopped => return Ok(()),
             End::Finished if source.is_file() => return Ok(()),
             End::Finished => "the stream has ended".to_owned(),
@@ -52,7 +62,7 @@ pub fn watch(source: &Source, options: &Options, output: &Arc<Output>) -> anyhow
         let reason = source.describe(&reason);
         tell(&format!("{reason}; trying again in {pause:?}"));
         let (lost, pause_now) = (Instant::now(), jittered(pause, begin));
-        while lost.elapsed() < pause_now {
+        while lost.elapsed() < pause_now || Arc::strong_count(&pipelines) > MOST_LEFT_BEHIND {
             if output.is_stopped() {
                 return Ok(());
             }
@@ -68,22 +78,51 @@ fn jittered(pause: Duration, begin: Instant) -> Duration {
     pause + pause.mul_f64(f64::from(begin.elapsed().subsec_nanos() % 1000) / 4000.0)
 }
 
-/// A pipeline that is stopped when it is no longer needed, for whatever reason.
-struct Running(gst::Pipeline);
+/// A pipeline that plays, and is stopped when it is no longer needed, for whatever reason.
+struct Playing {
+    /// Dropped to stop the pipeline.
+    stop: Option<mpsc::Sender<()>>,
+    /// Disconnected once the pipeline has stopped.
+    stopped: mpsc::Receiver<()>,
+}
 
-impl Drop for Running {
+impl Playing {
+    /// Changes states in a thread of its own, which owns a share of `pipelines` until the pipeline has stopped: a driver or
+    /// a server that hangs must delay neither the check for stalls nor the end of the program.
+    fn start(pipeline: gst::Pipeline, pipelines: &Arc<()>) -> io::Result<Self> {
+        let (stop, until_stop) = mpsc::channel::<()>();
+        let (until_stopped, stopped) = mpsc::channel();
+        let share = Arc::clone(pipelines);
+        thread::Builder::new().spawn(move || {
+            // Where the state change fails, the reason is a message on the bus.
+            let _ = pipeline.set_state(gst::State::Playing);
+            // Returns when the sender is dropped.
+            let _ = until_stop.recv();
+            stop_pipeline(&pipeline);
+            drop((pipeline, share, until_stopped));
+        })?;
+        Ok(Self {
+            stop: Some(stop),
+            stopped,
+        })
+    }
+}
+
+impl Drop for Playing {
     fn drop(&mut self) {
-        let pipeline = self.0.clone();
-        let (sender, stopped) = std::sync::mpsc::channel();
-        let stop = move || {
-            // There is nothing to be done about an element that does not stop.
-            let _ = pipeline.set_state(gst::State::Null);
-            let _ = sender.send(());
-        };
-        // In a thread of its own, since a driver or a server may hang; the pipeline is then left behind.
-        if thread::Builder::new().spawn(stop).is_ok() {
-            let _ = stopped.recv_timeout(STOP_WITHIN);
+        self.stop = None;
+        // A pipeline that hangs is left behind.
+        let _ = self.stopped.recv_timeout(STOP_WITHIN);
+    }
+}
+
+fn stop_pipeline(pipeline: &gst::Pipeline) {
+    for _ in 0..STOP_ATTEMPTS {
+        // Fails where an element posts an error meanwhile, which aborts the state change of its bin (gst_bin_handle_message).
+        if pipeline.set_state(gst::State::Null).is_ok() {
+            return;
         }
+        thread::sleep(STOP_PAUSE);
     }
 }
 
@@ -93,13 +132,14 @@ fn connect(
     options: &Options,
     output: &Arc<Output>,
     frames: &Arc<AtomicU64>,
+    pipelines: &Arc<()>,
 ) -> anyhow::Result<End> {
     let uri = match source.uri()? {
         Ok(uri) => uri,
         Err(missing) => return Ok(End::Lost(missing)),
     };
-    let pipeline = Running(build(&uri, source.is_file(), options)?);
-    let element = |name: &str| pipeline.0.by_name(name).context(name.to_owned());
+    let pipeline = build(&uri, source.is_file(), options)?;
+    let element = |name: &str| pipeline.by_name(name).context(name.to_owned());
     let input = element("source")?;
     let entrance = element("entrance")?.static_pad("sink").context("sink")?;
     entrance.add_probe(gst::PadProbeType::BUFFER, {
@@ -113,14 +153,16 @@ fn connect(
         let exit = element("recognize")?.static_pad("src").context("src")?;
         print_frames(&exit, &source.name, output);
     }
-    let bus = pipeline.0.bus().context("the pipeline has no bus")?;
-    // Where the state change fails, the reason is a message on the bus.
-    let _ = pipeline.0.set_state(gst::State::Playing);
+    let bus = pipeline.bus().context("the pipeline has no bus")?;
+    let _playing = match Playing::start(pipeline, pipelines) {
+        Ok(playing) => playing,
+        Err(error) => return Ok(End::Lost(format!("cannot start a thread: {error}"))),
+    };
 
     let stall = Duration::from_secs(options.stall);
     let (mut seen, mut seen_at) = (0, Instant::now());
     let end = loop {
-        let message = bus.timed_pop(gst::ClockTime::try_from(POLL).ok());
+        let message = bus.timed_pop(ClockTime::try_from(POLL).ok());
         match message.as_ref().map(|message| message.view()) {
             Some(gst::MessageView::Eos(_)) => return Ok(End::Finished),
             Some(gst::MessageView::Error(error)) => {

@@ -9,18 +9,22 @@ use crate::secrets;
 
 /// A file, a camera, or a URI.
 pub struct Source {
-    /// As the user has written it. What it names is looked up at each attempt: a camera may be plugged in later, and
-    /// `/dev/v4l/by-id/…` may then stand for another device.
+    /// As the user has written it. It is resolved at each attempt: a camera may be plugged in later, and
+    /// `/dev/v4l/by-id/…` may then be a link to another device.
     text: String,
     /// The same without passwords.
     pub name: String,
-    /// The passwords, which must not be printed either where an error quotes them.
+    /// The passwords as an error may quote them.
     secrets: Vec<String>,
 }
 
 impl Source {
     pub fn new(text: &str) -> Self {
-        let (name, secrets) = secrets::without_secrets(text);
+        let (name, secrets) = match Path::new(text).exists() {
+            // The name of a file may look like anything.
+            true => (text.to_owned(), Vec::new()),
+            false => secrets::redact_source(text),
+        };
         Self {
             text: text.to_owned(),
             name,
@@ -32,7 +36,7 @@ impl Source {
         self.text.contains("://")
     }
 
-    /// Ends of its own; anything else goes on for ever, if need be after another attempt.
+    /// Whether the source has an end. Any other is connected again when it fails or ends.
     pub fn is_file(&self) -> bool {
         match self.is_uri() {
             true => self.text.starts_with("file:"),
@@ -40,7 +44,11 @@ impl Source {
         }
     }
 
-    /// The URI, or why there is none for now. An error is one that another attempt would not mend.
+    /// The URI, or why there is none for now.
+    ///
+    /// # Errors
+    ///
+    /// What another attempt would not mend: a file that is missing, a path that is no URI.
     pub fn uri(&self) -> anyhow::Result<Result<String, String>> {
         if self.is_uri() {
             return Ok(Ok(self.text.clone()));
@@ -65,7 +73,7 @@ impl Source {
         for secret in &self.secrets {
             text = text.replace(secret, secrets::HIDDEN);
         }
-        format!("{}: {}", self.name, secrets::without_secrets(&text).0)
+        format!("{}: {}", self.name, secrets::redact_text(&text))
     }
 }
 
@@ -75,21 +83,34 @@ mod tests {
 
     #[test]
     fn errors_that_quote_a_uri_or_parts_of_it_do_not_give_passwords_away() {
-        let source = Source::new("rtsp://ana:pa%2Fss@10.0.0.2/live?token=t0k3n");
-        for text in [
-            "Could not open rtsp://ana:pa%2Fss@10.0.0.2/live?token=t0k3n",
-            "connection to rtsp://ana:pa%2Fss@10.0.0.2:554/live?token=t0k3n&x=1 failed",
-            "user ana with password pa/ss was refused (t0k3n)",
+        for uri in [
+            "rtsp://ana:pa%2Fss@10.0.0.2/live?token=t0k3n",
+            "rtsp://ana:pa/ss t0k3n@10.0.0.2/live",
+            "ana:pa/ss:t0k3n@10.0.0.2/live",
         ] {
-            let told = source.describe(text);
-            assert!(
-                told.starts_with("rtsp://10.0.0.2/live?token=***: "),
-                "{told}"
-            );
-            for secret in ["pa%2Fss", "pa/ss", "t0k3n"] {
-                assert!(!told.contains(secret), "{told}");
+            let source = Source::new(uri);
+            for text in [
+                format!("Could not open {uri}"),
+                format!("connection to {uri}&x=1 failed"),
+                "URL: rtsp://ana:pa%2Fss@10.0.0.2:554/live?token=t0k3n, Redirect to: (NULL)".into(),
+                "password t0k3n was refused".into(),
+                "no host named t0k3n@10.0.0.2".into(),
+            ] {
+                let told = source.describe(&text);
+                assert!(told.starts_with(&format!("{}: ", source.name)), "{told}");
+                assert!(told.contains("10.0.0.2/live"), "{told}");
+                assert!(!told.contains("t0k3n"), "{uri}: {told}");
             }
         }
+    }
+
+    #[test]
+    fn a_file_keeps_its_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("user=a&pass=b@c.mp4");
+        std::fs::write(&path, "").unwrap();
+        let path = path.to_str().unwrap();
+        assert_eq!(Source::new(path).name, path);
     }
 
     #[test]

@@ -267,12 +267,13 @@ fn sources_that_are_not_there_hang_or_send_garbage_leave_the_others_alone() {
         format!("rtsp://127.0.0.1:{hanging}/a"),
         format!("rtsp://127.0.0.1:{garbage}/b"),
         format!("http://127.0.0.1:{garbage}/c"),
+        format!("http://127.0.0.1:{hanging}/d"),
         STAGE.clip().display().to_string(),
     ];
     let (mut process, stdout, stderr) = watching(&watch, &sources);
     let (mut told, mut seen) = (Vec::new(), String::new());
     // Each is tried again, and meanwhile the clip is read to its end.
-    for _ in 0..5 {
+    for _ in 0..6 {
         told.push(await_line(&stderr, "trying again in"));
     }
     for event in ["identified", "left"] {
@@ -293,4 +294,27 @@ fn sources_that_are_not_there_hang_or_send_garbage_leave_the_others_alone() {
         .unwrap();
     // It ends although a source hangs.
     process.0.wait().unwrap();
+}
+
+#[test]
+fn stops_the_pipelines_of_sources_that_fail_in_several_elements() {
+    let Some(watch) = application("mfr-watch") else {
+        return;
+    };
+    // The source and the type finder post an error each, the second of which may come while the pipeline is stopped.
+    let port = serve(|mut stream| {
+        use std::io::Write;
+        let _ = stream.read(&mut [0; 4096]);
+        let _ = stream.write_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n");
+    });
+    let sources: Vec<_> = (0..8)
+        .map(|n| format!("http://127.0.0.1:{port}/{n}"))
+        .collect();
+    let (_process, _stdout, stderr) = watching(&watch, &sources);
+    // Three attempts of each.
+    for _ in 0..3 * sources.len() {
+        let told = stderr.recv_timeout(Duration::from_secs(60)).unwrap();
+        // GStreamer's criticals name elements that are disposed of in another state than NULL.
+        assert!(told.contains("Not Found (404)"), "{told}");
+    }
 }

@@ -1,19 +1,19 @@
-"""When examples/door.py opens, and when it must not. Run by tests/examples.rs."""
+"""When examples/door.py opens, and when it must not. Run by tests/examples/main.rs."""
 
 import sys
 import unittest
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "examples"))
-from door import Doorman  # noqa: E402
+from door import AccessControl  # noqa: E402
 
 
 def opened(frames, allowed=("Ana", "Ben"), step=0.1):
-    """Whom the doorman opens to, and at which frame. A frame is a dict of names by id, or None for
-    one without faces, of which there is no message."""
-    doorman = Doorman(allowed, seen_for=1.0)
+    """For whom the door opens, and at which frame. A frame is a dict of names by id, or None for one
+    without faces, for which there is no message."""
+    access = AccessControl(allowed, seen_for=1.0)
     return [(i, name) for i, faces in enumerate(frames) if faces is not None
-            for name in doorman.see(i * step, faces)]
+            for name in access.update(i * step, faces)]
 
 
 class Opens(unittest.TestCase):
@@ -37,17 +37,17 @@ class Opens(unittest.TestCase):
 
 
 class StaysClosed(unittest.TestCase):
-    def test_to_a_glimpse(self):
+    def test_to_short_observations(self):
         self.assertEqual(opened([{1: "Ana"}] * 10 + [None] * 20 + [{1: "Ana"}] * 10), [])
 
-    def test_to_strangers_and_to_who_may_not_pass(self):
+    def test_to_unknown_people_and_to_those_who_may_not_pass(self):
         self.assertEqual(opened([{1: "Eve", 2: None}] * 50), [])
 
     def test_when_the_name_changes(self):
         self.assertEqual(opened(([{1: "Ana"}] * 5 + [{1: "Ben"}]) * 10), [])
         self.assertEqual(opened(([{1: "Ana"}] * 5 + [{1: None}]) * 10), [])
 
-    def test_when_the_name_goes_over_to_another_face(self):
+    def test_when_the_name_moves_to_another_face(self):
         self.assertEqual(opened([{1: "Ana", 2: None}] * 6 + [{1: None, 2: "Ana"}] * 6), [])
 
     def test_without_times_and_when_time_runs_backwards(self):
