@@ -5,6 +5,8 @@ PYTHON ?= python3
 # What cargo builds follows CARGO_TARGET_DIR; what is fetched and the demo stay in target/ here.
 OUT := $(or $(CARGO_TARGET_DIR),target)/release
 DEMO := target/demo
+# What tests left out, a line each.
+SKIPPED := $(CURDIR)/target/skipped
 
 PREFIX ?= $(HOME)/.local
 # Where GStreamer looks for a user's own plugins.
@@ -71,7 +73,10 @@ $(CLIP_MAKER) $(RECOGNIZE) &: $(SOURCES) examples/demo_clip.rs examples/recogniz
 
 # A release build looks for ONNX Runtime where it is installed, and not in the source tree.
 test: | deps onnxruntime photos
-	ORT_DYLIB_PATH=$$(ls $(CURDIR)/$(ONNXRUNTIME_DIR)/libonnxruntime.so.* | tail -n 1) $(CARGO) test --release -p gst-plugin-mfr
+	@rm -f $(SKIPPED)
+	ORT_DYLIB_PATH=$$(ls $(CURDIR)/$(ONNXRUNTIME_DIR)/libonnxruntime.so.* | tail -n 1) MFR_SKIPPED=$(SKIPPED) \
+	    $(CARGO) test --release -p gst-plugin-mfr
+	@if [ -s $(SKIPPED) ]; then echo "skipped, for lack of:"; sort $(SKIPPED) | uniq -c; else echo "no test was skipped"; fi
 
 # A crate of its own: it includes src/threads/steps.rs and needs no other dependency than loom.
 LOOM := --manifest-path tests/loom/Cargo.toml

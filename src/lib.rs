@@ -24,6 +24,9 @@ pub mod paint;
 pub mod pipeline;
 #[cfg(feature = "plugin")]
 pub mod plugin;
+#[cfg(test)]
+#[path = "../tests/common/skip.rs"]
+mod skip;
 pub mod text;
 mod threads;
 pub mod track;

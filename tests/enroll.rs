@@ -1650,7 +1650,7 @@ fn an_onnx_runtime_that_is_too_old_is_refused_with_its_version() {
         .args([&library, &source])
         .status();
     if !compiler.is_ok_and(|status| status.success()) {
-        eprintln!("SKIPPED: no C compiler `cc` to make an old ONNX Runtime with");
+        common::skip("no C compiler `cc` to make an old ONNX Runtime with");
         return;
     }
     let photo = text(&demo_photos().join("obama.jpg"));

@@ -42,7 +42,7 @@ fn session(role: Role) -> Option<Session> {
         &SessionOptions::default(),
     ) {
         Err(RuntimeError::LibraryMissing { .. }) => {
-            eprintln!("skipped: no ONNX Runtime here");
+            crate::skip::skip("no ONNX Runtime to compare networks with");
             None
         }
         session => Some(session.unwrap()),

@@ -1,9 +1,16 @@
 //! What several tests need.
 
-#![allow(dead_code, reason = "each test program uses a part of this")]
+#![allow(
+    dead_code,
+    unused_imports,
+    reason = "each test program uses a part of this"
+)]
 
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
+
+pub mod skip;
+pub use skip::skip;
 
 use gstmfr::detect::Detector;
 use gstmfr::frame::geometry::Point;
