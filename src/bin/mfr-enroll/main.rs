@@ -12,6 +12,9 @@ mod output;
 mod people;
 mod report;
 #[cfg(test)]
+#[path = "../../../tests/common/skip.rs"]
+mod skip;
+#[cfg(test)]
 mod testdata;
 mod vision;
 mod workers;

@@ -132,7 +132,7 @@ fn masks_go_to_their_faces_and_into_the_mirror_and_the_first_one_stays() {
     assert_eq!(found[1].mask, Some(mask(2.0)));
     assert_eq!(mask(2.0).label, "with_mask");
     update_mirror(buffer, &found, FRAME);
-    assert_eq!(mirror::read(buffer, FRAME).0[1].mask, Some(mask(2.0)));
+    assert_eq!(mirror::read(buffer, FRAME)[1].mask, Some(mask(2.0)));
 }
 
 #[test]

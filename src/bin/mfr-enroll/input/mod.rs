@@ -1,6 +1,8 @@
 //! What is read: folders, photos and videos.
 
+mod converter;
 pub mod dataset;
+mod jpeg;
 pub mod photo;
 pub mod source;
 #[cfg(feature = "plugin")]

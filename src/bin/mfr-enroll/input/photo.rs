@@ -1,22 +1,26 @@
 //! Photos from files: whatever the name says, the content decides; always upright 8-bit RGB.
 
-use std::fs::File;
 use std::io::{self, Cursor, Read};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
+use gstmfr::files::open_regular;
 use gstmfr::frame::image::{ImageError, ImageView};
 use image::codecs::png::PngEncoder;
+use image::metadata::Orientation;
 use image::{DynamicImage, ExtendedColorType, ImageDecoder, ImageEncoder, ImageReader, Limits};
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
+use crate::input::converter::{Converter, ConverterError};
+use crate::input::jpeg;
 use crate::input::source::Source;
 
-/// Larger than any camera's photo: 100 megapixels.
+/// Larger images are decoded only if they are JPEGs that can be scaled down meanwhile.
 pub const MAX_PIXELS: u64 = 100_000_000;
-/// Memory that a decoder may take: 100 megapixels with four 16-bit channels, and a fifth more.
-const MAX_DECODER_MEMORY: u64 = 960_000_000;
+/// Memory that a decoded image may take: 100 megapixels in RGB, 75 with transparency, 50 with 16 bits a channel. Turning it
+/// upright and reducing it to 8-bit RGB takes as much again.
+const MAX_DECODED_BYTES: u64 = 300_000_000;
 /// Files beyond this are not photos; nothing larger is read into memory.
 const MAX_FILE_SIZE: u64 = 512 << 20;
 
@@ -26,16 +30,23 @@ const MAX_FILE_SIZE: u64 = 512 << 20;
 pub enum PhotoError {
     #[error("{0}")]
     Io(#[from] io::Error),
-    #[error("not a regular file")]
-    NotAFile,
     #[error("the file is empty")]
     Empty,
     #[error("the file has {0} MB, more than any photo")]
     FileTooLarge(u64),
-    #[error("{found}; expected a JPEG, PNG, WebP, BMP or GIF image")]
+    #[error("{found}; expected a JPEG, PNG, WebP, TIFF, BMP, GIF, HEIC or AVIF image")]
     Format { found: String },
     #[error("{width}×{height} pixels are too many: at most {} megapixels", MAX_PIXELS / 1_000_000)]
     TooManyPixels { width: u32, height: u32 },
+    #[error(
+        "{width}×{height} pixels are too many for a progressive JPEG, which cannot be scaled down while it is decoded: save it \
+         as a baseline JPEG, or with at most 50 megapixels"
+    )]
+    TooManyProgressive { width: u32, height: u32 },
+    #[error("{width}×{height} pixels take {} MB, at most {} are decoded", bytes / 1_000_000, MAX_DECODED_BYTES / 1_000_000)]
+    TooLarge { width: u32, height: u32, bytes: u64 },
+    #[error("{0}")]
+    Converter(#[from] ConverterError),
     #[error("the image is damaged: {0}")]
     Damaged(String),
     #[error("it is a video, and those are learned from alone; take photos out of it")]
@@ -59,11 +70,7 @@ pub struct Photo {
 impl Photo {
     /// Reads a file.
     pub fn load(path: &Path) -> Result<Self, PhotoError> {
-        // Before it is opened: opening a pipe would wait for a writer for ever.
-        if !std::fs::metadata(path)?.is_file() {
-            return Err(PhotoError::NotAFile);
-        }
-        Self::read(File::open(path)?)
+        Self::read(open_regular(path)?)
     }
 
     /// Reads a photo where only one picture will do.
@@ -120,6 +127,22 @@ fn decode(bytes: &[u8]) -> Result<DynamicImage, PhotoError> {
     if bytes.is_empty() {
         return Err(PhotoError::Empty);
     }
+    if bytes.starts_with(&jpeg::START) {
+        return jpeg::decode(bytes);
+    }
+    if let Some(converter) = Converter::of(bytes) {
+        // The orientation is part of these formats, and converters apply it.
+        return decode_with(&converter.convert(bytes)?, |_| {
+            Ok(Orientation::NoTransforms)
+        });
+    }
+    decode_with(bytes, |decoder| decoder.orientation())
+}
+
+fn decode_with(
+    bytes: &[u8],
+    orientation: impl Fn(&mut dyn ImageDecoder) -> image::ImageResult<Orientation>,
+) -> Result<DynamicImage, PhotoError> {
     let reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format()?;
     if reader.format().is_none() {
         return Err(PhotoError::Format {
@@ -131,20 +154,29 @@ fn decode(bytes: &[u8]) -> Result<DynamicImage, PhotoError> {
     if u64::from(width) * u64::from(height) > MAX_PIXELS {
         return Err(PhotoError::TooManyPixels { width, height });
     }
-    let mut limits = Limits::default();
-    limits.max_alloc = Some(MAX_DECODER_MEMORY);
-    decoder.set_limits(limits).map_err(damaged)?;
-    let is_cut = bytes.starts_with(&JPEG_START) && !has_jpeg_end(bytes);
-    if is_cut {
-        return Err(PhotoError::Damaged("the file ends too early".to_owned()));
+    let bytes = decoder.total_bytes();
+    if bytes > MAX_DECODED_BYTES {
+        return Err(PhotoError::TooLarge {
+            width,
+            height,
+            bytes,
+        });
     }
-    let orientation = decoder.orientation().map_err(damaged)?;
+    decoder.set_limits(limits()).map_err(damaged)?;
+    let orientation = orientation(&mut decoder).map_err(damaged)?;
     let mut image = DynamicImage::from_decoder(decoder).map_err(damaged)?;
     image.apply_orientation(orientation);
     Ok(image)
 }
 
-fn damaged(error: image::ImageError) -> PhotoError {
+/// What a decoder may allocate. The image itself is counted by some, and some keep another copy of it.
+pub fn limits() -> Limits {
+    let mut limits = Limits::default();
+    limits.max_alloc = Some(2 * MAX_DECODED_BYTES);
+    limits
+}
+
+pub fn damaged(error: image::ImageError) -> PhotoError {
     match error {
         image::ImageError::Unsupported(e) => PhotoError::Format {
             found: e.to_string(),
@@ -155,47 +187,11 @@ fn damaged(error: image::ImageError) -> PhotoError {
 
 /// What a file that is no image we read seems to be.
 fn kind(bytes: &[u8]) -> &'static str {
-    let brand = bytes.get(4..12).unwrap_or_default();
-    match brand {
-        b"ftypheic" | b"ftypheix" | b"ftypmif1" | b"ftypmsf1" => {
-            return "HEIC photos are not supported";
-        }
-        b"ftypavif" => return "AVIF photos are not supported",
-        _ => {}
-    }
-    if bytes.starts_with(b"II*\0") || bytes.starts_with(b"MM\0*") {
-        "TIFF images are not supported"
-    } else if std::str::from_utf8(bytes).is_ok() {
+    if std::str::from_utf8(bytes).is_ok() {
         "the file is text"
     } else {
         "the content is not that of an image"
     }
-}
-
-const JPEG_START: [u8; 2] = [0xff, 0xd8];
-
-/// Whether a JPEG file goes on to its end. A decoder fills what is missing with grey and says
-/// nothing, and half a face would poison a gallery.
-fn has_jpeg_end(bytes: &[u8]) -> bool {
-    let mut at = JPEG_START.len();
-    while let Some(rest) = bytes.get(at..) {
-        // The next marker: 0xff and neither 0 (a stuffed byte of pixel data), a restart marker nor
-        // another 0xff (filling).
-        let Some(found) = rest.windows(2).position(|w| {
-            w[0] == 0xff && !matches!(w[1], 0 | 0xff) && !(0xd0..=0xd7).contains(&w[1])
-        }) else {
-            return false;
-        };
-        if rest[found + 1] == 0xd9 {
-            return true;
-        }
-        // Every other marker comes with the length of its segment, thumbnails being inside one.
-        let Some(&[high, low]) = rest.get(found + 2..found + 4) else {
-            return false;
-        };
-        at += found + 2 + usize::from(u16::from_be_bytes([high, low]));
-    }
-    false
 }
 
 /// Packed 8-bit RGB; where a picture is transparent it is black, as outside the picture.
@@ -330,9 +326,8 @@ mod tests {
         assert_eq!(error(b""), "the file is empty");
         assert_eq!(
             error(b"Dear Ana, the photos are in the other folder."),
-            "the file is text; expected a JPEG, PNG, WebP, BMP or GIF image"
+            "the file is text; expected a JPEG, PNG, WebP, TIFF, BMP, GIF, HEIC or AVIF image"
         );
-        assert!(error(b"\0\0\0\x18ftypheic\0\0").starts_with("HEIC photos are not supported"));
         assert!(error(&[0x93; 100]).starts_with("the content is not that of an image"));
     }
 
@@ -343,9 +338,132 @@ mod tests {
         assert!(error(&jpeg[..30]).contains("damaged"));
         let png = encoded(two_colours(), ImageFormat::Png);
         assert!(error(&png[..png.len() / 2]).contains("damaged"));
-        // Whatever follows the end, as in photos with a film clip, is none of our business.
-        let with_more = [&jpeg[..], &[0xff, 0xda, 1, 2, 3]].concat();
-        assert_eq!(pixels(&with_more).0, 64);
+    }
+
+    /// The beginning of a video as phones append it to a photo, with bytes that look like markers.
+    const VIDEO: &[u8] =
+        b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom\xff\xda\0\x08\xff\xd9\xff\xc0\x12\x34\xff\xd9";
+
+    #[test]
+    fn what_follows_the_image_in_a_jpeg_and_a_missing_end_marker_are_ignored() {
+        let jpeg = encoded(two_colours(), ImageFormat::Jpeg);
+        let whole = pixels(&jpeg);
+        let (image, end) = jpeg.split_at(jpeg.len() - 2);
+        assert_eq!(end, [0xff, 0xd9]);
+        for complete in [
+            [&jpeg, &b"\xff\xda\x01\x02\x03"[..]].concat(),
+            [&jpeg, VIDEO].concat(),
+            [&jpeg, &[0; 1000][..]].concat(),
+            image.to_vec(),
+            [image, VIDEO].concat(),
+        ] {
+            assert_eq!(pixels(&complete), whole);
+        }
+        for missing in [1, 5, image.len() / 8] {
+            let cut = &image[..image.len() - missing];
+            for damaged in [cut.to_vec(), [cut, VIDEO].concat()] {
+                assert!(error(&damaged).contains("ends too early"), "{missing}");
+            }
+        }
+    }
+
+    #[test]
+    fn jpegs_are_read_with_any_sampling_and_arithmetic_coding_is_named() {
+        use crate::testdata::{ARITHMETIC_JPEG, SAMPLED_3X1_JPEG, SAMPLED_4X1_JPEG};
+        for jpeg in [SAMPLED_3X1_JPEG, SAMPLED_4X1_JPEG] {
+            let (width, height, rgb) = pixels(jpeg);
+            assert_eq!((width, height), (48, 16));
+            assert!(rgb[0] > 170 && rgb[2] < 30, "{:?}", &rgb[..3]);
+            let last = &rgb[rgb.len() - 3..];
+            assert!(last[0] < 30 && last[2] > 170, "{last:?}");
+        }
+        assert!(
+            error(ARITHMETIC_JPEG)
+                .starts_with("JPEG files with arithmetic coding are not supported; expected"),
+            "{}",
+            error(ARITHMETIC_JPEG)
+        );
+    }
+
+    #[test]
+    fn jpegs_beyond_50_megapixels_are_scaled_down_upright() {
+        // A left half that is lighter than the right one.
+        let (width, height) = (9_000, 6_001);
+        let image = ImageBuffer::from_fn(width, height, |x, _| {
+            Luma(if x < width / 2 { [200u8] } else { [50] })
+        });
+        let jpeg = encoded(image, ImageFormat::Jpeg);
+        let photo = Photo::read(&with_orientation(&jpeg, 6)[..]).unwrap();
+        // Stored on its side: the left half is above.
+        assert_eq!((photo.width, photo.height), (3_001, 4_500));
+        let pixel = |y: usize| &photo.pixels[(y * photo.width + 1_500) * 3..][..3];
+        assert!(pixel(100).iter().all(|v| v.abs_diff(200) < 3));
+        assert!(pixel(4_400).iter().all(|v| v.abs_diff(50) < 3));
+    }
+
+    /// The photo by a program of the system that writes this format; None, and said, where there is none.
+    fn encoded_by(program: &str, options: &[&str], ending: &str) -> Option<Vec<u8>> {
+        let folder = tempfile::tempdir().unwrap();
+        let [input, output] = ["in.png".to_owned(), format!("out.{ending}")];
+        let png = encoded(two_colours(), ImageFormat::Png);
+        std::fs::write(folder.path().join(&input), png).unwrap();
+        let ran = std::process::Command::new(program)
+            .args(options.iter().map(|&option| match option {
+                "IN" => input.as_str(),
+                "OUT" => output.as_str(),
+                option => option,
+            }))
+            .current_dir(folder.path())
+            .output();
+        if !ran.as_ref().is_ok_and(|ran| ran.status.success()) {
+            crate::skip::skip(format_args!("{program} that writes {ending}: {ran:?}"));
+            return None;
+        }
+        Some(std::fs::read(folder.path().join(output)).unwrap())
+    }
+
+    #[test]
+    fn photos_in_formats_of_phones_and_archives_are_converted() {
+        for (program, options, ending) in [
+            ("heif-enc", &["-q", "90", "IN", "-o", "OUT"][..], "heic"),
+            ("heif-enc", &["-A", "-q", "90", "IN", "-o", "OUT"], "avif"),
+            ("opj_compress", &["-i", "IN", "-o", "OUT"], "jp2"),
+            ("opj_compress", &["-i", "IN", "-o", "OUT"], "j2k"),
+            ("cjxl", &["IN", "OUT"], "jxl"),
+        ] {
+            let Some(bytes) = encoded_by(program, options, ending) else {
+                continue;
+            };
+            let (width, height, rgb) = pixels(&bytes);
+            assert_eq!((width, height), (64, 32), "{ending}");
+            assert!(rgb[0] > 170 && rgb[2] < 40, "{ending}: {:?}", &rgb[..3]);
+            // Half a file is an error with a reason, whatever the converter says to it.
+            let half = error(&bytes[..bytes.len() / 2]);
+            assert!(half.contains("cannot read the"), "{ending}: {half}");
+        }
+    }
+
+    #[test]
+    fn tiff_images_are_read() {
+        let (width, height, rgb) = pixels(&encoded(two_colours(), ImageFormat::Tiff));
+        assert_eq!((width, height), (64, 32));
+        assert_eq!(rgb[..3], [200, 0, 0]);
+    }
+
+    #[test]
+    fn an_image_whose_pixels_take_too_much_memory_is_refused() {
+        // The header of a PNG of 8000×8000 pixels with four channels of 16 bits.
+        let mut header = b"IHDR\0\0\x1f\x40\0\0\x1f\x40\x10\x06\0\0\0".to_vec();
+        let mut crc = flate2::Crc::new();
+        crc.update(&header);
+        header.extend(crc.sum().to_be_bytes());
+        let end = b"\0\0\0\0IEND\xae\x42\x60\x82";
+        let idat = b"\0\0\0\0IDAT\x35\xaf\x06\x1e";
+        let png = [b"\x89PNG\r\n\x1a\n\0\0\0\x0d", &header[..], idat, end].concat();
+        assert_eq!(
+            error(&png),
+            "8000×8000 pixels take 512 MB, at most 300 are decoded"
+        );
     }
 
     #[test]
