@@ -813,8 +813,12 @@ fn what_an_interrupted_enrolment_left_is_used_only_where_it_fits() {
     fresh.succeeds();
 
     owner_only(b"a file of somebody else");
-    run(&[]).fails(1, &["gallery.npz.partial is no file of mfr-enroll"]);
+    run(&[]).fails(
+        1,
+        &["gallery.npz.partial is damaged or no file of mfr-enroll"],
+    );
     assert_eq!(fs::read(&partial).unwrap(), b"a file of somebody else");
+    run(&["--masks", "none", "--fresh"]).succeeds();
 
     owner_only(&left);
     let other_run = fs::File::open(&partial).unwrap();
@@ -825,6 +829,58 @@ fn what_an_interrupted_enrolment_left_is_used_only_where_it_fits() {
 
     fs::set_permissions(&partial, fs::Permissions::from_mode(0o640)).unwrap();
     run(&[]).fails(1, &["others than its owner may read it"]);
+}
+
+#[test]
+fn photos_that_lie_on_their_side_or_head_are_rotated_and_named() {
+    let folder = Folder::new();
+    let photo = image::open(demo_photos().join("obama.jpg")).unwrap();
+    let rotations: [(&str, DynamicImage, u64); 4] = [
+        ("upright", photo.clone(), 0),
+        ("left", photo.rotate270(), 90),
+        ("head", photo.rotate180(), 180),
+        ("right", photo.rotate90(), 270),
+    ];
+    let mut faces = Vec::new();
+    for (name, rotated, degrees) in rotations {
+        let path = folder.write(
+            &format!("{name}.png"),
+            &encoded(rotated.to_rgb8(), ImageFormat::Png),
+        );
+        let line = json(&run(&["identify", "--json", &text(&path)]).succeeds());
+        assert_eq!(line["rotated"].as_u64().unwrap_or(0), degrees, "{line}");
+        faces.push(line["faces"].clone());
+    }
+    // The very same pixels are looked at.
+    assert!(faces.iter().all(|face| *face == faces[0]), "{faces:?}");
+
+    // The demo photos of others go with it, since one person alone is no dataset to tell anything apart in.
+    let dataset = folder.path("people");
+    folder.write(
+        "people/Ana/1.png",
+        &encoded(photo.rotate180().to_rgb8(), ImageFormat::Png),
+    );
+    for (name, file) in [("Obama", "obama2.jpg"), ("Biden", "biden.jpg")] {
+        let bytes = fs::read(demo_photos().join(file)).unwrap();
+        folder.write(&format!("people/{name}/1.jpg"), &bytes);
+    }
+    folder.write("people/Ana/notes.txt", b"x");
+    folder.write("people/$RECYCLE.BIN/1.jpg", b"x");
+    let output = build(&dataset, &folder.path("o.npz")).succeeds();
+    let report = json(&output);
+    assert_eq!(report["rotated"][0]["path"], "Ana/1.png", "{report}");
+    assert_eq!(report["rotated"][0]["degrees"], 180);
+    let skipped: Vec<_> = report["skipped"].as_array().unwrap().iter().collect();
+    assert_eq!(skipped[0]["path"], "$RECYCLE.BIN");
+    assert_eq!(skipped[1]["path"], "Ana/notes.txt");
+    let readable = run(&["check", "--dataset", &text(&dataset)]);
+    for part in [
+        "Ana/1.png: by 180° clockwise",
+        "$RECYCLE.BIN (made by a system or a photo program)",
+        "Ana/notes.txt (neither a photo nor a video)",
+    ] {
+        assert!(readable.stdout.contains(part), "{}", readable.stdout);
+    }
 }
 
 #[test]

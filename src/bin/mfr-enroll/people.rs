@@ -8,7 +8,7 @@ use gstmfr::embed::{Embedded, PREPROCESSING};
 use gstmfr::gallery::{Contract, FORMAT, Gallery, GalleryError, Identification};
 use serde::Serialize;
 
-use crate::input::dataset::UNKNOWN;
+use crate::input::names::UNKNOWN;
 use crate::output;
 use crate::vision::batch::Embedders;
 

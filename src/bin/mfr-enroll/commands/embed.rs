@@ -68,13 +68,13 @@ pub fn run(options: &Embed) -> Result<ExitCode> {
 }
 
 fn largest_face(finder: &mut Finder, source: &Source) -> Result<Outcome> {
-    let photo = match Photo::of(source) {
+    let mut photo = match Photo::of(source) {
         Ok(photo) => photo,
         Err(error) => return Ok(Err(error.to_string())),
     };
+    let faces = finder.find_upright(&mut photo)?;
     let view = photo.view()?;
-    let largest = finder
-        .find(&view)?
+    let largest = faces
         .into_iter()
         .max_by(|a, b| a.rect.area().total_cmp(&b.rect.area()));
     Ok(Ok(largest.map(|face| (face, crop_rgb8(&view, face.rect)))))

@@ -22,6 +22,7 @@ use crate::workers;
 struct Seen {
     width: usize,
     height: usize,
+    rotated: u16,
     faces: Vec<(Face, Vec<u8>)>,
 }
 
@@ -31,6 +32,9 @@ struct Line<'a> {
     path: &'a str,
     width: usize,
     height: usize,
+    /// Degrees clockwise, beyond what the file says; not there for 0.
+    #[serde(skip_serializing_if = "is_zero")]
+    rotated: u16,
     faces: Vec<FaceLine>,
 }
 
@@ -120,6 +124,7 @@ pub fn run(options: &Identify) -> Result<ExitCode> {
                 path: &path,
                 width: seen.width,
                 height: seen.height,
+                rotated: seen.rotated,
                 faces: face_lines(&seen.faces, &masks, answers),
             };
             if options.json {
@@ -141,21 +146,26 @@ pub fn run(options: &Identify) -> Result<ExitCode> {
 }
 
 fn look(finder: &mut Finder, source: &Source) -> Result<Result<Seen, String>> {
-    let photo = match Photo::of(source) {
+    let mut photo = match Photo::of(source) {
         Ok(photo) => photo,
         Err(error) => return Ok(Err(error.to_string())),
     };
+    let faces = finder.find_upright(&mut photo)?;
     let view = photo.view()?;
-    let faces = finder
-        .find(&view)?
+    let faces = faces
         .into_iter()
         .map(|face| (face, crop_rgb8(&view, face.rect)))
         .collect();
     Ok(Ok(Seen {
         width: photo.width,
         height: photo.height,
+        rotated: photo.rotated,
         faces,
     }))
+}
+
+fn is_zero(degrees: &u16) -> bool {
+    *degrees == 0
 }
 
 fn face_lines(
@@ -204,8 +214,12 @@ fn say(out: &mut Output, line: &Line) -> Result<()> {
         } else {
             ""
         };
+        let rotated = match line.rotated {
+            0 => String::new(),
+            degrees => format!(" in the photo rotated by {degrees}°"),
+        };
         let place = format!(
-            "{masked}{:.0}×{:.0} at {:.0},{:.0}",
+            "{masked}{:.0}×{:.0} at {:.0},{:.0}{rotated}",
             face.w, face.h, face.x, face.y
         );
         match &face.identity {

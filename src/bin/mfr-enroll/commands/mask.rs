@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::ffi::OsString;
 use std::fs;
 use std::io::{self, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -125,11 +126,11 @@ fn with_ending(path: &Path, ending: &str) -> PathBuf {
 
 /// Paints and writes every copy of a photo.
 fn work(finder: &mut Finder, job: &Job, options: &Mask) -> Result<Result<Painted, String>> {
-    let photo = match Photo::of(&job.source) {
+    let mut photo = match Photo::of(&job.source) {
         Ok(photo) => photo,
         Err(error) => return Ok(Err(error.to_string())),
     };
-    let mut faces = finder.find(&photo.view()?)?;
+    let mut faces = finder.find_upright(&mut photo)?;
     // Nearer people last: they stand in front.
     faces.sort_by(|a, b| a.rect.area().total_cmp(&b.rect.area()));
     let copies = if faces.is_empty() {
@@ -180,16 +181,24 @@ fn masked(photo: &Photo, faces: &[Face], copy: MaskedCopy) -> Result<Vec<u8>> {
     Ok(pixels)
 }
 
-/// Writes a file that is not there yet.
+/// Writes a file that is not there yet, under another name until it is whole.
 fn write(path: &Path, bytes: &[u8]) -> Result<()> {
-    if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder)?;
+    let folder = path.parent().unwrap_or(Path::new("."));
+    fs::create_dir_all(folder)?;
+    let is_there = || anyhow!("the file is there already, and is kept");
+    ensure!(path.symlink_metadata().is_err(), is_there());
+    let mut file = tempfile::Builder::new()
+        .prefix(".mfr-enroll-")
+        .suffix(".tmp")
+        // Like any picture; the umask takes away what the user does not want.
+        .permissions(fs::Permissions::from_mode(0o666))
+        .tempfile_in(folder)?;
+    file.write_all(bytes)?;
+    match file.persist_noclobber(path) {
+        Ok(_) => Ok(()),
+        Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => Err(is_there()),
+        Err(error) => Err(error.error.into()),
     }
-    let mut file = fs::File::create_new(path).map_err(|error| match error.kind() {
-        io::ErrorKind::AlreadyExists => anyhow!("the file is there already, and is kept"),
-        _ => error.into(),
-    })?;
-    Ok(file.write_all(bytes)?)
 }
 
 fn say(out: &mut Output, json: bool, path: &str, painted: &Painted) -> Result<()> {

@@ -14,6 +14,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Result;
+use gstmfr::detect::Face as DetectedFace;
 use gstmfr::embed::{INPUT_SIZE, crop_rgb8};
 use gstmfr::frame::geometry::Rect;
 use gstmfr::frame::image::ImageView;
@@ -470,7 +471,10 @@ fn settled(collection: &Collection, sorted: Sorted) -> Enrolled {
 fn look_at(finder: &mut Finder, item: &Item, masks: &Masks, keep: Keep) -> Result<Seen<Candidate>> {
     match &item.source {
         Source::Photo(path) => Ok(match Photo::load(path) {
-            Ok(photo) => usable_faces(finder, &photo, masks, keep)?.into(),
+            Ok(mut photo) => {
+                let faces = finder.find_upright(&mut photo)?;
+                usable_faces(finder, &photo, &faces, masks, keep)?.into()
+            }
             Err(error) => unreadable(&error).into(),
         }),
         Source::Video(path) => watch(finder, path, masks, keep),
@@ -483,8 +487,10 @@ fn unreadable(error: &dyn Display) -> Result<Usable<Candidate>, Refused> {
 
 #[cfg(feature = "plugin")]
 fn watch(finder: &mut Finder, path: &Path, masks: &Masks, keep: Keep) -> Result<Seen<Candidate>> {
-    let watched =
-        crate::input::video::watch(path, |photo| usable_faces(finder, photo, masks, keep))?;
+    let watched = crate::input::video::watch(path, |photo| {
+        let faces = finder.find(&photo.view()?)?;
+        usable_faces(finder, photo, &faces, masks, keep)
+    })?;
     let error = watched.error.map(|error| error.to_string());
     Ok(match error {
         Some(error) if watched.frames.is_empty() => unreadable(&error).into(),
@@ -502,7 +508,7 @@ fn watch(finder: &mut Finder, path: &Path, masks: &Masks, keep: Keep) -> Result<
 #[cfg(not(feature = "plugin"))]
 fn watch(_: &mut Finder, path: &Path, _: &Masks, _: Keep) -> Result<Seen<Candidate>> {
     let error = match std::fs::metadata(path) {
-        Ok(_) => crate::input::photo::PhotoError::NoGStreamer,
+        Ok(_) => crate::input::error::PhotoError::NoGStreamer,
         Err(error) => error.into(),
     };
     Ok(unreadable(&error).into())
@@ -512,14 +518,15 @@ fn watch(_: &mut Finder, path: &Path, _: &Masks, _: Keep) -> Result<Seen<Candida
 fn usable_faces(
     finder: &mut Finder,
     photo: &Photo,
+    faces: &[DetectedFace],
     masks: &Masks,
     keep: Keep,
 ) -> Result<Result<Usable<Candidate>, Refused>> {
     let view = photo.view()?;
-    let faces = prominent(&finder.find(&view)?, photo.width, photo.height);
+    let faces = prominent(faces, photo.width, photo.height);
     let refused = |refusal, measures| {
         let rects: Vec<_> = faces.iter().map(|face| face.rect).collect();
-        let portrait = portrait(&view, &rects, measures, keep);
+        let portrait = portrait(photo, &view, &rects, measures, keep);
         Err(Refused { refusal, portrait })
     };
     if faces.is_empty() {
@@ -544,7 +551,7 @@ fn usable_faces(
                 };
                 usable.push(Candidate {
                     crop,
-                    portrait: portrait(&view, &[face.rect], Some(measures), keep),
+                    portrait: portrait(photo, &view, &[face.rect], Some(measures), keep),
                     is_masked,
                     disguises,
                 });
@@ -560,11 +567,18 @@ fn usable_faces(
     }))
 }
 
-fn portrait(view: &ImageView, faces: &[Rect], measures: Option<Measures>, keep: Keep) -> Portrait {
+fn portrait(
+    photo: &Photo,
+    view: &ImageView,
+    faces: &[Rect],
+    measures: Option<Measures>,
+    keep: Keep,
+) -> Portrait {
     let thumbnail = keep.thumbnails.then(|| thumbnail(view, faces)).flatten();
     Portrait {
         measures,
         thumbnail,
+        rotated: photo.rotated,
     }
 }
 

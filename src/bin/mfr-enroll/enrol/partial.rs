@@ -129,10 +129,13 @@ impl Partial {
         let mut end = 0;
         if file.metadata()?.len() > 0 {
             let mut lines = Lines::new(&file);
-            let Some(found) = lines.next().and_then(|line| parsed::<Settings>(&line)) else {
-                bail!(
-                    "{shown} is no file of mfr-enroll; it is in the way, move it or name another output"
-                );
+            let found = lines.next().and_then(|line| parsed::<Settings>(&line));
+            let found = match found {
+                Some(found) => found,
+                None if fresh => Settings::new(),
+                None => bail!(
+                    "{shown} is damaged or no file of mfr-enroll: move it, name another output, or discard it by --fresh"
+                ),
             };
             let differing: Vec<_> = settings
                 .iter()
@@ -177,10 +180,17 @@ impl Partial {
                 .open(&self.path)?;
             let metadata = file.metadata()?;
             ensure!(metadata.is_file(), "it is not a regular file");
-            ensure!(
-                metadata.mode() & 0o077 == 0,
-                "others than its owner may read it; remove it"
-            );
+            if metadata.mode() & 0o077 != 0 {
+                ensure!(
+                    !self.permissions_are_kept()?,
+                    "others than its owner may read it; remove it"
+                );
+                output::warning(&format!(
+                    "{}: the file system keeps no permissions (FAT, some network folders); others may be able to read this \
+                     file and the gallery, which are biometric data",
+                    self.path.display()
+                ));
+            }
             match file.try_lock() {
                 Err(TryLockError::WouldBlock) => {
                     bail!(
@@ -196,6 +206,13 @@ impl Partial {
                 return Ok(file);
             }
         }
+    }
+
+    /// Whether a file that is made beside the output for its owner alone is so.
+    fn permissions_are_kept(&self) -> std::io::Result<bool> {
+        let folder = self.path.parent().filter(|f| !f.as_os_str().is_empty());
+        let file = tempfile::NamedTempFile::new_in(folder.unwrap_or(Path::new(".")))?;
+        Ok(file.as_file().metadata()?.mode() & 0o077 == 0)
     }
 
     /// What is known of the files of a dataset that are as they were; `is_sound` says whether it can
@@ -405,6 +422,7 @@ mod tests {
             portrait: Portrait {
                 measures: None,
                 thumbnail: Some((0..=255).collect()),
+                rotated: 270,
             },
         };
         let json = serde_json::to_vec(&values).unwrap();

@@ -1,21 +1,21 @@
 //! Folders of photos: who has which files. Nothing is opened here.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
+use serde::Serialize;
 
-use crate::input::photo::PhotoError;
+use crate::input::error::PhotoError;
+use crate::input::names::{self, Name};
 use crate::input::source::Source;
 use crate::options::shown;
 use crate::output;
 use crate::vision::portrait::{Portrait, Rejected};
 use crate::vision::reason::Reason;
-
-/// Folders that photo programs and archives leave behind, full of thumbnails.
-const IGNORED_FOLDERS: [&str; 2] = ["@eaDir", "__MACOSX"];
 
 /// Deeper than anybody files photos.
 const MAX_DEPTH: usize = 16;
@@ -23,6 +23,9 @@ const MAX_DEPTH: usize = 16;
 /// The layouts, for messages.
 const LAYOUT: &str = "expected DIR/<name>/<photos>, DIR/train/<name>/<photos> with \
                       DIR/val/<name>/<photos>, or DIR/<name>.jpg";
+
+/// Of a file of another kind.
+const NO_PHOTO: &str = "neither a photo nor a video";
 
 /// A file and whose it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,8 +44,15 @@ pub struct Collection {
     pub items: Vec<Item>,
     /// What could not even be listed.
     pub rejected: Vec<Rejected>,
-    /// Files that are nobody's or neither photo nor video.
-    pub ignored: usize,
+    /// Files and folders that are nobody's, and files that are neither photo nor video.
+    pub skipped: Vec<Skipped>,
+}
+
+/// A file or folder that is not looked at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Skipped {
+    pub path: String,
+    pub detail: &'static str,
 }
 
 /// A dataset: photos to learn, and photos to try the result on.
@@ -53,28 +63,33 @@ pub struct Dataset {
 }
 
 impl Dataset {
-    /// Lists a dataset of any of the layouts. One without a single file is an error.
+    /// Lists a dataset of any of the layouts. One without a single file is an error, and so is one of which it is not
+    /// clear which folders are people.
     pub fn open(root: &Path) -> Result<Self> {
         let entries = folder(root).with_context(|| format!("dataset {}", root.display()))?;
-        let split = root.join("train");
-        let is_split = entries
-            .iter()
-            .any(|e| e.file_name() == Some("train".as_ref()))
-            && folder(&split).is_ok_and(|inside| inside.iter().any(|e| e.is_dir()));
-        let dataset = if is_split {
-            let val = root.join("val");
-            Self {
-                train: Collection::open(root, &split)?,
-                val: val
-                    .is_dir()
-                    .then(|| Collection::open(root, &val))
-                    .transpose()?,
+        let part = |names: [&str; 2]| {
+            let mut parts = names.iter().map(|name| root.join(name));
+            parts.find(|part| entries.contains(part) && holds_folders(part))
+        };
+        let dataset = match part(["train", "training"]) {
+            Some(train) => {
+                let val = part(["val", "validation"]);
+                let mut train_set = Collection::open(root, &train)?;
+                let others = entries
+                    .iter()
+                    .filter(|e| e.is_dir() && **e != train && Some(*e) != val.as_ref());
+                for path in others {
+                    train_set.skip(root, path, "beside train/, where only val/ is looked at");
+                }
+                Self {
+                    train: train_set,
+                    val: val.map(|val| Collection::open(root, &val)).transpose()?,
+                }
             }
-        } else {
-            Self {
+            None => Self {
                 train: Collection::open(root, root)?,
                 val: None,
-            }
+            },
         };
         ensure!(
             !dataset.train.items.is_empty() || !dataset.train.rejected.is_empty(),
@@ -83,6 +98,35 @@ impl Dataset {
         );
         Ok(dataset)
     }
+}
+
+/// Whether there is a folder in a folder.
+fn holds_folders(dir: &Path) -> bool {
+    folder(dir).is_ok_and(|inside| inside.iter().any(|path| path.is_dir()))
+}
+
+/// Refuses folders that would be people and of which each holds only folders: these may be the people. Where folders of
+/// the same name are in several, or names that begin with a number, they are somebody's years, albums or cameras.
+fn check_depth(people: &[PathBuf]) -> Result<()> {
+    let mut below = BTreeSet::new();
+    for person in people {
+        let inside = folder(person).unwrap_or_default();
+        let has_photos = inside
+            .iter()
+            .any(|p| !p.is_dir() && Source::of(p).is_some());
+        let folders = inside.iter().filter(|path| path.is_dir());
+        let names: Vec<_> = folders.filter_map(|path| path.file_name()).collect();
+        let is_dated = |name: &&OsStr| name.as_encoded_bytes()[0].is_ascii_digit();
+        let are_new = names.iter().all(|name| below.insert(name.to_os_string()));
+        if has_photos || names.is_empty() || !are_new || names.iter().all(is_dated) {
+            return Ok(());
+        }
+    }
+    let example = people[0].display();
+    bail!(
+        "these folders hold only folders; did you mean --dataset {example}? If {example} is a person, put one of the photos \
+         directly into it"
+    )
 }
 
 impl Listed {
@@ -105,66 +149,89 @@ impl Collection {
         let entries = folder(dir).with_context(|| dir.display().to_string())?;
         let mut collection = Self::default();
         let (folders, files): (Vec<_>, Vec<_>) = entries.into_iter().partition(|e| e.is_dir());
-        if folders.is_empty() {
-            collection.add_flat(root, &files);
-            return Ok(collection);
-        }
-        collection.ignored += files.len();
+        // People by name, since two folders may be one person's.
+        let mut people: BTreeMap<String, Vec<Source>> = BTreeMap::new();
+        let mut walked = Vec::new();
         for path in folders {
             let name = path.file_name().unwrap_or_default();
-            if is_ignored(name) {
+            let Some(person) = collection.person(root, &path, name) else {
                 continue;
-            }
-            let person = match person_name(name) {
-                Ok(person) => person,
-                Err(detail) => {
-                    collection.reject(root, &path, detail);
-                    continue;
-                }
             };
-            let index = collection.people.len();
             let mut walk = Walk::default();
             walk.descend(&path, &mut vec![real(dir)]);
-            collection.people.push(person.to_owned());
-            collection.ignored += walk.ignored;
-            collection
-                .items
-                .extend(walk.found.into_iter().map(|source| Item {
-                    person: index,
-                    name: relative(root, source.path()),
-                    source,
-                }));
-            for (path, detail) in walk.failed {
-                collection.reject(root, &path, &detail);
+            people.entry(person).or_default().append(&mut walk.found);
+            collection.take_rest(root, walk);
+            walked.push(path);
+        }
+        if walked.is_empty() {
+            collection.add_flat(root, &files, &mut people);
+        } else {
+            check_depth(&walked)?;
+            for path in &files {
+                collection.skip(root, path, "in nobody's folder");
             }
+        }
+        for (person, sources) in people {
+            let index = collection.people.len();
+            collection.people.push(person);
+            let items = sources.into_iter().map(|source| Item {
+                person: index,
+                name: relative(root, source.path()),
+                source,
+            });
+            collection.items.extend(items);
         }
         Ok(collection)
     }
 
     /// The layout of face_recognition: one photo a person, called like the person.
-    fn add_flat(&mut self, root: &Path, files: &[PathBuf]) {
+    fn add_flat(
+        &mut self,
+        root: &Path,
+        files: &[PathBuf],
+        people: &mut BTreeMap<String, Vec<Source>>,
+    ) {
         for path in files {
             let Some(source) = Source::of(path) else {
-                self.ignored += 1;
+                self.skip(root, path, NO_PHOTO);
                 continue;
             };
-            let person = match person_name(path.file_stem().unwrap_or_default()) {
-                Ok(person) => person,
-                Err(detail) => {
-                    self.reject(root, path, detail);
-                    continue;
-                }
-            };
-            // ana.jpg and ana.png are the same person; sorted, they follow one another.
-            if self.people.last().map(String::as_str) != Some(person) {
-                self.people.push(person.to_owned());
+            let name = path.file_stem().unwrap_or_default();
+            if let Some(person) = self.person(root, path, name) {
+                people.entry(person).or_default().push(source);
             }
-            self.items.push(Item {
-                person: self.people.len() - 1,
-                name: relative(root, path),
-                source,
-            });
         }
+        if let Some((name, count)) = names::numbered(people.keys().map(String::as_str)) {
+            output::warning(&format!(
+                "{count} photos that differ by a number after \"{name}\" become {count} people: photos of one person belong \
+                 into a folder, {name}/"
+            ));
+        }
+    }
+
+    /// The person that a folder or file is called after; where it is nobody, this is noted.
+    fn person(&mut self, root: &Path, path: &Path, name: &OsStr) -> Option<String> {
+        match names::read(name) {
+            Name::Person(person) => return Some(person),
+            Name::Skipped(detail) => self.skip(root, path, detail),
+            Name::Unusable(detail) => self.reject(root, path, detail),
+        }
+        None
+    }
+
+    /// Notes what a walk has left out.
+    fn take_rest(&mut self, root: &Path, walk: Walk) {
+        for (path, detail) in walk.skipped {
+            self.skip(root, &path, detail);
+        }
+        for (path, detail) in walk.failed {
+            self.reject(root, &path, &detail);
+        }
+    }
+
+    fn skip(&mut self, root: &Path, path: &Path, detail: &'static str) {
+        let path = relative(root, path);
+        self.skipped.push(Skipped { path, detail });
     }
 
     fn reject(&mut self, root: &Path, path: &Path, detail: &str) {
@@ -175,18 +242,6 @@ impl Collection {
             person: None,
             portrait: Portrait::default(),
         });
-    }
-}
-
-/// What strangers are called; nobody else can be.
-pub const UNKNOWN: &str = "unknown";
-
-/// The person that a folder or file is called after, or why it cannot be.
-fn person_name(name: &OsStr) -> Result<&str, &'static str> {
-    match name.to_str() {
-        Some(UNKNOWN) => Err("\"unknown\" is what strangers are called; rename it"),
-        Some(name) => Ok(name),
-        None => Err("the name is not UTF-8; rename it"),
     }
 }
 
@@ -240,7 +295,7 @@ pub fn photos(inputs: &[PathBuf]) -> Result<Listed> {
 struct Walk {
     found: Vec<Source>,
     failed: Vec<Failed>,
-    ignored: usize,
+    skipped: Vec<(PathBuf, &'static str)>,
 }
 
 impl Walk {
@@ -265,14 +320,16 @@ impl Walk {
         };
         above.push(own);
         for path in entries {
-            if is_ignored(path.file_name().unwrap_or_default()) {
-                continue;
-            }
             match fs::metadata(&path) {
-                Ok(data) if data.is_dir() => self.descend(&path, above),
+                Ok(data) if data.is_dir() => {
+                    match names::is_no_person(path.file_name().unwrap_or_default()) {
+                        Some(detail) => self.skipped.push((path, detail)),
+                        None => self.descend(&path, above),
+                    }
+                }
                 Ok(_) => match Source::of(&path) {
                     Some(source) => self.found.push(source),
-                    None => self.ignored += 1,
+                    None => self.skipped.push((path, NO_PHOTO)),
                 },
                 Err(error) if path.is_symlink() => {
                     self.fail(
@@ -296,17 +353,14 @@ fn folder(dir: &Path) -> io::Result<Vec<PathBuf>> {
     let mut paths = fs::read_dir(dir)?
         .map(|entry| entry.map(|e| e.path()))
         .collect::<io::Result<Vec<_>>>()?;
-    paths.retain(|path| !is_hidden(path.file_name().unwrap_or_default()));
+    // Of folders it is said that they are skipped.
+    paths.retain(|path| !is_hidden(path.file_name().unwrap_or_default()) || path.is_dir());
     paths.sort();
     Ok(paths)
 }
 
 fn is_hidden(name: &OsStr) -> bool {
     name.as_encoded_bytes().starts_with(b".")
-}
-
-fn is_ignored(name: &OsStr) -> bool {
-    IGNORED_FOLDERS.iter().any(|ignored| name == *ignored)
 }
 
 fn real(path: &Path) -> PathBuf {
@@ -364,7 +418,69 @@ mod tests {
                 ("Zoë Ж. d'Å", "Zoë Ж. d'Å/2.JPG"),
             ]
         );
-        assert_eq!(dataset.train.ignored, 2);
+        let skipped = dataset.train.skipped.iter();
+        let skipped: Vec<_> = skipped.map(|s| (s.path.as_str(), s.detail)).collect();
+        assert_eq!(
+            skipped,
+            [
+                (".cache", "hidden"),
+                ("@eaDir", "made by a system or a photo program"),
+                ("Ana/notes.txt", NO_PHOTO),
+                ("readme.jpg", "in nobody's folder"),
+            ]
+        );
+    }
+
+    #[test]
+    fn one_name_in_two_spellings_is_one_person() {
+        let root = files(&[
+            "Zoe\u{308}/1.jpg",
+            "Zo\u{eb}/2.jpg",
+            " /3.jpg",
+            "Unknown/4.jpg",
+        ]);
+        let dataset = Dataset::open(root.path()).unwrap();
+        assert_eq!(dataset.train.people, ["Zo\u{eb}"]);
+        assert_eq!(dataset.train.items.len(), 2);
+        assert_eq!(dataset.train.skipped.len(), 2);
+    }
+
+    #[test]
+    fn a_folder_too_many_is_an_error_with_the_right_folder() {
+        for paths in [
+            &["people/Ana/1.jpg", "people/Ben/1.jpg"][..],
+            &["people/Ana/1.jpg"],
+            &["friends/Ana/1.jpg", "work/Ben/1.jpg"],
+        ] {
+            let root = files(paths);
+            let error = Dataset::open(root.path()).unwrap_err().to_string();
+            let first = root.path().join(paths[0].split('/').next().unwrap());
+            let expected = format!("did you mean --dataset {}?", first.display());
+            assert!(error.contains(&expected), "{error}");
+        }
+        // Years, albums and cameras are somebody's.
+        for paths in [
+            &["Ana/2019/1.jpg", "Ana/2020/1.jpg"][..],
+            &["Ana/phone/1.jpg", "Ben/phone/1.jpg", "Ben/tablet/2.jpg"],
+            &["Ana/1.jpg", "Ben/phone/1.jpg"],
+        ] {
+            let root = files(paths);
+            let people = Dataset::open(root.path()).unwrap().train.people;
+            assert_eq!(people[0], "Ana");
+        }
+    }
+
+    #[test]
+    fn training_and_validation_are_parts_and_what_is_beside_them_is_named() {
+        let root = files(&[
+            "training/Ana/1.jpg",
+            "validation/Ana/2.jpg",
+            "test/Ana/3.jpg",
+        ]);
+        let dataset = Dataset::open(root.path()).unwrap();
+        assert_eq!(names(&dataset.train), [("Ana", "training/Ana/1.jpg")]);
+        assert_eq!(dataset.val.unwrap().items.len(), 1);
+        assert_eq!(dataset.train.skipped[0].path, "test");
     }
 
     #[test]
@@ -397,7 +513,7 @@ mod tests {
                 ("obama", "obama.png")
             ]
         );
-        assert_eq!(dataset.train.ignored, 1);
+        assert_eq!(dataset.train.skipped[0].path, "list.txt");
     }
 
     #[test]
@@ -440,8 +556,8 @@ mod tests {
         assert_eq!(names(&dataset.train), [("Ana", "Ana/1.jpg")]);
         assert_eq!(dataset.train.rejected[0].path, "J\u{fffd}rg");
         assert!(dataset.train.rejected[0].detail.contains("not UTF-8"));
-        assert_eq!(dataset.train.rejected[1].path, "unknown");
-        assert_eq!(dataset.train.rejected.len(), 2);
+        assert_eq!(dataset.train.rejected.len(), 1);
+        assert_eq!(dataset.train.skipped[0].path, "unknown");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use image::{DynamicImage, ImageDecoder, ImageReader, RgbImage};
 use jpeg_decoder::{CodingProcess, Decoder, PixelFormat};
 use sha2::{Digest, Sha256};
 
-use super::photo::{PhotoError, damaged, limits};
+use super::error::{PhotoError, damaged, limits};
 
 /// Every JPEG begins with this marker.
 pub const START: [u8; 2] = [0xff, 0xd8];

@@ -2,7 +2,9 @@
 
 mod converter;
 pub mod dataset;
+pub mod error;
 mod jpeg;
+pub mod names;
 pub mod photo;
 pub mod source;
 #[cfg(feature = "plugin")]

@@ -1,6 +1,6 @@
 //! Photos from files: whatever the name says, the content decides; always upright 8-bit RGB.
 
-use std::io::{self, Cursor, Read};
+use std::io::{Cursor, Read};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
@@ -8,53 +8,18 @@ use gstmfr::files::open_regular;
 use gstmfr::frame::image::{ImageError, ImageView};
 use image::codecs::png::PngEncoder;
 use image::metadata::Orientation;
-use image::{DynamicImage, ExtendedColorType, ImageDecoder, ImageEncoder, ImageReader, Limits};
+use image::{
+    DynamicImage, ExtendedColorType, ImageDecoder, ImageEncoder, ImageFormat, ImageReader,
+};
 use sha2::{Digest, Sha256};
-use thiserror::Error;
 
-use crate::input::converter::{Converter, ConverterError};
+use crate::input::converter::Converter;
+use crate::input::error::{MAX_DECODED_BYTES, MAX_PIXELS, PhotoError, damaged, limits};
 use crate::input::jpeg;
 use crate::input::source::Source;
 
-/// Larger images are decoded only if they are JPEGs that can be scaled down meanwhile.
-pub const MAX_PIXELS: u64 = 100_000_000;
-/// Memory that a decoded image may take: 100 megapixels in RGB, 75 with transparency, 50 with 16 bits a channel. Turning it
-/// upright and reducing it to 8-bit RGB takes as much again.
-const MAX_DECODED_BYTES: u64 = 300_000_000;
 /// Files beyond this are not photos; nothing larger is read into memory.
 const MAX_FILE_SIZE: u64 = 512 << 20;
-
-/// Why a file is not a photo that can be used.
-#[derive(Debug, Error)]
-#[non_exhaustive]
-pub enum PhotoError {
-    #[error("{0}")]
-    Io(#[from] io::Error),
-    #[error("the file is empty")]
-    Empty,
-    #[error("the file has {0} MB, more than any photo")]
-    FileTooLarge(u64),
-    #[error("{found}; expected a JPEG, PNG, WebP, TIFF, BMP, GIF, HEIC or AVIF image")]
-    Format { found: String },
-    #[error("{width}×{height} pixels are too many: at most {} megapixels", MAX_PIXELS / 1_000_000)]
-    TooManyPixels { width: u32, height: u32 },
-    #[error(
-        "{width}×{height} pixels are too many for a progressive JPEG, which cannot be scaled down while it is decoded: save it \
-         as a baseline JPEG, or with at most 50 megapixels"
-    )]
-    TooManyProgressive { width: u32, height: u32 },
-    #[error("{width}×{height} pixels take {} MB, at most {} are decoded", bytes / 1_000_000, MAX_DECODED_BYTES / 1_000_000)]
-    TooLarge { width: u32, height: u32, bytes: u64 },
-    #[error("{0}")]
-    Converter(#[from] ConverterError),
-    #[error("the image is damaged: {0}")]
-    Damaged(String),
-    #[error("it is a video, and those are learned from alone; take photos out of it")]
-    Video,
-    #[cfg(not(feature = "plugin"))]
-    #[error("this build has no GStreamer, which videos need; take photos out of it")]
-    NoGStreamer,
-}
 
 /// A decoded photo.
 #[derive(Debug)]
@@ -65,6 +30,8 @@ pub struct Photo {
     /// SHA-256 of the file, or of the pixels of a frame: the same photo under another name has the
     /// same.
     pub sha256: [u8; 32],
+    /// Degrees by which it was rotated clockwise although the file does not say so.
+    pub rotated: u16,
 }
 
 impl Photo {
@@ -98,6 +65,7 @@ impl Photo {
             height: image.height() as usize,
             pixels: rgb8(image),
             sha256,
+            rotated: 0,
         })
     }
 
@@ -109,6 +77,25 @@ impl Photo {
             pixels,
             width,
             height,
+            rotated: 0,
+        }
+    }
+
+    /// The same photo rotated by a quarter turn clockwise.
+    pub fn rotated_clockwise(&self) -> Self {
+        let mut pixels = Vec::with_capacity(self.pixels.len());
+        for x in 0..self.width {
+            for y in (0..self.height).rev() {
+                let at = (y * self.width + x) * 3;
+                pixels.extend_from_slice(&self.pixels[at..at + 3]);
+            }
+        }
+        Self {
+            pixels,
+            width: self.height,
+            height: self.width,
+            sha256: self.sha256,
+            rotated: (self.rotated + 90) % 360,
         }
     }
 
@@ -144,17 +131,22 @@ fn decode_with(
     orientation: impl Fn(&mut dyn ImageDecoder) -> image::ImageResult<Orientation>,
 ) -> Result<DynamicImage, PhotoError> {
     let reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format()?;
-    if reader.format().is_none() {
+    let Some(format) = reader.format() else {
         return Err(PhotoError::Format {
             found: kind(bytes).to_owned(),
         });
-    }
+    };
     let mut decoder = reader.into_decoder().map_err(damaged)?;
     let (width, height) = decoder.dimensions();
-    if u64::from(width) * u64::from(height) > MAX_PIXELS {
+    let pixels = u64::from(width) * u64::from(height);
+    if pixels > MAX_PIXELS {
         return Err(PhotoError::TooManyPixels { width, height });
     }
-    let bytes = decoder.total_bytes();
+    let mut bytes = decoder.total_bytes();
+    if format == ImageFormat::WebP {
+        // Its decoder has four channels inside, whatever it gives.
+        bytes = 4 * pixels;
+    }
     if bytes > MAX_DECODED_BYTES {
         return Err(PhotoError::TooLarge {
             width,
@@ -167,22 +159,6 @@ fn decode_with(
     let mut image = DynamicImage::from_decoder(decoder).map_err(damaged)?;
     image.apply_orientation(orientation);
     Ok(image)
-}
-
-/// What a decoder may allocate. The image itself is counted by some, and some keep another copy of it.
-pub fn limits() -> Limits {
-    let mut limits = Limits::default();
-    limits.max_alloc = Some(2 * MAX_DECODED_BYTES);
-    limits
-}
-
-pub fn damaged(error: image::ImageError) -> PhotoError {
-    match error {
-        image::ImageError::Unsupported(e) => PhotoError::Format {
-            found: e.to_string(),
-        },
-        error => PhotoError::Damaged(error.to_string()),
-    }
 }
 
 /// What a file that is no image we read seems to be.
@@ -225,7 +201,7 @@ pub fn png(rgb: &[u8], width: usize, height: usize) -> Result<Vec<u8>, image::Im
 #[cfg(test)]
 mod tests {
     use super::*;
-    use image::{ImageBuffer, ImageFormat, Luma, LumaA, Rgb, Rgba};
+    use image::{ImageBuffer, Luma, LumaA, Rgb, Rgba};
 
     fn encoded(image: impl Into<DynamicImage>, format: ImageFormat) -> Vec<u8> {
         let mut bytes = Cursor::new(Vec::new());
@@ -274,6 +250,18 @@ mod tests {
         // 8: the other way round, red below.
         let (_, _, upright) = pixels(&with_orientation(&jpeg, 8));
         assert!(upright[0] < 50 && upright[2] > 150, "{:?}", &upright[..3]);
+    }
+
+    #[test]
+    fn four_quarter_turns_are_none() {
+        let photo = Photo::from_rgb((0..18).collect(), 3, 2);
+        let once = photo.rotated_clockwise();
+        assert_eq!((once.width, once.height, once.rotated), (2, 3, 90));
+        // The lower left pixel comes to the upper left.
+        assert_eq!(once.pixels[..6], [9, 10, 11, 0, 1, 2]);
+        let back = once.rotated_clockwise().rotated_clockwise();
+        let back = back.rotated_clockwise();
+        assert_eq!((back.pixels, back.rotated), (photo.pixels, 0));
     }
 
     #[test]

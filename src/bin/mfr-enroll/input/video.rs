@@ -15,7 +15,8 @@ use gst::prelude::*;
 use gst_video::prelude::*;
 use thiserror::Error;
 
-use crate::input::photo::{MAX_PIXELS, Photo};
+use crate::input::error::MAX_PIXELS;
+use crate::input::photo::Photo;
 
 /// Frames of a video that are looked at. More of the same minute hardly differ, and a detection
 /// takes its time: 20 frames cost as much as 20 photos.

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::enrol::agreement::{Pair, Verdict};
 use crate::enrol::{Enrolled, Video};
-use crate::input::dataset::Collection;
+use crate::input::dataset::{Collection, Skipped};
 use crate::output::{Output, counted, plain};
 use crate::vision::portrait::Rejected;
 
@@ -18,6 +18,9 @@ pub const NEAREST: usize = 10;
 /// With fewer photos a person is recognised less often, and a wrong one is not found out.
 pub const FEW_PHOTOS: usize = 3;
 
+/// Skipped files and folders that are named.
+const MOST_SKIPPED: usize = 20;
+
 /// All of it, for the reports of `build` and `check`.
 #[derive(Debug, Serialize)]
 pub struct Findings<'a> {
@@ -25,6 +28,9 @@ pub struct Findings<'a> {
     pub photos: Photos,
     pub videos: &'a [Video],
     pub rejected: &'a [Rejected],
+    pub skipped: &'a [Skipped],
+    /// Photos that were rotated although their files do not say so.
+    pub rotated: Vec<Rotated>,
     /// Used all the same.
     pub suspicious: Vec<Suspicion>,
     /// People who look like one person enrolled under two names.
@@ -44,8 +50,16 @@ pub struct Photos {
     /// Videos included.
     pub found: usize,
     pub used: usize,
-    /// Files of other kinds, and files that are in nobody's folder.
+    /// Files of other kinds, and files and folders that are nobody's.
     pub ignored: usize,
+}
+
+/// A photo that was rotated because only then a face is clearly visible.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Rotated {
+    pub path: String,
+    /// Clockwise.
+    pub degrees: u16,
 }
 
 /// A photo that perhaps shows somebody else.
@@ -90,10 +104,12 @@ impl<'a> Findings<'a> {
             photos: Photos {
                 found: train.items.len() + train.rejected.len(),
                 used: used.len(),
-                ignored: train.ignored,
+                ignored: train.skipped.len(),
             },
             videos: &enrolled.videos,
             rejected: &enrolled.rejected,
+            skipped: &train.skipped,
+            rotated: rotated(train, enrolled),
             suspicious: suspicious(train, enrolled),
             alike: alike.map(|pair| similar(train, enrolled, pair)).collect(),
         }
@@ -133,8 +149,36 @@ impl<'a> Findings<'a> {
                 plain(&rejected.detail)
             ))?;
         }
+        self.say_skipped(out)?;
+        if !self.rotated.is_empty() {
+            out.line("\nrotated, as no face is upright in them")?;
+        }
+        for rotated in &self.rotated {
+            out.line(format_args!(
+                "  {}: by {}° clockwise",
+                plain(&rotated.path),
+                rotated.degrees
+            ))?;
+        }
         say_suspicious(out, &self.suspicious)?;
         say_alike(out, &self.alike)
+    }
+
+    fn say_skipped(&self, out: &mut Output) -> Result<()> {
+        if !self.skipped.is_empty() {
+            out.line("\nskipped")?;
+        }
+        for skipped in self.skipped.iter().take(MOST_SKIPPED) {
+            out.line(format_args!(
+                "  {} ({})",
+                plain(&skipped.path),
+                skipped.detail
+            ))?;
+        }
+        if let Some(more) = self.skipped.len().checked_sub(MOST_SKIPPED + 1) {
+            out.line(format_args!("  and {} more", more + 1))?;
+        }
+        Ok(())
     }
 
     fn say_videos(&self, out: &mut Output) -> Result<()> {
@@ -159,6 +203,22 @@ impl<'a> Findings<'a> {
         }
         Ok(())
     }
+}
+
+fn rotated(train: &Collection, enrolled: &Enrolled) -> Vec<Rotated> {
+    let used = enrolled
+        .learned
+        .iter()
+        .map(|l| (l.shot.name(&train.items), l.portrait.rotated));
+    let rejected = enrolled.rejected.iter();
+    let rejected = rejected.map(|r| (r.path.clone(), r.portrait.rotated));
+    let mut rotated: Vec<_> = used
+        .chain(rejected)
+        .filter(|&(_, degrees)| degrees > 0)
+        .map(|(path, degrees)| Rotated { path, degrees })
+        .collect();
+    rotated.sort_by(|a, b| a.path.cmp(&b.path));
+    rotated
 }
 
 fn suspicious(train: &Collection, enrolled: &Enrolled) -> Vec<Suspicion> {

@@ -189,7 +189,7 @@ fn used_face<'a>(train: &Collection, learned: &'a Learned) -> Face<'a> {
     Face {
         path: learned.shot.name(&train.items),
         picture: learned.portrait.thumbnail.as_deref(),
-        measured: learned.portrait.measures.map(|m| m.in_words()),
+        measured: learned.portrait.in_words(),
         note: match likeness.verdict {
             Verdict::Fits => Note::None,
             Verdict::Suspicious | Verdict::Outlier => {
@@ -213,7 +213,7 @@ fn rejected_face(rejected: &Rejected) -> Face<'_> {
     Face {
         path: rejected.path.clone(),
         picture: rejected.portrait.thumbnail.as_deref(),
-        measured: rejected.portrait.measures.map(|m| m.in_words()),
+        measured: rejected.portrait.in_words(),
         note: Note::Rejected(rejected.reason, rejected.detail.clone()),
         masked: Vec::new(),
     }

@@ -7,6 +7,7 @@ use gstmfr::frame::image::ImageView;
 use gstmfr::frame::resize::{Border, Filter, Resize, Resizer};
 use gstmfr::nn::RuntimeError;
 
+use crate::input::photo::Photo;
 use crate::options::{MinFace, Vision};
 
 /// Width and height of the second look in those of the photo: black all round. It finds faces in 8
@@ -21,6 +22,14 @@ const PADDED_MIN_FACE: f32 = 0.3;
 /// a photo is nothing but a face, less evidence is enough. Of 26 tight, masked crops of RMFRD in which
 /// no face is found otherwise, one is in 15; in 258 pictures without a face it adds one.
 const PADDED_CONFIDENCE: f32 = 0.7;
+
+/// Confidence of a face from which on its photo is upright without doubt: of 176 upright photos of LFW one has less (.981), of
+/// those rotated by a half turn one has more (.991); of 400 photos of masked faces (RMFRD, MFR2) 30 have less.
+const CLEAR: f32 = 0.99;
+/// Least confidence of a face in a rotated photo, and how much less likely than the face of the photo as it is it has to be
+/// an error. Wrongly rotated faces reach .99, but not in photos in which the right one is worse.
+const CLEAR_ROTATED: f32 = 0.95;
+const ODDS: f32 = 5.0;
 
 /// Smallest face that counts as one of the size of another.
 const SMALLER: f32 = 0.6;
@@ -57,6 +66,41 @@ impl Finder {
             return self.find_padded(view);
         }
         Ok(faces)
+    }
+
+    /// The faces of a photo, which is rotated by quarter turns if only then a face is clearly visible: scans and files that
+    /// have lost their orientation lie on their side or head. Upside down, MTCNN takes the chin for a forehead, and the
+    /// embedding is nobody's.
+    pub fn find_upright(&mut self, photo: &mut Photo) -> anyhow::Result<Vec<Face>> {
+        let faces = self.find(&photo.view()?)?;
+        let surest = |faces: &[Face]| faces.first().map_or(0.0, |face| face.confidence);
+        let confidence = surest(&faces);
+        // Regions are meant for the photo as it is.
+        if confidence >= CLEAR || !self.params.regions.is_empty() {
+            return Ok(faces);
+        }
+        let mut best: Option<(Photo, Vec<Face>)> = None;
+        let mut rotated = photo.rotated_clockwise();
+        for _ in 0..3 {
+            let found = self.find(&rotated.view()?)?;
+            let next = rotated.rotated_clockwise();
+            let least = best.as_ref().map_or(0.0, |(_, faces)| surest(faces));
+            if surest(&found) > least {
+                best = Some((rotated, found));
+            }
+            rotated = next;
+        }
+        let is_right = |faces: &[Face]| {
+            let doubt = 1.0 - surest(faces);
+            surest(faces) >= CLEAR_ROTATED && doubt * ODDS <= 1.0 - confidence
+        };
+        match best {
+            Some((upright, found)) if is_right(&found) => {
+                *photo = upright;
+                Ok(found)
+            }
+            _ => Ok(faces),
+        }
     }
 
     /// Whether the face in a crop, as `embed::crop_rgb8` gives it, wears a mask.

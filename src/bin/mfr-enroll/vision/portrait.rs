@@ -27,6 +27,19 @@ pub struct Portrait {
     /// A JPEG, if it was asked for and the photo could be read.
     #[serde(with = "encoding::bytes")]
     pub thumbnail: Option<Vec<u8>>,
+    /// As of [`Photo`](crate::input::photo::Photo).
+    #[serde(default)]
+    pub rotated: u16,
+}
+
+impl Portrait {
+    /// What was measured and done, for people.
+    pub fn in_words(&self) -> Option<String> {
+        let measured = self.measures.map(|measures| measures.in_words());
+        let rotated = (self.rotated > 0).then(|| format!("rotated by {}°", self.rotated));
+        let words: Vec<_> = measured.into_iter().chain(rotated).collect();
+        (!words.is_empty()).then(|| words.join(", "))
+    }
 }
 
 /// A file that is not used, for the report.

@@ -1,0 +1,61 @@
+//! Why a photo cannot be used, and how large an image may be.
+
+use std::io;
+
+use image::Limits;
+use thiserror::Error;
+
+use super::converter::ConverterError;
+
+/// Larger images are decoded only if they are JPEGs that can be scaled down meanwhile.
+pub const MAX_PIXELS: u64 = 100_000_000;
+/// Memory that a decoded image may take: 100 megapixels in RGB, 75 with transparency, 50 with 16 bits a channel. Turning it
+/// upright and reducing it to 8-bit RGB takes as much again.
+pub const MAX_DECODED_BYTES: u64 = 300_000_000;
+/// Why a file is not a photo that can be used.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum PhotoError {
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    #[error("the file is empty")]
+    Empty,
+    #[error("the file has {0} MB, more than any photo")]
+    FileTooLarge(u64),
+    #[error("{found}; expected a JPEG, PNG, WebP, TIFF, BMP, GIF, HEIC or AVIF image")]
+    Format { found: String },
+    #[error("{width}×{height} pixels are too many: at most {} megapixels", MAX_PIXELS / 1_000_000)]
+    TooManyPixels { width: u32, height: u32 },
+    #[error(
+        "{width}×{height} pixels are too many for a progressive JPEG, which cannot be scaled down while it is decoded: save it \
+         as a baseline JPEG, or with at most 50 megapixels"
+    )]
+    TooManyProgressive { width: u32, height: u32 },
+    #[error("{width}×{height} pixels take {} MB, at most {} are decoded", bytes / 1_000_000, MAX_DECODED_BYTES / 1_000_000)]
+    TooLarge { width: u32, height: u32, bytes: u64 },
+    #[error("{0}")]
+    Converter(#[from] ConverterError),
+    #[error("the image is damaged: {0}")]
+    Damaged(String),
+    #[error("it is a video, and those are learned from alone; take photos out of it")]
+    Video,
+    #[cfg(not(feature = "plugin"))]
+    #[error("this build has no GStreamer, which videos need; take photos out of it")]
+    NoGStreamer,
+}
+
+/// What a decoder may allocate. The image itself is counted by some, and some keep another copy of it.
+pub fn limits() -> Limits {
+    let mut limits = Limits::default();
+    limits.max_alloc = Some(2 * MAX_DECODED_BYTES);
+    limits
+}
+
+pub fn damaged(error: image::ImageError) -> PhotoError {
+    match error {
+        image::ImageError::Unsupported(e) => PhotoError::Format {
+            found: e.to_string(),
+        },
+        error => PhotoError::Damaged(error.to_string()),
+    }
+}
