@@ -33,6 +33,8 @@ pub enum PhotoError {
     TooManyProgressive { width: u32, height: u32 },
     #[error("{width}×{height} pixels take {} MB, at most {} are decoded", bytes / 1_000_000, MAX_DECODED_BYTES / 1_000_000)]
     TooLarge { width: u32, height: u32, bytes: u64 },
+    #[error("{width}×{height} pixels take about {} MB of memory, more than there is", bytes / 1_000_000)]
+    NoMemory { width: u32, height: u32, bytes: u64 },
     #[error("{0}")]
     Converter(#[from] ConverterError),
     #[error("the image is damaged: {0}")]
@@ -58,4 +60,25 @@ pub fn damaged(error: image::ImageError) -> PhotoError {
         },
         error => PhotoError::Damaged(error.to_string()),
     }
+}
+
+/// Checks that an image can be decoded and searched for faces in the memory there is. Decoders allocate in a way that ends
+/// the process where it fails.
+///
+/// `decoder` are the bytes that the decoder takes. Turning the image upright, reducing it to 8-bit RGB or rotating it takes 3
+/// bytes for each pixel that is then looked at, and the search for faces another 2.
+pub fn check_memory(
+    (width, height): (u32, u32),
+    decoder: u64,
+    looked_at: u64,
+) -> Result<(), PhotoError> {
+    let bytes = decoder + 5 * looked_at;
+    let length = usize::try_from(bytes).unwrap_or(usize::MAX);
+    Vec::<u8>::new()
+        .try_reserve_exact(length)
+        .map_err(|_| PhotoError::NoMemory {
+            width,
+            height,
+            bytes,
+        })
 }

@@ -5,7 +5,7 @@ use image::{DynamicImage, ImageDecoder, ImageReader, RgbImage};
 use jpeg_decoder::{CodingProcess, Decoder, PixelFormat};
 use sha2::{Digest, Sha256};
 
-use super::error::{PhotoError, damaged, limits};
+use super::error::{PhotoError, check_memory, damaged, limits};
 
 /// Every JPEG begins with this marker.
 pub const START: [u8; 2] = [0xff, 0xd8];
@@ -18,6 +18,9 @@ const UNSCALED_PIXELS: u64 = 50_000_000;
 const MAX_SCALE: u64 = 8;
 /// Side of a block, in whose parts [`Decoder::scale`] scales.
 const BLOCK: u64 = 8;
+
+/// Most bytes that the decoders take for each pixel: components and RGB, and all coefficients of progressive files.
+const DECODER_BYTES: u64 = 9;
 
 /// Bytes that stand in for missing ones. A decoder that reaches them produces other pixels with each.
 const PADS: [u8; 2] = [0x00, 0x55];
@@ -60,6 +63,7 @@ fn decode_padded(bytes: &[u8]) -> Result<DynamicImage, PhotoError> {
     let (width, height) = (u32::from(info.width), u32::from(info.height));
     let pixels = u64::from(width) * u64::from(height);
     if pixels <= UNSCALED_PIXELS {
+        check_memory((width, height), DECODER_BYTES * pixels, pixels)?;
         // Each accepts samplings that the other does not.
         return decode_unscaled(bytes)
             .or_else(|error| decode_scaled(decoder, 1).map_err(|_| error));
@@ -71,7 +75,11 @@ fn decode_padded(bytes: &[u8]) -> Result<DynamicImage, PhotoError> {
         .filter(|scale| scale.is_power_of_two())
         .find(|scale| pixels / (scale * scale) <= UNSCALED_PIXELS);
     match scale {
-        Some(scale) => decode_scaled(decoder, scale),
+        Some(scale) => {
+            let pixels = pixels / (scale * scale);
+            check_memory((width, height), DECODER_BYTES * pixels, pixels)?;
+            decode_scaled(decoder, scale)
+        }
         None => Err(PhotoError::TooManyPixels { width, height }),
     }
 }

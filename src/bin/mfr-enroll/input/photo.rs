@@ -14,7 +14,9 @@ use image::{
 use sha2::{Digest, Sha256};
 
 use crate::input::converter::Converter;
-use crate::input::error::{MAX_DECODED_BYTES, MAX_PIXELS, PhotoError, damaged, limits};
+use crate::input::error::{
+    MAX_DECODED_BYTES, MAX_PIXELS, PhotoError, check_memory, damaged, limits,
+};
 use crate::input::jpeg;
 use crate::input::source::Source;
 
@@ -81,21 +83,32 @@ impl Photo {
         }
     }
 
-    /// The same photo rotated by a quarter turn clockwise.
-    pub fn rotated_clockwise(&self) -> Self {
+    /// The same photo rotated clockwise, by 0 to 3 quarter turns.
+    pub fn rotated(&self, quarters: u16) -> Self {
+        let (width, height) = (self.width, self.height);
+        let (new_width, new_height) = match quarters % 2 {
+            0 => (width, height),
+            _ => (height, width),
+        };
         let mut pixels = Vec::with_capacity(self.pixels.len());
-        for x in 0..self.width {
-            for y in (0..self.height).rev() {
-                let at = (y * self.width + x) * 3;
+        for y in 0..new_height {
+            for x in 0..new_width {
+                let (x, y) = match quarters {
+                    0 => (x, y),
+                    1 => (y, height - 1 - x),
+                    2 => (width - 1 - x, height - 1 - y),
+                    _ => (width - 1 - y, x),
+                };
+                let at = (y * width + x) * 3;
                 pixels.extend_from_slice(&self.pixels[at..at + 3]);
             }
         }
         Self {
             pixels,
-            width: self.height,
-            height: self.width,
+            width: new_width,
+            height: new_height,
             sha256: self.sha256,
-            rotated: (self.rotated + 90) % 360,
+            rotated: (self.rotated + 90 * quarters) % 360,
         }
     }
 
@@ -154,6 +167,7 @@ fn decode_with(
             bytes,
         });
     }
+    check_memory((width, height), bytes, pixels)?;
     decoder.set_limits(limits()).map_err(damaged)?;
     let orientation = orientation(&mut decoder).map_err(damaged)?;
     let mut image = DynamicImage::from_decoder(decoder).map_err(damaged)?;
@@ -253,14 +267,16 @@ mod tests {
     }
 
     #[test]
-    fn four_quarter_turns_are_none() {
+    fn quarter_turns_add_up() {
         let photo = Photo::from_rgb((0..18).collect(), 3, 2);
-        let once = photo.rotated_clockwise();
+        let once = photo.rotated(1);
         assert_eq!((once.width, once.height, once.rotated), (2, 3, 90));
         // The lower left pixel comes to the upper left.
         assert_eq!(once.pixels[..6], [9, 10, 11, 0, 1, 2]);
-        let back = once.rotated_clockwise().rotated_clockwise();
-        let back = back.rotated_clockwise();
+        let twice = once.rotated(1);
+        assert_eq!(twice.pixels, photo.rotated(2).pixels);
+        assert_eq!(twice.rotated(1).pixels, photo.rotated(3).pixels);
+        let back = photo.rotated(3).rotated(1);
         assert_eq!((back.pixels, back.rotated), (photo.pixels, 0));
     }
 

@@ -30,6 +30,8 @@ const CLEAR: f32 = 0.99;
 /// an error. Wrongly rotated faces reach .99, but not in photos in which the right one is worse.
 const CLEAR_ROTATED: f32 = 0.95;
 const ODDS: f32 = 5.0;
+/// Pixels of the largest photo that is rotated: the copy takes as much memory as the photo.
+const MOST_ROTATED: usize = 50_000_000;
 
 /// Smallest face that counts as one of the size of another.
 const SMALLER: f32 = 0.6;
@@ -75,32 +77,24 @@ impl Finder {
         let faces = self.find(&photo.view()?)?;
         let surest = |faces: &[Face]| faces.first().map_or(0.0, |face| face.confidence);
         let confidence = surest(&faces);
+        let is_large = photo.width * photo.height > MOST_ROTATED;
         // Regions are meant for the photo as it is.
-        if confidence >= CLEAR || !self.params.regions.is_empty() {
+        if confidence >= CLEAR || is_large || !self.params.regions.is_empty() {
             return Ok(faces);
         }
-        let mut best: Option<(Photo, Vec<Face>)> = None;
-        let mut rotated = photo.rotated_clockwise();
-        for _ in 0..3 {
-            let found = self.find(&rotated.view()?)?;
-            let next = rotated.rotated_clockwise();
-            let least = best.as_ref().map_or(0.0, |(_, faces)| surest(faces));
-            if surest(&found) > least {
-                best = Some((rotated, found));
+        let (mut best, mut quarters) = (Vec::new(), 0);
+        for turn in 1..4 {
+            let found = self.find(&photo.rotated(turn).view()?)?;
+            if surest(&found) > surest(&best) {
+                (best, quarters) = (found, turn);
             }
-            rotated = next;
         }
-        let is_right = |faces: &[Face]| {
-            let doubt = 1.0 - surest(faces);
-            surest(faces) >= CLEAR_ROTATED && doubt * ODDS <= 1.0 - confidence
-        };
-        match best {
-            Some((upright, found)) if is_right(&found) => {
-                *photo = upright;
-                Ok(found)
-            }
-            _ => Ok(faces),
+        let doubt = 1.0 - surest(&best);
+        if surest(&best) < CLEAR_ROTATED || doubt * ODDS > 1.0 - confidence {
+            return Ok(faces);
         }
+        *photo = photo.rotated(quarters);
+        Ok(best)
     }
 
     /// Whether the face in a crop, as `embed::crop_rgb8` gives it, wears a mask.
