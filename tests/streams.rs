@@ -469,6 +469,29 @@ fn a_property_that_cannot_take_effect_is_refused_with_a_warning() {
 }
 
 #[test]
+fn settings_that_let_everything_pass_are_reported_once_and_the_face_is_found() {
+    let face = picture("obama2.jpg");
+    let mut stream = Stream::new(
+        "mfrdetect inference-interval=1 tracking=false min-face-size=12 scale-factor=0.95 \
+         pnet-threshold=0 rnet-threshold=0 onet-threshold=0",
+    );
+    stream.push(&face);
+    stream.push(&face);
+    let stream = stream.end();
+    let [warning] = &stream.warnings[..] else {
+        panic!("{:?}", stream.warnings)
+    };
+    assert!(warning.contains("min-face-size"), "{warning}");
+    // The likeliest candidates are those that are looked at.
+    let frames = stream.frames();
+    let surest = |frame: &Vec<Face>| {
+        let confidences = frame.iter().filter_map(|face| face.confidence);
+        confidences.fold(0.0, f64::max)
+    };
+    assert!(frames.len() == 2 && frames.iter().all(|f| surest(f) > 0.99));
+}
+
+#[test]
 fn another_gallery_replaces_the_one_in_use_and_one_that_cannot_be_used_does_not() {
     let folder = tempfile::tempdir().unwrap();
     let [other, bad] = ["other.npz", "bad.npz"].map(|name| folder.path().join(name));

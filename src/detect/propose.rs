@@ -21,9 +21,8 @@ const NMS_LEVEL: f64 = 0.5;
 /// Scale of the finest levels, in that of the first.
 const FINE_SCALES: f64 = 0.6;
 
-/// Candidates of one level that are looked at, best first. Real scenes stay far below; the limit
-/// keeps a threshold of 0 from taking minutes.
-const MAX_CANDIDATES: usize = 5_000;
+/// Candidates of one level that are compared with each other, likeliest first: half of what the next stage looks at.
+const MOST_OF_A_LEVEL: usize = super::MAX_CANDIDATES[0] / 2;
 
 /// Rows of the output that are made at a time. Four more are begun for them in vain, but what is read stays in the
 /// cache, and threads have something to share.
@@ -257,9 +256,9 @@ fn settle(found: Vec<Cell>, level: &Level, region: Rect) -> impl Iterator<Item =
         .map(candidate)
         .filter(Candidate::is_finite)
         .collect();
-    if found.len() > MAX_CANDIDATES {
+    if found.len() > MOST_OF_A_LEVEL {
         found.sort_by(|a, b| b.score.total_cmp(&a.score));
-        found.truncate(MAX_CANDIDATES);
+        found.truncate(MOST_OF_A_LEVEL);
     }
     let [x, y] = [region.x, region.y].map(f64::from);
     suppress(found, NMS_LEVEL, Overlap::Union, |c| c)

@@ -10,7 +10,7 @@ use gst_video::subclass::prelude::*;
 
 use crate::detect::{
     self, DEFAULT_MIN_FACE_SIZE, DEFAULT_SCALE_FACTOR, DEFAULT_THRESHOLDS, Detector, Face,
-    MIN_FACE_SIZES, Params, SCALE_FACTORS, parse_regions,
+    MAX_CANDIDATES, MIN_FACE_SIZES, Params, SCALE_FACTORS, parse_regions,
 };
 use crate::frame::geometry::Rect;
 use crate::nn::RuntimeError;
@@ -66,6 +66,8 @@ impl Default for Settings {
 struct State {
     detector: Worker<Detector>,
     finder: Finder,
+    /// Whether it has been reported that there are more candidates than are looked at.
+    is_reported: bool,
 }
 
 #[derive(Default)]
@@ -99,6 +101,18 @@ impl MfrDetect {
                 );
             }
         }
+    }
+}
+
+impl MfrDetect {
+    fn too_many_candidates(&self) -> gst::Message {
+        let [rnet, onet] = MAX_CANDIDATES;
+        let text = format!(
+            "more places that may be faces than are looked at ({rnet} by R-Net, {onet} by O-Net): the likeliest are. Higher \
+             thresholds, a larger min-face-size or a smaller scale-factor leave fewer"
+        );
+        let warning = gst::message::Warning::builder(gst::LibraryError::Settings, &text);
+        warning.src(&*self.obj()).build()
     }
 }
 
@@ -159,7 +173,12 @@ impl FrameFilter for MfrDetect {
         }
         let faces = meta::faces(buffer, size);
         meta::update_mirror(buffer, &faces, size);
-        Ok(Vec::new())
+        let is_capped = state.detector.model.is_capped();
+        let is_news = is_capped && !std::mem::replace(&mut state.is_reported, is_capped);
+        Ok(is_news
+            .then(|| self.too_many_candidates())
+            .into_iter()
+            .collect())
     }
 
     fn reset(&self) -> Vec<gst::Message> {
@@ -391,6 +410,7 @@ impl BaseTransformImpl for MfrDetect {
         *lock(&self.state) = Some(State {
             detector,
             finder: Finder::default(),
+            is_reported: false,
         });
         self.stream.set_started(true);
         gst::debug!(CAT, imp = self, "{} started", detect::NAME);
