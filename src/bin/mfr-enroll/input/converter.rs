@@ -1,7 +1,9 @@
 //! Photos in formats that a program of the system decodes: HEIC (iPhones), AVIF, JPEG 2000, JPEG XL. Their decoders are
 //! large and in C, so they run as a process of their own with limits of time, memory and output.
 
+use std::fs::Permissions;
 use std::io::{self, Read};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -122,7 +124,10 @@ impl Converter {
 
     /// The photo as a PNG file, upright.
     pub fn convert(&self, bytes: &[u8]) -> Result<Vec<u8>, ConverterError> {
-        let folder = tempfile::tempdir()?;
+        // A photo of somebody, for its owner alone.
+        let folder = tempfile::Builder::new()
+            .permissions(Permissions::from_mode(0o700))
+            .tempdir()?;
         let input = format!("photo.{}", self.ending);
         std::fs::write(folder.path().join(&input), bytes)?;
         let mut missing = None;
