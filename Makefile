@@ -21,7 +21,7 @@ PHOTOS := $(addprefix $(DEMO)/photos/,obama.jpg obama2.jpg obama3.jpg biden.jpg 
 SOURCES := Cargo.toml Cargo.lock build.rs $(shell find src -type f) $(wildcard models/*.onnx models/*.json)
 PLUGIN := $(OUT)/libgstmfr.so
 PROGRAM := $(OUT)/mfr-enroll
-CLIP_MAKER := $(OUT)/examples/demo_clip
+CLIP_MAKER := $(OUT)/demo_clip
 RECOGNIZE := $(OUT)/examples/recognize
 
 .DELETE_ON_ERROR:
@@ -58,7 +58,7 @@ photos: | deps
 build: $(PLUGIN)
 
 # All goals compile this package with the same profile and features, so that nothing is compiled twice.
-CARGO_BUILD = $(CARGO) build --release -p gst-plugin-mfr --lib --bins
+CARGO_BUILD = $(CARGO) build --release -p gst-plugin-mfr --lib --bin mfr-enroll
 
 $(PLUGIN) $(PROGRAM) &: $(SOURCES)
 	@scripts/deps.sh
@@ -66,16 +66,16 @@ $(PLUGIN) $(PROGRAM) &: $(SOURCES)
 	@touch $(PLUGIN) $(PROGRAM)
 
 # With the library and the program in one run, so that the cores have enough to do.
-$(CLIP_MAKER) $(RECOGNIZE) &: $(SOURCES) examples/demo_clip.rs examples/recognize.rs
+$(CLIP_MAKER) $(RECOGNIZE) &: $(SOURCES) tools/Cargo.toml $(wildcard tools/src/*.rs) tools/src/bin/demo_clip.rs examples/recognize.rs
 	@scripts/deps.sh
-	$(CARGO_BUILD) --example demo_clip --example recognize
+	$(CARGO_BUILD) --example recognize -p mfr-tools --bin demo_clip
 	@touch $(PLUGIN) $(PROGRAM) $(CLIP_MAKER) $(RECOGNIZE)
 
 # A release build looks for ONNX Runtime where it is installed, and not in the source tree.
 test: | deps onnxruntime photos
 	@rm -f $(SKIPPED)
 	ORT_DYLIB_PATH=$$(ls $(CURDIR)/$(ONNXRUNTIME_DIR)/libonnxruntime.so.* | tail -n 1) MFR_SKIPPED=$(SKIPPED) \
-	    $(CARGO) test --release -p gst-plugin-mfr
+	    $(CARGO) test --release -p gst-plugin-mfr -p mfr-tools
 	@if [ -s $(SKIPPED) ]; then echo "skipped, for lack of:"; sort $(SKIPPED) | uniq -c; else echo "no test was skipped"; fi
 
 # A crate of its own: it includes src/threads/steps.rs and needs no other dependency than loom.
@@ -109,7 +109,7 @@ $(DEMO)/gallery.npz: $(PROGRAM) $(PHOTOS) Makefile
 	$(PROGRAM) --dataset $(DEMO)/people --output $@
 
 # Depends on the script, not on the program: the clip does not change with the library.
-$(DEMO)/clip.mp4: examples/demo_clip.rs $(PHOTOS) | $(CLIP_MAKER) deps
+$(DEMO)/clip.mp4: tools/src/bin/demo_clip.rs $(PHOTOS) | $(CLIP_MAKER) deps
 	$(CLIP_MAKER) $(DEMO)/photos $@
 
 demo: $(RECOGNIZE) $(DEMO)/gallery.npz $(DEMO)/clip.mp4 | deps

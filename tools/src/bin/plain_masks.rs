@@ -3,7 +3,7 @@
 //! masks that the gallery has not seen (docs/accuracy.md).
 //!
 //! ```text
-//! cargo run --release --example plain_masks -- photos masked
+//! cargo run --release -p mfr-tools --bin plain_masks -- photos masked
 //! ```
 //!
 //! Writes a copy of every JPEG, PNG and WebP of the first folder, as PNG, to the same place below

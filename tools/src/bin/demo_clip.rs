@@ -2,7 +2,7 @@
 //! `scripts/fetch.py photos` fetches.
 //!
 //! ```text
-//! cargo run --release --example demo_clip -- target/demo/photos target/demo/clip.mp4
+//! cargo run --release -p mfr-tools --bin demo_clip -- target/demo/photos target/demo/clip.mp4
 //! ```
 //!
 //! Photos become shots: the camera pans and zooms over them, light fades and changes colour, a bad
@@ -20,14 +20,13 @@ use gstmfr::frame::image::ImageView;
 use gstmfr::frame::resize::{Border, Filter, Resize, Resizer};
 use gstmfr::nn::SessionOptions;
 use gstmfr::paint::{self, MaskType};
+use mfr_tools::mp4::{Error, Writer};
 
 const WIDTH: usize = 1280;
 const HEIGHT: usize = 720;
 const FRAMES_PER_SECOND: usize = 25;
 /// Any; always the same, so that the clip is too.
 const MASK_SEED: u64 = 1;
-
-type Error = Box<dyn std::error::Error>;
 
 /// What the camera sees: a part of a photo, in pixels of the photo. Its height follows from the
 /// shape of the panel.
@@ -279,7 +278,13 @@ fn main() -> ExitCode {
 
 fn build(photos: &Path, output: &Path) -> Result<(), Error> {
     let mut studio = Studio::open(photos)?;
-    let mut writer = Writer::create(output)?;
+    gst::init()?;
+    let info =
+        gst_video::VideoInfo::builder(gst_video::VideoFormat::Rgb, WIDTH as u32, HEIGHT as u32)
+            .fps(gst::Fraction::new(FRAMES_PER_SECOND as i32, 1))
+            .build()?;
+    let mut writer = Writer::create(output, &info, "x264enc speed-preset=veryfast bitrate=6000")?;
+    let mut written = 0;
     for scene in SCENES {
         let count = (scene.seconds * FRAMES_PER_SECOND as f32).round() as usize;
         for index in 0..count {
@@ -289,7 +294,8 @@ fn build(photos: &Path, output: &Path) -> Result<(), Error> {
             for shot in scene.shots {
                 studio.film(shot, time, &mut frame)?;
             }
-            if !writer.write(frame) {
+            written += 1;
+            if !writer.write(buffer(frame, written - 1)) {
                 // The bus says why.
                 return writer.finish();
             }
@@ -505,72 +511,17 @@ impl Studio {
     }
 }
 
-/// Encodes RGB frames into an MP4 file.
-struct Writer {
-    pipeline: gst::Pipeline,
-    source: gst_app::AppSrc,
-    frames: u64,
-}
-
-impl Writer {
-    fn create(path: &Path) -> Result<Self, Error> {
-        gst::init()?;
-        let pipeline = gst::parse::launch(
-            "appsrc name=source ! videoconvert ! video/x-raw,format=I420 \
-             ! x264enc speed-preset=veryfast bitrate=6000 ! mp4mux \
-             ! filesink name=sink",
-        )?
-        .downcast::<gst::Pipeline>()
-        .map_err(|_| "the launch line is no pipeline")?;
-        let by_name = |name| pipeline.by_name(name).ok_or("element is missing");
-        by_name("sink")?.set_property("location", path.to_str().ok_or("path is not UTF-8")?);
-        let source = by_name("source")?
-            .downcast::<gst_app::AppSrc>()
-            .map_err(|_| "the source is no appsrc")?;
-        let info =
-            gst_video::VideoInfo::builder(gst_video::VideoFormat::Rgb, WIDTH as u32, HEIGHT as u32)
-                .fps(gst::Fraction::new(FRAMES_PER_SECOND as i32, 1))
-                .build()?;
-        source.set_caps(Some(&info.to_caps()?));
-        source.set_format(gst::Format::Time);
-        // `write` waits while this many bytes wait for the encoder.
-        source.set_block(true);
-        source.set_max_bytes(4 * info.size() as u64);
-        pipeline.set_state(gst::State::Playing)?;
-        Ok(Self {
-            pipeline,
-            source,
-            frames: 0,
-        })
+/// A frame of the clip as a buffer with its time.
+fn buffer(frame: Vec<u8>, number: u64) -> gst::Buffer {
+    let time = |frame: u64| {
+        gst::ClockTime::SECOND
+            .mul_div_floor(frame, FRAMES_PER_SECOND as u64)
+            .unwrap_or(gst::ClockTime::ZERO)
+    };
+    let mut buffer = gst::Buffer::from_mut_slice(frame);
+    if let Some(buffer) = buffer.get_mut() {
+        buffer.set_pts(time(number));
+        buffer.set_duration(time(1));
     }
-
-    /// Whether the frame was taken.
-    fn write(&mut self, frame: Vec<u8>) -> bool {
-        let time = |frame: u64| {
-            gst::ClockTime::SECOND
-                .mul_div_floor(frame, FRAMES_PER_SECOND as u64)
-                .unwrap_or(gst::ClockTime::ZERO)
-        };
-        let mut buffer = gst::Buffer::from_mut_slice(frame);
-        if let Some(buffer) = buffer.get_mut() {
-            buffer.set_pts(time(self.frames));
-            buffer.set_duration(time(1));
-        }
-        self.frames += 1;
-        self.source.push_buffer(buffer).is_ok()
-    }
-
-    /// Waits until the file is complete.
-    fn finish(self) -> Result<(), Error> {
-        // Fails only where an error is waiting on the bus.
-        let _ = self.source.end_of_stream();
-        let bus = self.pipeline.bus().ok_or("the pipeline has no bus")?;
-        let end = [gst::MessageType::Eos, gst::MessageType::Error];
-        let message = bus.timed_pop_filtered(gst::ClockTime::NONE, &end);
-        self.pipeline.set_state(gst::State::Null)?;
-        match message.as_ref().map(|m| m.view()) {
-            Some(gst::MessageView::Error(e)) => Err(e.error().to_string().into()),
-            _ => Ok(()),
-        }
-    }
+    buffer
 }

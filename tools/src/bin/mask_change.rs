@@ -2,7 +2,7 @@
 //! try what the elements make of such a change where no real video of it is at hand.
 //!
 //! ```text
-//! cargo run --release --example mask_change -- face.mp4 changing.mp4 --on 1.5 --off 4
+//! cargo run --release -p mfr-tools --bin mask_change -- face.mp4 changing.mp4 --on 1.5 --off 4
 //! ```
 //!
 //! Two hands come up from the lower edge of the picture and carry the mask. They cover the lower face
@@ -19,6 +19,7 @@ use gstmfr::frame::geometry::{Landmarks, Point, Rect};
 use gstmfr::frame::image::ImageView;
 use gstmfr::nn::SessionOptions;
 use gstmfr::paint::{self, MaskType};
+use mfr_tools::mp4::{Error, Writer, ended, pipeline};
 
 const USAGE: &str = "\
 Usage: mask_change INPUT OUTPUT.mp4 [--on SECONDS] [--off SECONDS] … [OPTIONS]
@@ -34,6 +35,9 @@ Options:
 
 Exit status: 0 done, 1 failed, 2 wrong usage.";
 
+/// Of nearly constant quality.
+const ENCODER: &str = "x264enc speed-preset=veryfast pass=quant quantizer=18";
+
 /// Seconds that the hands take from the edge of the picture to the face, and back.
 const MOVE: f32 = 0.35;
 /// Seconds that they stay at the face.
@@ -47,8 +51,6 @@ const LONGEST_GAP: f32 = 0.7;
 const SAME_FACE: f32 = 0.3;
 /// From the eyes to the mouth in distances between the eyes (mean of MTCNN's landmarks).
 const EYES_TO_MOUTH: f32 = 1.04;
-
-type Error = Box<dyn std::error::Error>;
 
 /// A mask is brought or taken away.
 #[derive(Clone, Copy)]
@@ -158,9 +160,9 @@ fn run(options: &Options) -> Result<(), Error> {
         index += 1;
         let writer = match &mut writer {
             Some(writer) => writer,
-            none => none.insert(Writer::create(&options.output, &frame.info)?),
+            none => none.insert(Writer::create(&options.output, &frame.info, ENCODER)?),
         };
-        if !writer.write(&frame)? {
+        if !writer.write(frame.buffer()?) {
             // The bus says why.
             break;
         }
@@ -565,6 +567,22 @@ struct Frame {
 }
 
 impl Frame {
+    /// With its time, in rows as GStreamer wants them.
+    fn buffer(&self) -> Result<gst::Buffer, Error> {
+        let mut buffer = gst::Buffer::with_size(self.info.size())?;
+        let target = buffer.get_mut().ok_or("a new buffer is shared")?;
+        target.set_pts(self.pts);
+        target.set_duration(self.duration);
+        let mut target = gst_video::VideoFrameRef::from_buffer_ref_writable(target, &self.info)?;
+        let stride = target.plane_stride()[0] as usize;
+        let rows = target.plane_data_mut(0)?.chunks_mut(stride);
+        for (row, from) in rows.zip(self.pixels.chunks_exact(self.width() * 3)) {
+            row[..from.len()].copy_from_slice(from);
+        }
+        drop(target);
+        Ok(buffer)
+    }
+
     fn width(&self) -> usize {
         self.info.width() as usize
     }
@@ -675,85 +693,4 @@ impl Drop for Reader {
         // Stopping cannot fail in a way that matters to anybody now.
         let _ = self.pipeline.set_state(gst::State::Null);
     }
-}
-
-/// Encodes RGB frames into an MP4 file.
-struct Writer {
-    pipeline: gst::Pipeline,
-    source: gst_app::AppSrc,
-}
-
-impl Writer {
-    fn create(path: &Path, like: &gst_video::VideoInfo) -> Result<Self, Error> {
-        let (pipeline, source) = pipeline::<gst_app::AppSrc>(
-            "appsrc name=end ! videoconvert ! video/x-raw,format=I420 \
-             ! x264enc speed-preset=veryfast pass=quant quantizer=18 ! mp4mux ! filesink name=file",
-            path,
-        )?;
-        source.set_caps(Some(&like.to_caps()?));
-        source.set_format(gst::Format::Time);
-        // `write` waits while this many bytes wait for the encoder.
-        source.set_block(true);
-        source.set_max_bytes(4 * like.size() as u64);
-        if pipeline.set_state(gst::State::Playing).is_err() {
-            ended(&pipeline, false).ok_or("the encoder does not start")??;
-        }
-        Ok(Self { pipeline, source })
-    }
-
-    /// Whether the frame was taken.
-    fn write(&mut self, frame: &Frame) -> Result<bool, Error> {
-        let mut buffer = gst::Buffer::with_size(frame.info.size())?;
-        let target = buffer.get_mut().ok_or("a new buffer is shared")?;
-        target.set_pts(frame.pts);
-        target.set_duration(frame.duration);
-        let mut target = gst_video::VideoFrameRef::from_buffer_ref_writable(target, &frame.info)?;
-        let stride = target.plane_stride()[0] as usize;
-        let rows = target.plane_data_mut(0)?.chunks_mut(stride);
-        for (row, from) in rows.zip(frame.pixels.chunks_exact(frame.width() * 3)) {
-            row[..from.len()].copy_from_slice(from);
-        }
-        drop(target);
-        Ok(self.source.push_buffer(buffer).is_ok())
-    }
-
-    /// Waits until the file is complete.
-    fn finish(self) -> Result<(), Error> {
-        // Fails only where an error is waiting on the bus.
-        let _ = self.source.end_of_stream();
-        let ended = ended(&self.pipeline, true);
-        self.pipeline.set_state(gst::State::Null)?;
-        ended.unwrap_or(Ok(()))
-    }
-}
-
-/// A pipeline between an element `file`, which gets the path, and an element `end`.
-fn pipeline<E: IsA<gst::Element>>(line: &str, path: &Path) -> Result<(gst::Pipeline, E), Error> {
-    let pipeline = gst::parse::launch(line)?
-        .downcast::<gst::Pipeline>()
-        .map_err(|_| "the launch line is no pipeline")?;
-    let by_name = |name| pipeline.by_name(name).ok_or("element is missing");
-    by_name("file")?.set_property("location", path.to_str().ok_or("path is not UTF-8")?);
-    let end = by_name("end")?.downcast().map_err(|_| "another element")?;
-    Ok((pipeline, end))
-}
-
-/// How a pipeline has ended; None where it has not yet and nobody `waits` for it.
-fn ended(pipeline: &gst::Pipeline, waits: bool) -> Option<Result<(), Error>> {
-    let bus = pipeline.bus()?;
-    let end = [gst::MessageType::Eos, gst::MessageType::Error];
-    let message = if waits {
-        bus.timed_pop_filtered(gst::ClockTime::NONE, &end)?
-    } else {
-        bus.pop_filtered(&end)?
-    };
-    Some(match message.view() {
-        gst::MessageView::Error(e) => {
-            let file = pipeline
-                .by_name("file")?
-                .property::<Option<String>>("location");
-            Err(format!("{}: {}", file.unwrap_or_default(), e.error()).into())
-        }
-        _ => Ok(()),
-    })
 }
