@@ -25,7 +25,7 @@ CLIP_MAKER := $(OUT)/demo_clip
 RECOGNIZE := $(OUT)/examples/recognize
 
 .DELETE_ON_ERROR:
-.PHONY: help build test check-loom check-overflow check-all demo deps onnxruntime photos install uninstall clean
+.PHONY: help build test check-loom check-overflow check-all fuzz demo deps onnxruntime photos install uninstall clean
 
 help:
 	@echo 'make build        the plugin and mfr-enroll, in $(OUT)'
@@ -34,6 +34,7 @@ help:
 	@echo 'make check-loom   the threads that share steps, in every order in which they may run'
 	@echo 'make check-overflow  the tests of the core, where arithmetic that overflows is an error'
 	@echo 'make check-all    .ci/run, the above, an emulated CPU without AVX2 and two of 64-bit ARM'
+	@echo 'make fuzz         each reader of files, streams and texts on made-up input, FUZZ_SECONDS=60 each'
 	@echo 'make install      for this user: plugin to $(PLUGIN_DIR),'
 	@echo '                  the rest below PREFIX=$(PREFIX)'
 	@echo '                  for everybody: make build, then as root: make install PREFIX=/usr'
@@ -95,6 +96,11 @@ check-all:
 	$(MAKE) check-loom
 	scripts/test-scalar.sh
 	scripts/test-aarch64.sh
+
+# Goes on from what earlier runs have found in target/fuzz/corpus.
+FUZZ_SECONDS ?= 60
+fuzz: | deps
+	FUZZ_SECONDS=$(FUZZ_SECONDS) scripts/fuzz.sh
 
 $(PHOTOS) &:
 	@scripts/deps.sh
