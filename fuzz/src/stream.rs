@@ -20,7 +20,8 @@ pub struct Chain {
 impl Chain {
     /// Names of elements, with their properties.
     pub fn new(elements: &str) -> Self {
-        let bin = gst::parse::bin_from_description(elements, true).expect("elements of this project");
+        let bin =
+            gst::parse::bin_from_description(elements, true).expect("elements of this project");
         let latency = Arc::new(Mutex::new((false, 0, None)));
         let answer = Arc::clone(&latency);
         let source = gst::Pad::builder(gst::PadDirection::Src)
@@ -43,11 +44,24 @@ impl Chain {
             .build();
         source.set_active(true).expect("a pad of its own");
         sink.set_active(true).expect("a pad of its own");
-        let own = |name| bin.static_pad(name).expect("a pad that nothing is linked to");
-        source.link(&own("sink")).expect("the caps of the templates agree");
-        own("src").link(&sink).expect("the caps of the templates agree");
-        bin.set_state(gst::State::Playing).expect("the networks are built in");
-        Self { bin, source, sink, latency }
+        let own = |name| {
+            bin.static_pad(name)
+                .expect("a pad that nothing is linked to")
+        };
+        source
+            .link(&own("sink"))
+            .expect("the caps of the templates agree");
+        own("src")
+            .link(&sink)
+            .expect("the caps of the templates agree");
+        bin.set_state(gst::State::Playing)
+            .expect("the networks are built in");
+        Self {
+            bin,
+            source,
+            sink,
+            latency,
+        }
     }
 
     /// The elements in their order.
@@ -63,7 +77,9 @@ impl Chain {
 impl Drop for Chain {
     fn drop(&mut self) {
         self.source.set_active(false).expect("a pad of its own");
-        self.bin.set_state(gst::State::Null).expect("an element can be stopped");
+        self.bin
+            .set_state(gst::State::Null)
+            .expect("an element can be stopped");
         self.sink.set_active(false).expect("a pad of its own");
     }
 }

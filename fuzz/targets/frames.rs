@@ -45,18 +45,53 @@ impl Step {
 }
 
 const FORMATS: [&str; 20] = [
-    "I420", "NV12", "YV12", "NV21", "YUY2", "UYVY", "RGB", "BGR", "RGBA", "BGRA", "RGBx", "BGRx", "ARGB", "ABGR",
-    "xRGB", "xBGR", "GRAY8", "GRAY16_LE", "P010_10LE", "ENCODED",
+    "I420",
+    "NV12",
+    "YV12",
+    "NV21",
+    "YUY2",
+    "UYVY",
+    "RGB",
+    "BGR",
+    "RGBA",
+    "BGRA",
+    "RGBx",
+    "BGRx",
+    "ARGB",
+    "ABGR",
+    "xRGB",
+    "xBGR",
+    "GRAY8",
+    "GRAY16_LE",
+    "P010_10LE",
+    "ENCODED",
 ];
 
 const ORIENTATIONS: [&str; 9] = [
-    "rotate-0", "rotate-90", "rotate-180", "rotate-270", "flip-rotate-0", "flip-rotate-90", "flip-rotate-180",
-    "flip-rotate-270", "upside down",
+    "rotate-0",
+    "rotate-90",
+    "rotate-180",
+    "rotate-270",
+    "flip-rotate-0",
+    "flip-rotate-90",
+    "flip-rotate-180",
+    "flip-rotate-270",
+    "upside down",
 ];
 
 const PROPERTIES: [&str; 12] = [
-    "min-face-size", "pnet-threshold", "rnet-threshold", "onet-threshold", "scale-factor", "max-faces",
-    "inference-interval", "tracking", "inference-region", "show-legend", "line-width", "font-size",
+    "min-face-size",
+    "pnet-threshold",
+    "rnet-threshold",
+    "onet-threshold",
+    "scale-factor",
+    "max-faces",
+    "inference-interval",
+    "tracking",
+    "inference-region",
+    "show-legend",
+    "line-width",
+    "font-size",
 ];
 
 /// A time as it may stand in a buffer or an event.
@@ -107,8 +142,8 @@ fn add_video_meta(buffer: &mut gst::BufferRef, info: &gst_video::VideoInfo, read
             width,
             height,
             info.n_planes(),
-            offsets.as_ptr(),
-            strides.as_ptr(),
+            &offsets,
+            &strides,
         );
     }
 }
@@ -123,7 +158,11 @@ impl Stream {
     fn new() -> Self {
         let chain = Chain::new("mfrdetect threads=1 min-face-size=20 ! mfroverlay");
         chain.send(gst::event::StreamStart::new("fuzz"));
-        Self { chain, info: None, time: 0 }
+        Self {
+            chain,
+            info: None,
+            time: 0,
+        }
     }
 
     fn set_caps(&mut self, caps: &gst::Caps) {
@@ -134,8 +173,16 @@ impl Stream {
             self.info = gst_video::VideoInfo::from_caps(caps).ok();
         }
         // Every stream has one before its first buffer; another may come later.
-        if self.chain.source.sticky_event::<gst::event::Segment>(0).is_none() {
-            self.chain.send(gst::event::Segment::new(&gst::FormattedSegment::<gst::ClockTime>::new()));
+        if self
+            .chain
+            .source
+            .sticky_event::<gst::event::Segment>(0)
+            .is_none()
+        {
+            self.chain
+                .send(gst::event::Segment::new(&gst::FormattedSegment::<
+                    gst::ClockTime,
+                >::new()));
         }
     }
 
@@ -208,7 +255,9 @@ impl Stream {
         let mut segment = gst::FormattedSegment::<gst::ClockTime>::new();
         segment.set_rate(match reader.u8() {
             // A rate of 0 or what is no number is a mistake of whoever makes the event, at which GStreamer ends.
-            0 => Some(reader.f64()).filter(|rate| rate.is_finite() && *rate != 0.0).unwrap_or(-1.0),
+            0 => Some(reader.f64())
+                .filter(|rate| rate.is_finite() && *rate != 0.0)
+                .unwrap_or(-1.0),
             _ => 1.0,
         });
         let mut last = 0;
@@ -225,7 +274,9 @@ impl Stream {
     fn property(&mut self, reader: &mut Reader) {
         let name = PROPERTIES[usize::from(reader.u8()) % PROPERTIES.len()];
         for element in self.chain.elements() {
-            let Some(property) = element.find_property(name) else { continue };
+            let Some(property) = element.find_property(name) else {
+                continue;
+            };
             let kind = property.value_type();
             let value = if kind == gst::glib::Type::STRING {
                 // GLib's texts end at the first of these.
@@ -267,7 +318,8 @@ impl Stream {
                 let start = time(reader, &mut self.time).unwrap_or_default();
                 let mut last = 0;
                 let duration = time(reader, &mut last);
-                self.chain.send(gst::event::Gap::builder(start).duration(duration).build());
+                self.chain
+                    .send(gst::event::Gap::builder(start).duration(duration).build());
             }
             Step::Orientation => {
                 let text = ORIENTATIONS[usize::from(reader.u8()) % ORIENTATIONS.len()];
@@ -280,7 +332,10 @@ impl Stream {
             Step::Flush => {
                 self.chain.send(gst::event::FlushStart::new());
                 self.chain.send(gst::event::FlushStop::new(true));
-                self.chain.send(gst::event::Segment::new(&gst::FormattedSegment::<gst::ClockTime>::new()));
+                self.chain
+                    .send(gst::event::Segment::new(&gst::FormattedSegment::<
+                        gst::ClockTime,
+                    >::new()));
             }
             Step::StreamStart => {
                 self.chain.send(gst::event::StreamStart::new("fuzz again"));
@@ -330,7 +385,15 @@ fn seeds() -> Vec<Vec<u8>> {
     let frame = [byte(Step::Frame), 2, 9, 7, 40, 40, 7, 1];
     let i420 = caps("format=I420,width=64,height=48,framerate=30/1");
     for orientation in 0..ORIENTATIONS.len() as u8 {
-        seeds.push([&i420[..], &[byte(Step::Orientation), orientation], &frame, &frame].concat());
+        seeds.push(
+            [
+                &i420[..],
+                &[byte(Step::Orientation), orientation],
+                &frame,
+                &frame,
+            ]
+            .concat(),
+        );
     }
     let gap = [byte(Step::Gap), 40, 40];
     let flush = [byte(Step::Flush)];
@@ -341,7 +404,11 @@ fn seeds() -> Vec<Vec<u8>> {
     let mut qos = vec![byte(Step::Qos), 40, 0, 16];
     qos.extend(30_000_000u64.to_le_bytes());
     let text = "0,0,32,24; 10,10,20,20";
-    let region = [&[byte(Step::Property), 8, text.len() as u8], text.as_bytes()].concat();
+    let region = [
+        &[byte(Step::Property), 8, text.len() as u8],
+        text.as_bytes(),
+    ]
+    .concat();
     let segment = [byte(Step::Segment), 1, 10, 200, 10, 10, 0, 0];
     seeds.push([&i420, &frame[..], &gap, &frame, &flush, &frame, &eos].concat());
     seeds.push([&latency, &i420, &frame[..], &frame, &qos, &frame, &latency].concat());
@@ -349,7 +416,14 @@ fn seeds() -> Vec<Vec<u8>> {
     // Rows from the bottom to the top.
     let bottom_up = [byte(Step::Frame), 2, 9, 7, 40, 40, 7, 0, 4, 4, 4, 1];
     seeds.push([&i420, &bottom_up[..], &bottom_up].concat());
-    seeds.push([&caps("format=RGB,width=30,height=31"), &bottom_up[..], &frame].concat());
+    seeds.push(
+        [
+            &caps("format=RGB,width=30,height=31"),
+            &bottom_up[..],
+            &frame,
+        ]
+        .concat(),
+    );
     seeds
 }
 

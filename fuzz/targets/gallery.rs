@@ -91,7 +91,10 @@ fn mutate(members: &mut Members, chance: &mut Chance) {
         }
         // The header alone, which is text.
         4..=7 => {
-            let end = bytes.iter().position(|&b| b == b'\n').map_or(0, |at| at + 1);
+            let end = bytes
+                .iter()
+                .position(|&b| b == b'\n')
+                .map_or(0, |at| at + 1);
             let mut header = bytes[..end].to_vec();
             header.resize(end + 16, b' ');
             let size = fuzzer_mutate(&mut header, end, end + 16);

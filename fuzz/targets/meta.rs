@@ -7,7 +7,8 @@ use std::cell::RefCell;
 use fuzz_targets::Reader;
 use fuzz_targets::stream::{self, Chain};
 use gst::prelude::*;
-use gst_video::{VideoFormat, VideoInfo, VideoMetaTransformScale, VideoRegionOfInterestMeta};
+use gst_video::video_meta::VideoMetaTransformScale;
+use gst_video::{VideoFormat, VideoInfo, VideoRegionOfInterestMeta};
 use gstmfr::Face;
 use gstmfr::detect;
 use gstmfr::embed::crop_rgb8;
@@ -27,7 +28,9 @@ const MOST_PARAMS: usize = 5;
 const MOST_CROPS: usize = 4;
 
 fn pixels() -> Vec<u8> {
-    (0..WIDTH * HEIGHT * 3).map(|i| (i * 7 % 251) as u8).collect()
+    (0..WIDTH * HEIGHT * 3)
+        .map(|i| (i * 7 % 251) as u8)
+        .collect()
 }
 
 /// The metadata that an input says: flags, regions of interest, and behind them the JSON.
@@ -45,7 +48,11 @@ fn add_metas(buffer: &mut gst::BufferRef, reader: &mut Reader) {
     }
     let regions = usize::from(reader.u8()).min(MOST_REGIONS);
     for _ in 0..regions {
-        let kind = if reader.u8() == 0 { "person" } else { meta::ROI_TYPE };
+        let kind = if reader.u8() == 0 {
+            "person"
+        } else {
+            meta::ROI_TYPE
+        };
         let id = i32::from(reader.u16() as i16);
         let is_small = reader.u8() > 0;
         let [x, y, width, height] = [(); 4].map(|()| match is_small {
@@ -98,9 +105,22 @@ fn seeds() -> Vec<Vec<u8>> {
     stream::init();
     let face = |x: f32, y: f32| {
         let rect = Rect::new(x, y, 30.0, 40.0);
-        let points = [(8.0, 12.0), (22.0, 12.0), (15.0, 20.0), (9.0, 30.0), (21.0, 30.0)];
-        let points = points.map(|(dx, dy)| Point { x: x + dx, y: y + dy });
-        detect::Face { rect, confidence: 0.99, landmarks: Landmarks(points) }
+        let points = [
+            (8.0, 12.0),
+            (22.0, 12.0),
+            (15.0, 20.0),
+            (9.0, 30.0),
+            (21.0, 30.0),
+        ];
+        let points = points.map(|(dx, dy)| Point {
+            x: x + dx,
+            y: y + dy,
+        });
+        detect::Face {
+            rect,
+            confidence: 0.99,
+            landmarks: Landmarks(points),
+        }
     };
     let identity = |label: &str, label_id| Identity {
         label: label.into(),
@@ -112,7 +132,11 @@ fn seeds() -> Vec<Vec<u8>> {
         gallery: "gallery.npz".into(),
         frames_ago: 0,
     };
-    let mask = Mask { label: "with_mask".into(), confidence: 0.8, model_name: "mask".into() };
+    let mask = Mask {
+        label: "with_mask".into(),
+        confidence: 0.8,
+        model_name: "mask".into(),
+    };
     let mut seeds = vec![vec![2, 0]];
     for faces in [1, 3] {
         for is_known in [false, true] {
@@ -140,7 +164,12 @@ fn seeds() -> Vec<Vec<u8>> {
             let mut bare = gst::Buffer::new();
             let bare = bare.make_mut();
             for face in &found {
-                let Rect { x, y, width, height } = face.rect;
+                let Rect {
+                    x,
+                    y,
+                    width,
+                    height,
+                } = face.rect;
                 let rect = (x as u32, y as u32, width as u32, height as u32);
                 VideoRegionOfInterestMeta::add(bare, meta::ROI_TYPE, rect).set_id(face.id);
             }
@@ -154,7 +183,9 @@ fn seeds() -> Vec<Vec<u8>> {
 /// Takes all metadata to a buffer of another size, as a scaler does; it has borders where the shape is another.
 fn scaled(buffer: &gst::BufferRef, width: u32, height: u32) -> gst::Buffer {
     let info = |width, height| {
-        VideoInfo::builder(VideoFormat::Rgb, width, height).build().expect("a size above 0")
+        VideoInfo::builder(VideoFormat::Rgb, width, height)
+            .build()
+            .expect("a size above 0")
     };
     let (before, after) = (info(WIDTH, HEIGHT), info(width, height));
     let mut target = gst::Buffer::new();
@@ -170,7 +201,8 @@ fn scaled(buffer: &gst::BufferRef, width: u32, height: u32) -> gst::Buffer {
 
 fn look(faces: impl IntoIterator<Item = Face>) {
     let pixels = pixels();
-    let view = ImageView::rgb(&pixels, WIDTH as usize, HEIGHT as usize).expect("as many bytes as pixels");
+    let view =
+        ImageView::rgb(&pixels, WIDTH as usize, HEIGHT as usize).expect("as many bytes as pixels");
     for face in faces.into_iter().take(MOST_CROPS) {
         crop_rgb8(&view, face.rect);
     }

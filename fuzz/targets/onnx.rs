@@ -65,20 +65,7 @@ const ATTRIBUTES: [&str; 14] = [
 ];
 
 fn number(chance: &mut Chance) -> i64 {
-    const ODD: [i64; 12] = [
-        -1,
-        0,
-        1,
-        2,
-        3,
-        64,
-        65,
-        255,
-        -4,
-        i64::MAX,
-        i64::MIN,
-        1 << 32,
-    ];
+    const ODD: [i64; 12] = [-1, 0, 1, 2, 3, 64, 65, 255, -4, i64::MAX, i64::MIN, 1 << 32];
     match chance.below(2) {
         0 => ODD[chance.below(ODD.len())],
         _ => chance.below(12) as i64 - 2,
@@ -109,7 +96,9 @@ fn any_name(graph: &GraphProto, chance: &mut Chance) -> String {
     let names: Vec<_> = outputs.chain(constants).chain(inputs).collect();
     match chance.below(20) {
         0 => String::new(),
-        _ => names.get(chance.below(names.len())).map_or_else(String::new, |name| (*name).clone()),
+        _ => names
+            .get(chance.below(names.len()))
+            .map_or_else(String::new, |name| (*name).clone()),
     }
 }
 
@@ -118,9 +107,14 @@ fn any<'a, T>(all: &'a mut [T], chance: &mut Chance) -> Option<&'a mut T> {
     all.get_mut(number)
 }
 
+/// The messages of the reader cannot be cloned; nothing but this needs it.
+fn copied<M: Message + Default>(message: &M) -> M {
+    M::decode(&message.encode_to_vec()[..]).expect("what was encoded can be decoded")
+}
+
 fn mutate_attribute(all: &mut Vec<AttributeProto>, chance: &mut Chance) {
-    let number = chance.below(all.len() + 1);
-    let Some(attribute) = all.get_mut(number) else {
+    let at = chance.below(all.len() + 1);
+    let Some(attribute) = all.get_mut(at) else {
         all.push(AttributeProto {
             name: ATTRIBUTES[chance.below(ATTRIBUTES.len())].to_owned(),
             i: number(chance),
@@ -132,7 +126,7 @@ fn mutate_attribute(all: &mut Vec<AttributeProto>, chance: &mut Chance) {
     };
     match chance.below(8) {
         0 => {
-            all.remove(number);
+            all.remove(at);
         }
         1 => attribute.name = ATTRIBUTES[chance.below(ATTRIBUTES.len())].to_owned(),
         2 => attribute.r#type = chance.below(9) as i32,
@@ -154,11 +148,22 @@ fn mutate_attribute(all: &mut Vec<AttributeProto>, chance: &mut Chance) {
 
 /// Puts a node of one input behind a value, and lets one of its readers read that instead.
 fn insert(graph: &mut GraphProto, chance: &mut Chance) {
-    const UNARY: [&str; 6] = ["Relu", "MaxPool", "Flatten", "Softmax", "GlobalAveragePool", "Transpose"];
+    const UNARY: [&str; 6] = [
+        "Relu",
+        "MaxPool",
+        "Flatten",
+        "Softmax",
+        "GlobalAveragePool",
+        "Transpose",
+    ];
     let reader = chance.below(graph.node.len());
-    let Some(node) = graph.node.get_mut(reader) else { return };
+    let Some(node) = graph.node.get_mut(reader) else {
+        return;
+    };
     let name = format!("inserted_{}", chance.below(1 << 20));
-    let Some(first) = node.input.first_mut() else { return };
+    let Some(first) = node.input.first_mut() else {
+        return;
+    };
     let input = std::mem::replace(first, name.clone());
     let op = UNARY[chance.below(UNARY.len())];
     let mut attributes = Vec::new();
@@ -191,13 +196,15 @@ fn insert(graph: &mut GraphProto, chance: &mut Chance) {
 fn mutate_node(graph: &mut GraphProto, chance: &mut Chance) {
     let number = chance.below(graph.node.len());
     let name = any_name(graph, chance);
-    let Some(node) = graph.node.get_mut(number) else { return };
+    let Some(node) = graph.node.get_mut(number) else {
+        return;
+    };
     match chance.below(10) {
         0 => {
             graph.node.remove(number);
         }
         1 => {
-            let mut copy = node.clone();
+            let mut copy: NodeProto = copied(node);
             for output in &mut copy.output {
                 output.push('_');
             }
@@ -223,8 +230,13 @@ fn mutate_node(graph: &mut GraphProto, chance: &mut Chance) {
 }
 
 fn mutate_constant(graph: &mut GraphProto, chance: &mut Chance) {
-    let Some(tensor) = any(&mut graph.initializer, chance) else { return };
-    let mut raw = tensor.raw_data.as_ref().map_or_else(Vec::new, |raw| raw.to_vec());
+    let Some(tensor) = any(&mut graph.initializer, chance) else {
+        return;
+    };
+    let mut raw = tensor
+        .raw_data
+        .as_ref()
+        .map_or_else(Vec::new, |raw| raw.to_vec());
     match chance.below(6) {
         // Another shape, and as many bytes as it needs: those that there were, again and again.
         0 | 1 => {
@@ -264,7 +276,9 @@ fn mutate_constant(graph: &mut GraphProto, chance: &mut Chance) {
 
 fn mutate(model: &mut ModelProto, chance: &mut Chance) {
     let version = number(chance);
-    let Some(graph) = &mut model.graph else { return };
+    let Some(graph) = &mut model.graph else {
+        return;
+    };
     match chance.below(16) {
         0 => {
             if let Some(set) = any(&mut model.opset_import, chance) {
@@ -278,9 +292,11 @@ fn mutate(model: &mut ModelProto, chance: &mut Chance) {
             }
         }
         2 => {
-            let output = graph.output.first().cloned();
+            let output = graph.output.first().map(copied);
             let name = any_name(graph, chance);
-            graph.output.extend(output.map(|output| proto::ValueInfoProto { name, ..output }));
+            graph
+                .output
+                .extend(output.map(|output| proto::ValueInfoProto { name, ..output }));
         }
         3 => {
             let side = 1 + chance.below(LARGEST_SIDE as usize) as i64;
@@ -318,16 +334,26 @@ fuzz_mutator!(|data: &mut [u8], size: usize, max_size: usize, seed: u32| {
 /// Height, width and channels of the input as the file says them, made small.
 fn item(model: &ModelProto) -> Option<[usize; 3]> {
     let input = model.graph.as_ref()?.input.first()?;
-    let shape = input.r#type.as_ref()?.tensor_type.as_ref()?.shape.as_ref()?;
+    let shape = input
+        .r#type
+        .as_ref()?
+        .tensor_type
+        .as_ref()?
+        .shape
+        .as_ref()?;
     let dims = shape.dim.get(1..4)?.iter();
-    let dims: Vec<_> = dims.map(|dim| dim.dim_value.clamp(1, LARGEST_SIDE) as usize).collect();
+    let dims: Vec<_> = dims
+        .map(|dim| dim.dim_value.clamp(1, LARGEST_SIDE) as usize)
+        .collect();
     dims.try_into().ok()
 }
 
 /// Numbers that look like chance, −1…1.
 fn noise(count: usize) -> Vec<f32> {
     let mut chance = Chance::new(1);
-    (0..count).map(|_| chance.below(1 << 20) as f32 / (1 << 19) as f32 - 1.0).collect()
+    (0..count)
+        .map(|_| chance.below(1 << 20) as f32 / (1 << 19) as f32 - 1.0)
+        .collect()
 }
 
 /// A folder in memory with the detector's networks, of which P-Net is the file under test.
@@ -338,7 +364,10 @@ struct Folder {
 }
 
 fn options() -> SessionOptions {
-    SessionOptions { threads: 1, ..SessionOptions::default() }
+    SessionOptions {
+        threads: 1,
+        ..SessionOptions::default()
+    }
 }
 
 fn models() -> PathBuf {
@@ -369,15 +398,28 @@ fn run_as_role(input: &[u8]) {
                 let mut detector = Detector::from_folder(folder, &options()).expect("as before");
                 let pixels: Vec<u8> = (0..64 * 48 * 3).map(|i| (i * 7 % 251) as u8).collect();
                 let view = ImageView::rgb(&pixels, 64, 48).expect("as many bytes as pixels");
-                let params = Params { min_face_size: 20, ..Params::default() };
-                for face in detector.detect(&view, &params).expect("nothing fails on the CPU") {
-                    assert!(face.rect.is_finite() && face.landmarks.is_finite(), "{face:?}");
+                let params = Params {
+                    min_face_size: 20,
+                    ..Params::default()
+                };
+                for face in detector
+                    .detect(&view, &params)
+                    .expect("nothing fails on the CPU")
+                {
+                    assert!(
+                        face.rect.is_finite() && face.landmarks.is_finite(),
+                        "{face:?}"
+                    );
                 }
             }
             Some(role) => {
-                let dims: Vec<usize> =
-                    role.signature().input[1..].iter().map(|&n| n.max(1) as usize).collect();
-                let [height, width, channels] = dims[..] else { return };
+                let dims: Vec<usize> = role.signature().input[1..]
+                    .iter()
+                    .map(|&n| n.max(1) as usize)
+                    .collect();
+                let [height, width, channels] = dims[..] else {
+                    return;
+                };
                 let numbers = noise(height * width * channels);
                 let mut outputs = vec![Vec::new(); role.signature().outputs.len()];
                 let _ = network.run(1, [1, height, width, channels], &numbers, &mut outputs);
@@ -389,21 +431,32 @@ fn run_as_role(input: &[u8]) {
 
 /// As any graph, at every instruction set of this CPU.
 fn run_as_graph(input: &[u8]) {
-    let Ok(model) = ModelProto::decode(input) else { return };
+    let Ok(model) = ModelProto::decode(input) else {
+        return;
+    };
     let Some(item) = item(&model) else { return };
     let mut before: Option<Vec<usize>> = None;
     for isa in Isa::available() {
         for arithmetic in [Arithmetic::F32, Arithmetic::I16] {
-            let Ok(kernels) = Kernels::load(input, item, isa, arithmetic) else { continue };
+            let Ok(kernels) = Kernels::load(input, item, isa, arithmetic) else {
+                continue;
+            };
             let numbers = noise(2 * item.iter().product::<usize>());
             let lengths: Vec<_> = kernels.run(1, &numbers).iter().map(Vec::len).collect();
-            assert_eq!(*before.get_or_insert_with(|| lengths.clone()), lengths, "{isa:?}");
+            assert_eq!(
+                *before.get_or_insert_with(|| lengths.clone()),
+                lengths,
+                "{isa:?}"
+            );
         }
     }
 }
 
 fn small_networks() -> Vec<Vec<u8>> {
-    let q = writer::Quantization { scale: 1.0 / 127.5, zero_point: 128 };
+    let q = writer::Quantization {
+        scale: 1.0 / 127.5,
+        zero_point: 128,
+    };
     let mut all = Vec::new();
     // In float32: convolution, slopes, pooling, a row, and what comes behind it.
     for pads in [&[0, 0, 0, 0], &[1, 1, 1, 1]] {
@@ -411,21 +464,36 @@ fn small_networks() -> Vec<Vec<u8>> {
         let x = writer::channels_first(&mut m);
         let w = m.constant(&[4, 3, 3, 3], Data::F32(&noise(108)));
         let b = m.constant(&[4], Data::F32(&noise(4)));
-        let y = m.node("Conv", &[&x, &w, &b], &[("pads", Value::Ints(pads)), ("strides", Value::Ints(&[1, 1]))]);
+        let y = m.node(
+            "Conv",
+            &[&x, &w, &b],
+            &[
+                ("pads", Value::Ints(pads)),
+                ("strides", Value::Ints(&[1, 1])),
+            ],
+        );
         let slope = m.constant(&[4, 1, 1], Data::F32(&noise(4)));
         let y = m.node("PRelu", &[&y, &slope], &[]);
         let sum = m.node("Add", &[&y, &y], &[]);
         let y = m.node(
             "MaxPool",
             &[&sum],
-            &[("kernel_shape", Value::Ints(&[2, 2])), ("strides", Value::Ints(&[2, 2])), ("auto_pad", Value::Text("SAME_UPPER"))],
+            &[
+                ("kernel_shape", Value::Ints(&[2, 2])),
+                ("strides", Value::Ints(&[2, 2])),
+                ("auto_pad", Value::Text("SAME_UPPER")),
+            ],
         );
         writer::output_pixels(&mut m, &y);
         all.push(m.file());
         let y = m.node("Flatten", &[&y], &[("axis", Value::Int(1))]);
         let features = if pads[0] == 0 { 4 * 4 * 3 } else { 4 * 5 * 4 };
         let w = m.constant(&[5, features], Data::F32(&noise(5 * features)));
-        let y = m.node("Gemm", &[&y, &w], &[("transB", Value::Int(1)), ("alpha", Value::Float(0.5))]);
+        let y = m.node(
+            "Gemm",
+            &[&y, &w],
+            &[("transB", Value::Int(1)), ("alpha", Value::Float(0.5))],
+        );
         let y = m.node("Relu", &[&y], &[]);
         let w = m.constant(&[5, 6], Data::F32(&noise(30)));
         let y = m.node("Gemm", &[&y, &w], &[]);
@@ -445,21 +513,54 @@ fn small_networks() -> Vec<Vec<u8>> {
     let mut m = Model::new([6, 7, 4]);
     let x = writer::channels_first(&mut m);
     let x = writer::quantized(&mut m, &x, q);
-    let values: Vec<i8> = (0..16 * 4 * 9).map(|i| (i * 37 % 255 - 127) as i8).collect();
+    let values: Vec<i8> = (0..16 * 4 * 9)
+        .map(|i| (i * 37 % 255 - 127) as i8)
+        .collect();
     let w = writer::weights_i8(&mut m, &[16, 4, 3, 3], &values, &[0.01]);
     let conv = m.node("Conv", &[&x, &w], &[("pads", Value::Ints(&[1, 1, 1, 1]))]);
     let y = m.node("Relu", &[&conv], &[]);
-    let y = writer::quantized(&mut m, &y, writer::Quantization { scale: 0.05, zero_point: 0 });
+    let y = writer::quantized(
+        &mut m,
+        &y,
+        writer::Quantization {
+            scale: 0.05,
+            zero_point: 0,
+        },
+    );
     let pool = m.node(
         "MaxPool",
         &[&y],
-        &[("kernel_shape", Value::Ints(&[3, 3])), ("pads", Value::Ints(&[1, 1, 1, 1]))],
+        &[
+            ("kernel_shape", Value::Ints(&[3, 3])),
+            ("pads", Value::Ints(&[1, 1, 1, 1])),
+        ],
     );
-    let pool = writer::quantized(&mut m, &pool, writer::Quantization { scale: 0.05, zero_point: 0 });
+    let pool = writer::quantized(
+        &mut m,
+        &pool,
+        writer::Quantization {
+            scale: 0.05,
+            zero_point: 0,
+        },
+    );
     let both = m.node("Concat", &[&y, &pool], &[("axis", Value::Int(1))]);
-    let both = writer::quantized(&mut m, &both, writer::Quantization { scale: 0.06, zero_point: 3 });
+    let both = writer::quantized(
+        &mut m,
+        &both,
+        writer::Quantization {
+            scale: 0.06,
+            zero_point: 3,
+        },
+    );
     let mean = m.node("GlobalAveragePool", &[&both], &[]);
-    let mean = writer::quantized(&mut m, &mean, writer::Quantization { scale: 0.02, zero_point: 0 });
+    let mean = writer::quantized(
+        &mut m,
+        &mean,
+        writer::Quantization {
+            scale: 0.02,
+            zero_point: 0,
+        },
+    );
     writer::output_row(&mut m, &mean, 32);
     all.push(m.file());
     // A sum of two tensors in integers.
@@ -467,11 +568,30 @@ fn small_networks() -> Vec<Vec<u8>> {
     let x = writer::channels_first(&mut m);
     let x = writer::quantized(&mut m, &x, q);
     let values: Vec<i8> = (0..64).map(|i| (i * 37 % 127) as i8).collect();
-    let w = writer::weights_i8(&mut m, &[8, 8, 1, 1], &values, &[0.01, 0.02, 0.03, 0.04, 0.05, 0.06, 0.07, 0.08]);
+    let w = writer::weights_i8(
+        &mut m,
+        &[8, 8, 1, 1],
+        &values,
+        &[0.01, 0.02, 0.03, 0.04, 0.05, 0.06, 0.07, 0.08],
+    );
     let y = m.node("Conv", &[&x, &w], &[]);
-    let y = writer::quantized(&mut m, &y, writer::Quantization { scale: 0.03, zero_point: 90 });
+    let y = writer::quantized(
+        &mut m,
+        &y,
+        writer::Quantization {
+            scale: 0.03,
+            zero_point: 90,
+        },
+    );
     let y = m.node("Add", &[&y, &x], &[]);
-    let y = writer::quantized(&mut m, &y, writer::Quantization { scale: 0.04, zero_point: 100 });
+    let y = writer::quantized(
+        &mut m,
+        &y,
+        writer::Quantization {
+            scale: 0.04,
+            zero_point: 100,
+        },
+    );
     writer::output_each(&mut m, &y, [8, 3, 3], q);
     all.push(m.file());
     all

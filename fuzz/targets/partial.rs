@@ -10,12 +10,10 @@ mod encoding;
 #[path = "../../src/bin/mfr-enroll/enrol/mod.rs"]
 mod enrol;
 #[allow(unused_imports, reason = "the program uses all of the modules")]
+#[path = "../../src/bin/mfr-enroll/input"]
 mod input {
-    #[path = "../../../src/bin/mfr-enroll/input/dataset.rs"]
     pub mod dataset;
-    #[path = "../../../src/bin/mfr-enroll/input/photo.rs"]
     pub mod photo;
-    #[path = "../../../src/bin/mfr-enroll/input/source.rs"]
     pub mod source;
 }
 #[path = "../../src/bin/mfr-enroll/options.rs"]
@@ -105,7 +103,9 @@ fn network(side: usize, widths: &[usize]) -> Vec<u8> {
     let x = m.node("Flatten", &[&x], &[]);
     let features = (side / side.min(40)).pow(2) * 3;
     for &width in widths {
-        let weights: Vec<f32> = (0..width * features).map(|i| (i % 7) as f32 * 0.1).collect();
+        let weights: Vec<f32> = (0..width * features)
+            .map(|i| (i % 7) as f32 * 0.1)
+            .collect();
         let weights = m.constant(&[features, width], Data::F32(&weights));
         let y = m.node("Gemm", &[&x, &weights], &[]);
         m.output(&y);
@@ -141,16 +141,27 @@ impl Fixture {
             fs::write(&path, "no photo").expect("room in memory");
             // Part of what is known of a file: the same in every run.
             let then = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
-            File::options().write(true).open(&path).and_then(|file| file.set_modified(then)).expect("a file of our own");
+            File::options()
+                .write(true)
+                .open(&path)
+                .and_then(|file| file.set_modified(then))
+                .expect("a file of our own");
             let source = Source::of(&path).expect("a photo or a video by its name");
-            Item { person, name: name.to_owned(), source }
+            Item {
+                person,
+                name: name.to_owned(),
+                source,
+            }
         });
         let vision: &'static Vision = Box::leak(Box::new(Vision {
             min_face: MinFace::Relative,
             params: Params::default(),
             model: Some(models.join("facenet.onnx")),
             model_path: Some(models),
-            session: SessionOptions { threads: 1, ..SessionOptions::default() },
+            session: SessionOptions {
+                threads: 1,
+                ..SessionOptions::default()
+            },
             jobs: 1,
         }));
         let embedders = Embedders::load(vision).expect("sound networks");
@@ -194,7 +205,11 @@ fn with_hashes(input: &[u8]) -> Vec<u8> {
             Some(raw) => file.extend(raw),
             None => {
                 let hash = Sha256::digest(line);
-                let digits: String = hash.iter().take(HASH_DIGITS / 2).map(|b| format!("{b:02x}")).collect();
+                let digits: String = hash
+                    .iter()
+                    .take(HASH_DIGITS / 2)
+                    .map(|b| format!("{b:02x}"))
+                    .collect();
                 file.extend(digits.as_bytes());
                 file.push(b' ');
                 file.extend(line);
@@ -207,7 +222,9 @@ fn with_hashes(input: &[u8]) -> Vec<u8> {
 
 /// The input of a file.
 fn without_hashes(file: &[u8]) -> Vec<u8> {
-    let lines = file.split(|&b| b == b'\n').filter_map(|line| line.get(HASH_DIGITS + 1..));
+    let lines = file
+        .split(|&b| b == b'\n')
+        .filter_map(|line| line.get(HASH_DIGITS + 1..));
     lines.collect::<Vec<_>>().join(&b'\n')
 }
 
@@ -218,7 +235,8 @@ fn seen(embeddings: &[[f32; DIM]], masks: &[&str], thumbnail: bool) -> Value {
         STANDARD.encode(bytes)
     };
     let thumbnail = thumbnail.then(|| STANDARD.encode(b"a JPEG"));
-    let measures = json!({"size": 80.5, "brightness": 120.0, "sharpness": 0.3, "yaw": -4.0, "roll": 1.5});
+    let measures =
+        json!({"size": 80.5, "brightness": 120.0, "sharpness": 0.3, "yaw": -4.0, "roll": 1.5});
     let faces: Vec<_> = embeddings
         .iter()
         .map(|embedding| {
@@ -232,7 +250,13 @@ fn seen(embeddings: &[[f32; DIM]], masks: &[&str], thumbnail: bool) -> Value {
             })
         })
         .collect();
-    let sha256: Vec<u8> = embeddings.iter().flatten().flat_map(|v| v.to_le_bytes()).chain([7; 32]).take(32).collect();
+    let sha256: Vec<u8> = embeddings
+        .iter()
+        .flatten()
+        .flat_map(|v| v.to_le_bytes())
+        .chain([7; 32])
+        .take(32)
+        .collect();
     json!({"Ok": {"faces": faces, "sha256": sha256}})
 }
 
@@ -243,7 +267,11 @@ fn refused(reason: &str) -> Value {
 fn seeds() -> Vec<Vec<u8>> {
     let mask = MaskType::ALL[0].name();
     let photo = |outcome: Value| json!({"shots": [[null, outcome]], "error": null});
-    let [ana, like_ana, bo] = [[0.9, 0.1, 0.3, 0.3], [0.9, 0.2, 0.3, 0.2], [0.1, 0.9, -0.3, 0.3]];
+    let [ana, like_ana, bo] = [
+        [0.9, 0.1, 0.3, 0.3],
+        [0.9, 0.2, 0.3, 0.2],
+        [0.1, 0.9, -0.3, 0.3],
+    ];
     let clip = json!({
         "shots": [
             [{"secs": 1, "nanos": 500_000_000}, seen(&[ana], &[mask], false)],
@@ -253,8 +281,15 @@ fn seeds() -> Vec<Vec<u8>> {
         "error": "it ends too early",
     });
     let runs = [
-        vec![(0, photo(seen(&[ana], &[mask, mask], true))), (1, photo(seen(&[like_ana], &[mask], false)))],
-        vec![(2, photo(refused("no_face"))), (3, clip), (4, photo(seen(&[bo], &[], true)))],
+        vec![
+            (0, photo(seen(&[ana], &[mask, mask], true))),
+            (1, photo(seen(&[like_ana], &[mask], false))),
+        ],
+        vec![
+            (2, photo(refused("no_face"))),
+            (3, clip),
+            (4, photo(seen(&[bo], &[], true))),
+        ],
         vec![
             (0, photo(seen(&[ana], &[], false))),
             (1, photo(seen(&[ana, bo], &[mask], false))),
@@ -264,7 +299,8 @@ fn seeds() -> Vec<Vec<u8>> {
     ];
     FIXTURE.with(|fixture| {
         let written = runs.into_iter().map(|run| {
-            let mut partial = Partial::open(&fixture.output(), settings(), true).expect("room in memory");
+            let mut partial =
+                Partial::open(&fixture.output(), settings(), true).expect("room in memory");
             for (number, seen) in run {
                 let item = &fixture.collection.items[number];
                 let stamp = Stamp::of(item.source.path()).expect("a file of our own");
@@ -343,7 +379,10 @@ fn mutate(value: &mut Value, chance: &mut Chance) {
 
 fuzz_mutator!(|data: &mut [u8], size: usize, max_size: usize, seed: u32| {
     let mut chance = Chance::new(seed);
-    let mut lines: Vec<Vec<u8>> = data[..size].split(|&b| b == b'\n').map(<[u8]>::to_vec).collect();
+    let mut lines: Vec<Vec<u8>> = data[..size]
+        .split(|&b| b == b'\n')
+        .map(<[u8]>::to_vec)
+        .collect();
     let number = chance.below(lines.len());
     let is_changed = match chance.below(10) {
         0 => false,
@@ -387,7 +426,12 @@ fn build(fixture: &Fixture, enrolled: enrol::Enrolled) {
                 embedding: copy.embedding,
             });
         }
-        entries.push(Entry { name, source, kind: learned.kind, embedding: learned.embedding });
+        entries.push(Entry {
+            name,
+            source,
+            kind: learned.kind,
+            embedding: learned.embedding,
+        });
     }
     let contract = Contract {
         format: FORMAT.into(),

@@ -3,10 +3,9 @@
 
 /// The modules of the program that reading a photo takes.
 #[allow(dead_code, unused_imports, reason = "the program uses all of them")]
+#[path = "../../src/bin/mfr-enroll/input"]
 mod input {
-    #[path = "../../../src/bin/mfr-enroll/input/photo.rs"]
     pub mod photo;
-    #[path = "../../../src/bin/mfr-enroll/input/source.rs"]
     pub mod source;
 }
 
