@@ -343,6 +343,38 @@ fn a_buffer_shorter_than_its_caps_is_passed_with_a_warning() {
 }
 
 #[test]
+fn a_buffer_shorter_than_its_video_meta_is_passed_with_a_warning() {
+    let face = picture("obama2.jpg");
+    for elements in ["mfrdetect", "mfroverlay show-legend=true"] {
+        let mut stream = Stream::new(elements);
+        for frame in 0..8 {
+            let mut buffer = stream.buffer(&face);
+            let frame_buffer = buffer.get_mut().unwrap();
+            let format = gst_video::VideoFormat::Gray8;
+            let flags = gst_video::VideoFrameFlags::empty();
+            gst_video::VideoMeta::add(frame_buffer, flags, format, WIDTH, HEIGHT).unwrap();
+            match frame {
+                // All but the first row, and all but a byte of the last one.
+                4 => frame_buffer.set_size(WIDTH as usize),
+                5 => frame_buffer.set_size(face.len() - 1),
+                _ => {}
+            }
+            let _ = stream.source.push_buffer(buffer);
+        }
+        let stream = stream.end();
+        assert_eq!(stream.error, None, "{elements}");
+        assert_eq!(stream.frames().len(), 8, "{elements}");
+        let warning =
+            "plane 0 of a buffer has 320 bytes; 320×400 pixels in rows of 320 bytes take 128000";
+        assert!(
+            stream.warnings.iter().any(|w| w.contains(warning)),
+            "{:?}",
+            stream.warnings
+        );
+    }
+}
+
+#[test]
 fn short_buffers_alone_are_an_error_after_ten_seconds() {
     let mut stream = Stream::new("mfrdetect");
     for _ in 0..300 {

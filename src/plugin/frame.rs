@@ -178,6 +178,7 @@ impl Input {
             let view = ImageView::new(*image, &planes)?;
             return Ok(work(&view.oriented(self.orientation)));
         }
+        check_rows(buffer, image)?;
         let frame = VideoFrameRef::from_buffer_ref_readable(buffer, info)
             .map_err(|_| not_mapped(info, buffer.size()))?;
         let planes: Vec<_> = frame
@@ -218,6 +219,7 @@ impl Input {
             work(&mut view.oriented(self.orientation));
             return layout.scatter(&planes, &mut map, image);
         }
+        check_rows(buffer, image)?;
         let mut frame = VideoFrameRef::from_buffer_ref_writable(buffer, info)
             .map_err(|_| not_mapped(info, size))?;
         let strides: Vec<_> = frame.plane_stride().iter().map(|&s| s as usize).collect();
@@ -232,6 +234,40 @@ impl Input {
         work(&mut view.oriented(self.orientation));
         Ok(())
     }
+}
+
+/// Checks that the memory of a buffer holds all rows that its `GstVideoMeta` names. To be mapped, a plane needs no more
+/// there than its first byte (GStreamer 1.22); without such a meta, GStreamer looks at the size itself.
+fn check_rows(buffer: &gst::BufferRef, image: &ImageInfo) -> Result<(), FrameError> {
+    let Some(meta) = buffer.meta::<gst_video::VideoMeta>() else {
+        return Ok(());
+    };
+    for (plane, (&offset, &stride)) in meta.offset().iter().zip(meta.stride()).enumerate() {
+        if plane >= image.format.planes() {
+            break;
+        }
+        let before_last = image.format.rows(plane, image.height).saturating_sub(1);
+        let expected = usize::try_from(stride)
+            .unwrap_or_default()
+            .saturating_mul(before_last)
+            .saturating_add(image.format.row_bytes(plane, image.width));
+        let end = offset.saturating_add(1);
+        let found = buffer
+            .find_memory(offset..end)
+            .map_or(0, |(memories, skip)| {
+                buffer
+                    .peek_memory(memories.start)
+                    .size()
+                    .saturating_sub(skip)
+            });
+        if found < expected {
+            return Err(FrameError::Unusable(format!(
+                "plane {plane} of a buffer has {found} bytes; {}×{} pixels in rows of {stride} bytes take {expected}",
+                image.width, image.height
+            )));
+        }
+    }
+    Ok(())
 }
 
 fn not_mapped(info: &VideoInfo, size: usize) -> FrameError {
