@@ -375,6 +375,21 @@ fn a_buffer_shorter_than_its_video_meta_is_passed_with_a_warning() {
 }
 
 #[test]
+fn a_gap_without_an_end_ends_no_stream() {
+    let mut stream = Stream::new("mfrdetect ! mfroverlay");
+    let face = picture("obama2.jpg");
+    stream.push(&face);
+    stream.wait();
+    let gap = gst::event::Gap::builder(gst::ClockTime::from_seconds(1));
+    let gap = gap.duration(gst::ClockTime::MAX).build();
+    let pad = stream.source.static_pad("src").unwrap();
+    assert!(pad.push_event(gap));
+    stream.push(&face);
+    let stream = stream.end();
+    assert_eq!((stream.error.as_deref(), stream.frames().len()), (None, 2));
+}
+
+#[test]
 fn short_buffers_alone_are_an_error_after_ten_seconds() {
     let mut stream = Stream::new("mfrdetect");
     for _ in 0..300 {

@@ -130,7 +130,7 @@ pub fn sink_event(this: &impl FrameFilter, event: gst::Event) -> bool {
         }
         gst::EventView::Gap(gap) => {
             let (start, duration) = gap.get();
-            let end = start + duration.unwrap_or_default();
+            let end = start.saturating_add(duration.unwrap_or_default());
             pass(this, frame::running_time(element, Some(end)));
         }
         _ => {}

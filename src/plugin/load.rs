@@ -54,9 +54,10 @@ impl Load {
         if let gst::EventView::Qos(qos) = event.view() {
             let (_, _, jitter, timestamp) = qos.get();
             // As in GstBaseTransform: what would arrive that late again is not to be saved.
-            self.earliest = timestamp
-                .filter(|_| jitter > 0)
-                .map(|t| t + gst::ClockTime::from_nseconds(jitter.unsigned_abs()) * 2);
+            self.earliest = timestamp.filter(|_| jitter > 0).map(|timestamp| {
+                let jitter = gst::ClockTime::from_nseconds(jitter.unsigned_abs());
+                timestamp.saturating_add(jitter).saturating_add(jitter)
+            });
         }
     }
 
@@ -173,5 +174,8 @@ mod tests {
         let early = gst::event::Qos::builder(gst::QOSType::Overflow, 0.5, -1_000_000);
         load.update_from_event(&early.timestamp(ms(1100)).build());
         assert_eq!(load.earliest, None);
+        let wild = gst::event::Qos::builder(gst::QOSType::Underflow, 1.5, i64::MAX);
+        load.update_from_event(&wild.timestamp(ms(1000)).build());
+        assert_eq!(load.earliest, Some(gst::ClockTime::MAX));
     }
 }

@@ -256,7 +256,7 @@ impl Stream {
             let own = gst::ClockTime::try_from(state.latency.stated()).unwrap_or_default();
             // Above the maximum the pipeline could not be configured at all.
             let own = max.map_or(own, |max| own.min(max.saturating_sub(min)));
-            latency.set(is_live, min + own, max);
+            latency.set(is_live, min.saturating_add(own), max);
         }
     }
 }
@@ -381,6 +381,10 @@ mod tests {
         assert_eq!(answer(None), (130, None));
         assert_eq!(answer(Some(500)), (130, Some(500)));
         assert_eq!(answer(Some(110)), (110, Some(110)));
+        let mut query = gst::query::Latency::new();
+        query.set(true, gst::ClockTime::MAX, gst::ClockTime::NONE);
+        stream.answer(&mut query);
+        assert_eq!(query.result().1, gst::ClockTime::MAX);
     }
 
     #[test]
