@@ -195,4 +195,16 @@ fn names_of_arrays_reach_no_terminal_as_they_are() {
     let file = npz(&[array("a\u{1b}[31m\nb", "<f4", "(1,)", (0, 4))]);
     let error = Gallery::read(Cursor::new(file)).unwrap_err().to_string();
     assert!(!error.contains(|c: char| c.is_control()), "{error:?}");
+    // Nor do what a header says, of which its parser shows a line, and what a contract says.
+    let header = "(1, 4), 'a': \u{1b}c";
+    let file = with([array("embeddings", "<f4", header, (0x3f, 16))]);
+    let error = Gallery::read(Cursor::new(file)).unwrap_err().to_string();
+    assert!(error.contains("u{1b}c"), "{error}");
+    assert!(!error.contains(|c: char| c.is_control()), "{error:?}");
+    let descr = array("labels", "\u{1b}f4", "(1,)", (0, 4));
+    let error = Gallery::read(Cursor::new(with([descr])))
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("u{1b}f4"), "{error}");
+    assert!(!error.contains(|c: char| c.is_control()), "{error:?}");
 }

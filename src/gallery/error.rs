@@ -2,6 +2,8 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
+use crate::text::printable;
+
 /// Why a gallery cannot be made, read, written or used. Each message says all there is to say, so no
 /// variant has a source that a chain of errors would repeat.
 #[derive(Debug, Error)]
@@ -50,13 +52,32 @@ fn display(path: &Option<PathBuf>) -> String {
         .map_or_else(|| "(in memory)".to_owned(), |p| p.display().to_string())
 }
 
+/// Characters of a message that may be what the file says: its strings and headers are as long as it likes.
+const MESSAGE_LENGTH: usize = 500;
+
+/// What a file says of itself may be meant to control the terminal that a message goes to.
+fn shown(message: &str) -> String {
+    let mut shown: String = message.chars().take(MESSAGE_LENGTH).collect();
+    if shown.len() < message.len() {
+        shown.push('…');
+    }
+    printable(&shown)
+}
+
 impl GalleryError {
     pub(super) fn contents(reason: String) -> Self {
+        let reason = shown(&reason);
         Self::Contents { path: None, reason }
     }
 
     pub(super) fn format(found: String) -> Self {
+        let found = shown(&found);
         Self::Format { path: None, found }
+    }
+
+    pub(super) fn model(reason: String) -> Self {
+        let reason = shown(&reason);
+        Self::Model { path: None, reason }
     }
 
     /// Says which file it is about.

@@ -280,36 +280,27 @@ impl Gallery {
     /// Whether embeddings of this network can be compared with those of the gallery.
     pub fn check_model(&self, sha256: &str, dim: usize) -> Result<(), GalleryError> {
         if self.embeddings.ncols() != dim {
-            return Err(GalleryError::Model {
-                path: None,
-                reason: format!(
-                    "its embeddings have {} numbers, the model's have {dim}",
-                    self.embeddings.ncols()
-                ),
-            });
+            return Err(GalleryError::model(format!(
+                "its embeddings have {} numbers, the model's have {dim}",
+                self.embeddings.ncols()
+            )));
         }
         let Some(contract) = &self.contract else {
             return Ok(());
         };
         if contract.model_sha256 != sha256 {
-            return Err(GalleryError::Model {
-                path: None,
-                reason: format!(
-                    "it was made with the model of sha256 {}…, this one is {}…",
-                    head(&contract.model_sha256),
-                    head(sha256)
-                ),
-            });
+            return Err(GalleryError::model(format!(
+                "it was made with the model of sha256 {}…, this one is {}…",
+                head(&contract.model_sha256),
+                head(sha256)
+            )));
         }
         if contract.preprocessing != crate::embed::PREPROCESSING {
-            return Err(GalleryError::Model {
-                path: None,
-                reason: format!(
-                    "its faces were cropped by the rule \"{}\", this version's is \"{}\"",
-                    contract.preprocessing,
-                    crate::embed::PREPROCESSING
-                ),
-            });
+            return Err(GalleryError::model(format!(
+                "its faces were cropped by the rule \"{}\", this version's is \"{}\"",
+                contract.preprocessing,
+                crate::embed::PREPROCESSING
+            )));
         }
         Ok(())
     }
