@@ -24,6 +24,8 @@ RUSTC_BOOTSTRAP=1 CARGO_TARGET_DIR=$build RUSTFLAGS="-Cpasses=sancov-module \
 # GLib, fonts and what is loaded once are never freed. Memory beyond the limit is a finding: the largest budget of a file
 # is far below it.
 export ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1
+# What GLib calls critical is a mistake of ours. It reads this before a target's first line runs.
+export G_DEBUG=fatal-criticals
 limits=(-timeout=30 -rss_limit_mb=3000 -malloc_limit_mb=2000)
 
 mkdir -p "$work"
@@ -31,7 +33,7 @@ cat >"$work/run" <<RUN
 #!/bin/sh
 target=\$1
 shift
-ASAN_OPTIONS=$ASAN_OPTIONS exec $build/$host/release/\$target ${limits[*]} "\$@"
+ASAN_OPTIONS=$ASAN_OPTIONS G_DEBUG=$G_DEBUG exec $build/$host/release/\$target ${limits[*]} "\$@"
 RUN
 chmod +x "$work/run"
 

@@ -17,8 +17,6 @@ pub fn begin(seeds: impl FnOnce() -> Vec<Vec<u8>>) {
         ("GST_REGISTRY_DISABLE", "yes"),
         ("GST_PLUGIN_SYSTEM_PATH_1_0", ""),
         ("GST_PLUGIN_PATH_1_0", ""),
-        // What GLib calls critical is a mistake of ours.
-        ("G_DEBUG", "fatal-criticals"),
     ];
     for (name, value) in variables {
         // SAFETY: no other thread has been started yet.

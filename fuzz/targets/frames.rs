@@ -346,14 +346,17 @@ impl Stream {
             Step::Property => self.property(reader),
             Step::Qos => {
                 let timestamp = time(reader, &mut self.time);
-                let event = gst::event::Qos::builder(
-                    [gst::QOSType::Overflow, gst::QOSType::Underflow][usize::from(reader.u8() % 2)],
-                    f64::from(reader.u8()) / 16.0,
-                    reader.u64() as i64,
-                )
-                .timestamp(timestamp)
-                .build();
-                self.chain.sink.push_event(event);
+                let kind = [gst::QOSType::Overflow, gst::QOSType::Underflow];
+                let kind = kind[usize::from(reader.u8() % 2)];
+                let proportion = f64::from(reader.u8()) / 16.0;
+                // Earlier than the beginning of time is a mistake of whoever makes the event.
+                let earliest =
+                    timestamp.map_or(0, |time| i64::try_from(time.nseconds()).unwrap_or(i64::MAX));
+                let jitter = (reader.u64() as i64).max(-earliest);
+                let event = gst::event::Qos::builder(kind, proportion, jitter);
+                self.chain
+                    .sink
+                    .push_event(event.timestamp(timestamp).build());
             }
             Step::Latency => {
                 let is_live = reader.u8() % 2 > 0;

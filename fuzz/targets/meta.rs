@@ -25,7 +25,7 @@ const MOST_REGIONS: usize = 6;
 const MOST_PARAMS: usize = 5;
 
 /// Faces that are cut out, each of which is as much work as reading all of the rest.
-const MOST_CROPS: usize = 4;
+const MOST_CROPS: usize = 1;
 
 fn pixels() -> Vec<u8> {
     (0..WIDTH * HEIGHT * 3)
