@@ -352,7 +352,8 @@ fn a_buffer_shorter_than_its_video_meta_is_passed_with_a_warning() {
             let frame_buffer = buffer.get_mut().unwrap();
             let format = gst_video::VideoFormat::Gray8;
             let flags = gst_video::VideoFrameFlags::empty();
-            gst_video::VideoMeta::add(frame_buffer, flags, format, WIDTH, HEIGHT).unwrap();
+            let height = if frame == 6 { HEIGHT / 2 } else { HEIGHT };
+            gst_video::VideoMeta::add(frame_buffer, flags, format, WIDTH, height).unwrap();
             match frame {
                 // All but the first row, and all but a byte of the last one.
                 4 => frame_buffer.set_size(WIDTH as usize),

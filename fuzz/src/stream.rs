@@ -1,6 +1,5 @@
 //! A chain of the project's elements between two pads of a target, driven by one thread.
 
-use std::str::FromStr;
 use std::sync::{Arc, Mutex};
 
 use gst::prelude::*;
@@ -88,10 +87,4 @@ impl Drop for Chain {
 pub fn init() {
     gst::init().expect("GStreamer");
     gstmfr::plugin_register_static().expect("the elements of this library");
-}
-
-/// A structure from its text, none where it is not one.
-pub fn structure(text: &str) -> Option<gst::Structure> {
-    // A name that begins like one of GStreamer's own types is looked up as that.
-    gst::Structure::from_str(text).ok()
 }

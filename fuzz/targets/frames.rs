@@ -308,7 +308,10 @@ impl Stream {
         match step {
             Step::Caps => self.caps(reader),
             Step::CapsText => {
-                let text = format!("video/x-raw,{}", reader.text().replace('\0', " "));
+                // Without brackets: GStreamer's own parser meets nested structures with criticals.
+                let mut text = reader.text();
+                text.retain(|c| c.is_ascii_alphanumeric() || "=,:/-_. ".contains(c));
+                let text = format!("video/x-raw,{text}");
                 if let Ok(caps) = text.parse::<gst::Caps>() {
                     self.set_caps(&caps);
                 }

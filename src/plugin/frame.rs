@@ -178,7 +178,7 @@ impl Input {
             let view = ImageView::new(*image, &planes)?;
             return Ok(work(&view.oriented(self.orientation)));
         }
-        check_rows(buffer, image)?;
+        check_meta(buffer, info, image)?;
         let frame = VideoFrameRef::from_buffer_ref_readable(buffer, info)
             .map_err(|_| not_mapped(info, buffer.size()))?;
         let planes: Vec<_> = frame
@@ -219,7 +219,7 @@ impl Input {
             work(&mut view.oriented(self.orientation));
             return layout.scatter(&planes, &mut map, image);
         }
-        check_rows(buffer, image)?;
+        check_meta(buffer, info, image)?;
         let mut frame = VideoFrameRef::from_buffer_ref_writable(buffer, info)
             .map_err(|_| not_mapped(info, size))?;
         let strides: Vec<_> = frame.plane_stride().iter().map(|&s| s as usize).collect();
@@ -236,12 +236,29 @@ impl Input {
     }
 }
 
-/// Checks that the memory of a buffer holds all rows that its `GstVideoMeta` names. To be mapped, a plane needs no more
-/// there than its first byte (GStreamer 1.22); without such a meta, GStreamer looks at the size itself.
-fn check_rows(buffer: &gst::BufferRef, image: &ImageInfo) -> Result<(), FrameError> {
+/// Checks what GStreamer takes for granted of a `GstVideoMeta` (1.22): that it is of the format of the caps and no smaller
+/// than they are, and that the memory of the buffer holds all rows that it names. To be mapped, a plane needs no more there
+/// than its first byte.
+fn check_meta(
+    buffer: &gst::BufferRef,
+    info: &VideoInfo,
+    image: &ImageInfo,
+) -> Result<(), FrameError> {
     let Some(meta) = buffer.meta::<gst_video::VideoMeta>() else {
         return Ok(());
     };
+    let is_large_enough = meta.width() >= info.width() && meta.height() >= info.height();
+    if meta.format() != info.format() || !is_large_enough {
+        return Err(FrameError::Unusable(format!(
+            "a buffer of {} {}×{} by its GstVideoMeta, in a stream of {} {}×{}",
+            meta.format(),
+            meta.width(),
+            meta.height(),
+            info.format(),
+            info.width(),
+            info.height()
+        )));
+    }
     for (plane, (&offset, &stride)) in meta.offset().iter().zip(meta.stride()).enumerate() {
         if plane >= image.format.planes() {
             break;
