@@ -348,13 +348,12 @@ impl Stream {
             }
             Step::Property => self.property(reader),
             Step::Qos => {
-                let timestamp = time(reader, &mut self.time);
+                // GStreamer's base class takes an event without a time, or of before its beginning, for a mistake.
+                let timestamp = time(reader, &mut self.time).unwrap_or_default();
+                let earliest = i64::try_from(timestamp.nseconds()).unwrap_or(i64::MAX);
                 let kind = [gst::QOSType::Overflow, gst::QOSType::Underflow];
                 let kind = kind[usize::from(reader.u8() % 2)];
                 let proportion = f64::from(reader.u8()) / 16.0;
-                // Earlier than the beginning of time is a mistake of whoever makes the event.
-                let earliest =
-                    timestamp.map_or(0, |time| i64::try_from(time.nseconds()).unwrap_or(i64::MAX));
                 let jitter = (reader.u64() as i64).max(-earliest);
                 let event = gst::event::Qos::builder(kind, proportion, jitter);
                 self.chain
