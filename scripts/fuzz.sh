@@ -2,9 +2,17 @@
 # Runs the fuzz targets of fuzz/ one after the other, or those that are named, for FUZZ_SECONDS each (60). Every run goes
 # on from what earlier ones have found worth keeping, in target/fuzz/corpus/TARGET. An input that ends a target is left in
 # target/fuzz/findings/TARGET; run it again with: target/fuzz/run TARGET FILE
-# A stable toolchain will do: its sanitizer and coverage are asked for with RUSTC_BOOTSTRAP.
+# A stable toolchain will do: its sanitizer and coverage are asked for with RUSTC_BOOTSTRAP. libFuzzer is C++: installs a
+# compiler with apt-get if there is none.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+
+if ! command -v c++ >/dev/null; then
+    root=
+    [ "$(id -u)" = 0 ] || root=sudo
+    $root apt-get update -qq
+    $root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends g++ >/dev/null
+fi
 
 targets=("$@")
 [ ${#targets[@]} -gt 0 ] || targets=(gallery onnx frames meta partial region photo)
@@ -29,6 +37,10 @@ export G_DEBUG=fatal-criticals
 limits=(-timeout=30 -rss_limit_mb=3000 -malloc_limit_mb=2000)
 
 mkdir -p "$work"
+# Targets write files for each input, and end without removing their folders.
+TMPDIR=$(mktemp -d -p "$([ -w /dev/shm ] && echo /dev/shm || echo /tmp)")
+export TMPDIR
+trap 'rm -rf "$TMPDIR"' EXIT
 cat >"$work/run" <<RUN
 #!/bin/sh
 target=\$1

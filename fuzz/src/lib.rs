@@ -1,6 +1,9 @@
 //! What the targets share: taking inputs apart, and leaving inputs to begin with.
 
+pub mod networks;
 pub mod stream;
+#[path = "../../tests/common/onnx.rs"]
+pub mod writer;
 
 use std::path::PathBuf;
 

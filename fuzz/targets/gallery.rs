@@ -6,8 +6,8 @@
 
 use std::io::{Cursor, Read, Write};
 
-use fuzz_targets::Chance;
-use gstmfr::gallery::{Contract, Entry, FORMAT, Gallery, Kind, NpzWriter};
+use fuzz_targets::{Chance, networks};
+use gstmfr::gallery::{Entry, Gallery, Kind, NpzWriter};
 use libfuzzer_sys::{fuzz_mutator, fuzz_target, fuzzer_mutate};
 use ndarray::{Array1, Array2};
 use zip::write::SimpleFileOptions;
@@ -137,15 +137,7 @@ fn embedding(person: usize, photo: usize) -> Array1<f32> {
 }
 
 fn seeds() -> Vec<Vec<u8>> {
-    let contract = Contract {
-        format: FORMAT.into(),
-        model_sha256: "0".repeat(64),
-        embedding_dim: DIM,
-        preprocessing: gstmfr::embed::PREPROCESSING.into(),
-        detector: "mtcnn".into(),
-        created: "2026-01-01T00:00:00Z".into(),
-        tool_version: "fuzz".into(),
-    };
+    let contract = networks::contract(&"0".repeat(64), DIM);
     let kinds = [Kind::Photo, Kind::SyntheticMask, Kind::MaskedPhoto];
     let written = |people: usize, photos: usize| {
         let entries = (0..people * photos).map(|i| Entry {

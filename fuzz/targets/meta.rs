@@ -1,19 +1,16 @@
 //! Faces as metadata of buffers that come from elsewhere: regions of interest with params, and the JSON of
-//! `MfrFacesMeta`, read by applications, moved by scalers, drawn, and cut out of the frame.
+//! `MfrFacesMeta`, read by applications, moved by scalers, named and drawn.
 #![no_main]
 
-use std::cell::RefCell;
-
 use fuzz_targets::Reader;
+use fuzz_targets::networks;
 use fuzz_targets::stream::{self, Chain};
 use gst::prelude::*;
 use gst_video::video_meta::VideoMetaTransformScale;
 use gst_video::{VideoFormat, VideoInfo, VideoRegionOfInterestMeta};
 use gstmfr::Face;
 use gstmfr::detect;
-use gstmfr::embed::crop_rgb8;
 use gstmfr::frame::geometry::{Landmarks, Point, Rect};
-use gstmfr::frame::image::ImageView;
 use gstmfr::plugin::meta::{self, Identity, MIRROR, MIRROR_FIELD, Mask};
 use libfuzzer_sys::fuzz_target;
 
@@ -23,9 +20,6 @@ const HEIGHT: u32 = 64;
 /// Regions of interest of a buffer at most, of any type.
 const MOST_REGIONS: usize = 6;
 const MOST_PARAMS: usize = 5;
-
-/// Faces that are cut out, each of which is as much work as reading all of the rest.
-const MOST_CROPS: usize = 1;
 
 fn pixels() -> Vec<u8> {
     (0..WIDTH * HEIGHT * 3)
@@ -130,9 +124,8 @@ fn write_param(param: &gst::StructureRef, input: &mut Vec<u8>) {
     }
 }
 
-/// Adds the metadata that an input says: flags, regions of interest, and behind them the JSON. Whether faces are to be cut
-/// out.
-fn add_metas(buffer: &mut gst::BufferRef, reader: &mut Reader) -> bool {
+/// Adds the metadata that an input says: flags, regions of interest, and behind them the JSON.
+fn add_metas(buffer: &mut gst::BufferRef, reader: &mut Reader) {
     let flags = reader.u8();
     if flags & 1 == 0 {
         gst_video::VideoMeta::add(
@@ -168,13 +161,12 @@ fn add_metas(buffer: &mut gst::BufferRef, reader: &mut Reader) -> bool {
         let mut mirror = gst::meta::CustomMeta::add(buffer, MIRROR).expect("a meta that is known");
         mirror.mut_structure().set(MIRROR_FIELD, rest);
     }
-    flags & 4 > 0
 }
 
 /// The input that says what a buffer has.
 fn input_of(buffer: &gst::BufferRef) -> Vec<u8> {
     let metas: Vec<_> = buffer.iter_meta::<VideoRegionOfInterestMeta>().collect();
-    let mut input = vec![4, metas.len() as u8];
+    let mut input = vec![0, metas.len() as u8];
     for region in metas {
         input.push(1);
         input.extend((region.id() as i16).to_le_bytes());
@@ -292,23 +284,21 @@ fn scaled(buffer: &gst::BufferRef, width: u32, height: u32) -> gst::Buffer {
     target
 }
 
-fn look(faces: impl IntoIterator<Item = Face>) {
-    let pixels = pixels();
-    let view =
-        ImageView::rgb(&pixels, WIDTH as usize, HEIGHT as usize).expect("as many bytes as pixels");
-    for face in faces.into_iter().take(MOST_CROPS) {
-        crop_rgb8(&view, face.rect);
-    }
-}
-
 thread_local! {
-    static CHAIN: RefCell<Chain> = RefCell::new({
-        let chain = Chain::new("mfrdetect threads=1 ! mfroverlay show-legend=true");
+    static CHAIN: (Chain, tempfile::TempDir) = {
+        let own = tempfile::tempdir().expect("room in memory");
+        networks::with_gallery(own.path());
+        let folder = own.path().display();
+        let chain = Chain::new(&format!(
+            "mfrdetect threads=1 \
+             ! mfrrecognize threads=1 model={folder}/facenet.onnx database={folder}/gallery.npz attach-embedding=true \
+             ! mfroverlay show-legend=true"
+        ));
         chain.send(gst::event::StreamStart::new("fuzz"));
         let info = VideoInfo::builder(VideoFormat::Rgb, WIDTH, HEIGHT).build().expect("a size above 0");
         chain.send(gst::event::Caps::new(&info.to_caps().expect("caps of a video")));
-        chain
-    });
+        (chain, own)
+    };
 }
 
 fuzz_target!(
@@ -319,21 +309,18 @@ fuzz_target!(
     |input: &[u8]| {
         let mut buffer = gst::Buffer::from_mut_slice(pixels());
         let mut reader = Reader::new(input);
-        let is_cut = {
+        {
             let buffer = buffer.make_mut();
             buffer.set_pts(gst::ClockTime::ZERO);
-            add_metas(buffer, &mut reader)
-        };
-        let faces = Face::iter(&buffer);
-        if is_cut {
-            look(faces);
+            add_metas(buffer, &mut reader);
         }
+        Face::iter(&buffer).for_each(drop);
         for (width, height) in [(WIDTH / 2, HEIGHT / 2), (1, 99), (4096, 64)] {
             let moved = scaled(&buffer, width, height);
             Face::iter(&moved).for_each(drop);
             meta::faces(&moved, (width, height));
         }
-        CHAIN.with_borrow(|chain| {
+        CHAIN.with(|(chain, _)| {
             // Nothing of the input before may be left.
             chain.send(gst::event::FlushStart::new());
             chain.send(gst::event::FlushStop::new(true));

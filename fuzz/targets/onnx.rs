@@ -6,21 +6,20 @@
 #[allow(dead_code, reason = "no target reads every field")]
 #[path = "../../src/nn/onnx/proto.rs"]
 mod proto;
-#[path = "../../tests/common/onnx.rs"]
-mod writer;
 
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 
 use fuzz_targets::Chance;
+use fuzz_targets::networks::options;
+use fuzz_targets::writer::{self, Data, Model, Value};
 use gstmfr::detect::{Detector, Params};
 use gstmfr::frame::image::ImageView;
 use gstmfr::nn::testing::{Arithmetic, Kernels};
-use gstmfr::nn::{Inspection, Isa, Role, SessionOptions};
+use gstmfr::nn::{Inspection, Isa, Role};
 use libfuzzer_sys::{fuzz_mutator, fuzz_target, fuzzer_mutate};
 use prost::Message;
 use proto::{AttributeProto, GraphProto, ModelProto, NodeProto, attribute, data_type};
-use writer::{Data, Model, Value};
 
 /// Side of the images that networks of this target take, for speed; a file says what it takes.
 const LARGEST_SIDE: i64 = 24;
@@ -363,20 +362,13 @@ struct Folder {
     _detector: Detector,
 }
 
-fn options() -> SessionOptions {
-    SessionOptions {
-        threads: 1,
-        ..SessionOptions::default()
-    }
-}
-
 fn models() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../models")
 }
 
 thread_local! {
     static FOLDER: RefCell<Folder> = RefCell::new({
-        let path = tempfile::tempdir_in("/dev/shm").expect("room in memory");
+        let path = tempfile::tempdir().expect("room in memory");
         for name in ["pnet.onnx", "rnet.onnx", "onet.onnx"] {
             std::fs::copy(models().join(name), path.path().join(name)).expect("room in memory");
         }

@@ -22,8 +22,6 @@ mod options;
 mod vision;
 #[path = "../../src/bin/mfr-enroll/workers.rs"]
 mod workers;
-#[path = "../../tests/common/onnx.rs"]
-mod writer;
 
 /// Messages would be as many as inputs.
 mod output {
@@ -55,9 +53,9 @@ use std::time::{Duration, SystemTime};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use fuzz_targets::Chance;
+use fuzz_targets::networks::{self, DIM, network};
 use gstmfr::detect::Params;
-use gstmfr::gallery::{Contract, Entry, FORMAT, Gallery, Kind};
-use gstmfr::nn::SessionOptions;
+use gstmfr::gallery::{Entry, Gallery, Kind};
 use gstmfr::paint::MaskType;
 use libfuzzer_sys::{fuzz_mutator, fuzz_target, fuzzer_mutate};
 use serde_json::{Value, json};
@@ -69,10 +67,6 @@ use input::dataset::{Collection, Item};
 use input::source::Source;
 use options::{Masks, MinFace, Vision};
 use vision::batch::Embedders;
-use writer::{Data, Model};
-
-/// Numbers in an embedding of the network of this target.
-const DIM: usize = 4;
 
 /// Files of the dataset: names, and whose they are.
 const FILES: [(&str, usize); 6] = [
@@ -84,35 +78,6 @@ const FILES: [(&str, usize); 6] = [
     ("Bo/2.jpg", 1),
 ];
 
-/// What the networks of R-Net, O-Net and FaceNet are here: a fully connected layer for each output.
-fn network(side: usize, widths: &[usize]) -> Vec<u8> {
-    let mut m = Model::new([side, side, 3]);
-    let x = writer::channels_first(&mut m);
-    let identity: Vec<f32> = (0..9).map(|i| f32::from(u8::from(i % 4 == 0))).collect();
-    let weights = m.constant(&[3, 3, 1, 1], Data::F32(&identity));
-    let x = m.node("Conv", &[&x, &weights], &[]);
-    let kernel = [side.min(40) as i64; 2];
-    let x = m.node(
-        "MaxPool",
-        &[&x],
-        &[
-            ("kernel_shape", writer::Value::Ints(&kernel)),
-            ("strides", writer::Value::Ints(&kernel)),
-        ],
-    );
-    let x = m.node("Flatten", &[&x], &[]);
-    let features = (side / side.min(40)).pow(2) * 3;
-    for &width in widths {
-        let weights: Vec<f32> = (0..width * features)
-            .map(|i| (i % 7) as f32 * 0.1)
-            .collect();
-        let weights = m.constant(&[features, width], Data::F32(&weights));
-        let y = m.node("Gemm", &[&x, &weights], &[]);
-        m.output(&y);
-    }
-    m.file()
-}
-
 /// A dataset whose files nobody can read, so that all that is learned is what the partial file says.
 struct Fixture {
     folder: tempfile::TempDir,
@@ -123,7 +88,7 @@ struct Fixture {
 
 impl Fixture {
     fn new() -> Self {
-        let folder = tempfile::tempdir_in("/dev/shm").expect("room in memory");
+        let folder = tempfile::tempdir().expect("room in memory");
         let models = folder.path().join("models");
         fs::create_dir(&models).expect("room in memory");
         let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/pnet.onnx");
@@ -158,10 +123,7 @@ impl Fixture {
             params: Params::default(),
             model: Some(models.join("facenet.onnx")),
             model_path: Some(models),
-            session: SessionOptions {
-                threads: 1,
-                ..SessionOptions::default()
-            },
+            session: networks::options(),
             jobs: 1,
         }));
         let embedders = Embedders::load(vision).expect("sound networks");
@@ -433,15 +395,7 @@ fn build(fixture: &Fixture, enrolled: enrol::Enrolled) {
             embedding: learned.embedding,
         });
     }
-    let contract = Contract {
-        format: FORMAT.into(),
-        model_sha256: fixture.embedders.model_sha256().into(),
-        embedding_dim: DIM,
-        preprocessing: gstmfr::embed::PREPROCESSING.into(),
-        detector: "mtcnn".into(),
-        created: "2026-01-01T00:00:00Z".into(),
-        tool_version: people::TOOL.into(),
-    };
+    let contract = networks::contract(fixture.embedders.model_sha256(), DIM);
     // Embeddings of nothing but zeros are an error, and so is nobody at all.
     let _ = Gallery::train(entries, contract);
 }

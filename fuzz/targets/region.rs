@@ -3,9 +3,9 @@
 
 use std::cell::RefCell;
 
+use fuzz_targets::networks::options;
 use gstmfr::detect::{Detector, Params, parse_regions};
 use gstmfr::frame::image::ImageView;
-use gstmfr::nn::SessionOptions;
 use libfuzzer_sys::fuzz_target;
 
 const WIDTH: usize = 64;
@@ -16,7 +16,7 @@ const MOST_REGIONS: usize = 8;
 
 thread_local! {
     static DETECTOR: RefCell<Detector> = RefCell::new(
-        Detector::built_in(&SessionOptions { threads: 1, ..SessionOptions::default() })
+        Detector::built_in(&options())
             .expect("the networks are built in"),
     );
 }
