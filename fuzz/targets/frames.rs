@@ -361,7 +361,7 @@ impl Stream {
                     .push_event(event.timestamp(timestamp).build());
             }
             Step::Latency => {
-                let is_live = reader.u8() % 2 > 0;
+                let is_live = reader.u8() & 1 > 0;
                 let min = reader.u64();
                 let max = (reader.u8() > 0).then(|| reader.u64().max(min));
                 *self.chain.latency.lock().expect("no panic before") = (is_live, min, max);
