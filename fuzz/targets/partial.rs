@@ -12,7 +12,11 @@ mod enrol;
 #[allow(unused_imports, reason = "the program uses all of the modules")]
 #[path = "../../src/bin/mfr-enroll/input"]
 mod input {
+    mod converter;
     pub mod dataset;
+    pub mod error;
+    mod jpeg;
+    pub mod names;
     pub mod photo;
     pub mod source;
 }

@@ -1,10 +1,13 @@
-//! Photos as mfr-enroll reads them: JPEG with Exif, PNG, WebP, BMP and GIF.
+//! Photos as mfr-enroll reads them: JPEG with Exif, with and without its end, PNG, WebP, TIFF, BMP and GIF.
 #![no_main]
 
 /// The modules of the program that reading a photo takes.
 #[allow(dead_code, unused_imports, reason = "the program uses all of them")]
 #[path = "../../src/bin/mfr-enroll/input"]
 mod input {
+    mod converter;
+    pub mod error;
+    mod jpeg;
     pub mod photo;
     pub mod source;
 }
@@ -12,7 +15,8 @@ mod input {
 use std::io::Cursor;
 
 use image::{DynamicImage, ImageBuffer, ImageFormat, Luma, Rgb, Rgba};
-use input::photo::{MAX_PIXELS, Photo};
+use input::error::MAX_PIXELS;
+use input::photo::Photo;
 use libfuzzer_sys::fuzz_target;
 
 /// An Exif segment that says nothing but the orientation.
@@ -41,6 +45,7 @@ fn seeds() -> Vec<Vec<u8>> {
             ImageFormat::WebP,
             ImageFormat::Bmp,
             ImageFormat::Gif,
+            ImageFormat::Tiff,
         ] {
             let mut file = Cursor::new(Vec::new());
             // Not every format has every kind of pixels.
@@ -50,6 +55,9 @@ fn seeds() -> Vec<Vec<u8>> {
         }
     }
     let jpeg = seeds[0].clone();
+    seeds.push(jpeg[..jpeg.len() - 2].to_vec());
+    let video = b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom";
+    seeds.push([&jpeg[..jpeg.len() - 2], video].concat());
     seeds.extend((1..=8).map(|orientation| with_orientation(&jpeg, orientation)));
     seeds
 }
@@ -58,6 +66,9 @@ fuzz_target!(
     init: {
         // Panics of decoders are caught where photos are read; all others still end the run.
         let _ = std::panic::take_hook();
+        // Nowhere is a program that converts other formats: starting one takes longer than thousands of inputs.
+        // SAFETY: no other thread has been started yet.
+        unsafe { std::env::set_var("PATH", "") };
         fuzz_targets::begin(seeds);
     },
     |input: &[u8]| {
