@@ -1,11 +1,11 @@
-//! How long it takes to train and to calibrate a gallery, and to name a face with it.
+//! Times of training and calibrating a gallery, and of identifying a face with it.
 //!
 //! ```text
 //! cargo bench --bench gallery [PEOPLE [PHOTOS]]
 //! ```
 //!
-//! Embeddings are drawn: every person a direction, every photo the person and a random part of the
-//! same length, as far apart as photos of a person are in LFW.
+//! Embeddings are random: each person is a direction, and each photo the sum of that and a random part, such that
+//! photos of a person differ as much as in LFW.
 
 use std::time::Instant;
 
@@ -60,7 +60,7 @@ fn main() {
     println!("naming a face {:8.3} ms (median of 101)", times[50]);
 }
 
-/// A random direction of unit length (SplitMix64; sums of uniform numbers are normal enough).
+/// A random direction of unit length (SplitMix64; sums of uniform numbers are close enough to normal).
 fn direction(state: &mut u64) -> Array1<f32> {
     let mut uniform = || {
         *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);

@@ -1,5 +1,5 @@
-//! Runs a network so many times on one thread and does nothing else, for programs that count instructions:
-//! `scripts/count-instructions.sh`. What a run takes is the difference of two counts, divided by that of the runs.
+//! Runs a network a given number of times on one thread and does nothing else, for programs that count instructions:
+//! `scripts/count-instructions.sh`. The cost of a run is the difference of two counts, divided by that of the runs.
 //!
 //! ```sh
 //! MFR_CPU=neon cargo bench --bench instructions -- NETWORK RUNS    # facenet, rnet or onet

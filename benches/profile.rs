@@ -1,13 +1,13 @@
-//! Where a frame's time goes, searched in full.
+//! Profile of a frame that is searched in full: time of each part.
 //!
 //! ```sh
 //! make photos
 //! cargo bench --bench profile                            # prints the tables
-//! cargo bench --bench profile -- --svg docs/profile.svg  # and draws the picture of docs/performance.md
+//! cargo bench --bench profile -- --svg docs/profile.svg  # and draws the chart of docs/performance.md
 //! ```
 //!
-//! Frames of four sizes with 0, 1, 8 and 60 faces in four formats, made of the demo's photos, on one thread, so that
-//! the parts add up. Milliseconds; each is the part's time in the run whose whole is the median.
+//! The frames have four sizes, 0, 1, 8 and 60 faces, and four formats, and are composed of the demo's photos. They are
+//! processed on one thread, so that the parts add up. Times are in milliseconds, from the run with the median total.
 
 mod shared;
 
@@ -35,7 +35,7 @@ const SIZES: [(&str, usize, usize); 4] = [
     ("4K", 3840, 2160),
 ];
 const FACES: [usize; 4] = [0, 1, 8, 60];
-/// What H.264 decoders give comes first: the tables and the picture are of it.
+/// The first format is that of H.264 decoders, for which the tables and the chart are.
 const FORMATS: [(&str, PixelFormat); 4] = [
     ("NV12", PixelFormat::Nv12),
     ("I420", PixelFormat::I420),
@@ -44,7 +44,7 @@ const FORMATS: [(&str, PixelFormat); 4] = [
 ];
 const RUNS: usize = 5;
 
-/// The parts of a frame's time, in the order in which they are.
+/// The parts of a frame's time, in order of execution.
 const PARTS: [&str; 9] = [
     "pyramid", "P-Net", "crops", "R-Net", "O-Net", "boxes", "FaceNet", "naming", "drawing",
 ];
@@ -53,11 +53,12 @@ const COLORS: [&str; 9] = [
     "#9c755f",
 ];
 
-/// People and photos of each in the gallery that faces are named by.
+/// Number of people in the gallery that faces are identified with.
 const PEOPLE: usize = 100;
+/// Number of embeddings of each person.
 const EMBEDDINGS: usize = 5;
 
-/// Milliseconds of each part.
+/// Time of each part, in milliseconds.
 type Times = [f64; PARTS.len()];
 
 struct Tools {
@@ -67,13 +68,13 @@ struct Tools {
     painter: Painter,
 }
 
-/// What a frame took.
+/// Times of a frame.
 struct Cost {
     found: usize,
     times: Times,
-    /// Detection and embedding by the clock, whatever threads share them.
+    /// Wall-clock time of detection and embedding, on all threads.
     search: f64,
-    /// Instead of searching: a look at where the faces were.
+    /// Time of `follow` at the boxes of the faces, instead of a search.
     follow: f64,
 }
 
@@ -142,7 +143,7 @@ fn run() -> Result<(), Error> {
     Ok(())
 }
 
-/// What four times the pixels cost where the smallest face is the same part of the frame.
+/// Compares frames with four times the pixels, where the smallest face has the same size relative to the frame.
 fn fourfold(photos: &Photos) -> Result<(), Error> {
     println!("\n4K at min-face-size 80 against 1080p at 40, detection and embedding, ms");
     for threads in [1, 0] {
@@ -182,7 +183,7 @@ impl Tools {
     }
 
     fn measure(&mut self, frame: Frame, min_face_size: u32) -> Result<Cost, Error> {
-        // What is drawn on is not what is searched.
+        // A copy is drawn on, so that the searched frame does not change.
         let mut canvas = frame.clone();
         let params = Params {
             min_face_size,
@@ -239,7 +240,7 @@ impl Tools {
             let times: Times = [pyramid, pnet, crops, rnet, onet, boxes, embed, name, draw];
             runs.push((faces.len(), times));
         }
-        // The first run has made what the others use again.
+        // The first run warms up: it allocates what the others reuse.
         runs.remove(0);
         searches.remove(0);
         follows.remove(0);
@@ -268,14 +269,14 @@ fn heading<'a>(first: &str, columns: impl IntoIterator<Item = &'a str>) -> Strin
     format!("{first:20}{}", columns.collect::<String>())
 }
 
-/// Random ones: how long naming takes does not depend on who they are.
+/// A gallery of random embeddings, because the time of identification does not depend on them.
 fn gallery(dim: usize) -> Result<Gallery, Error> {
     let mut state = 1u32;
     let mut entries = Vec::new();
     for person in 0..PEOPLE {
         for photo in 0..EMBEDDINGS {
             let values = Array1::from_shape_simple_fn(dim, || {
-                // Numerical Recipes' generator.
+                // The generator is that of Numerical Recipes.
                 state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
                 (state >> 8) as f32 / (1 << 24) as f32 - 0.5
             });
@@ -300,7 +301,8 @@ fn gallery(dim: usize) -> Result<Gallery, Error> {
     Ok(Gallery::train(entries, contract)?)
 }
 
-/// A bar for each frame, as long as any other, divided as its time is; the whole is beside it.
+/// A chart with a bar for each frame, all of the same length, divided in proportion to the times, and the total beside
+/// it.
 fn picture(bars: &[(String, Times)]) -> String {
     const ROW: usize = 18;
     const TOP: usize = 44;
@@ -330,7 +332,7 @@ fn picture(bars: &[(String, Times)]) -> String {
             let scale = WIDTH / times.iter().sum::<f64>();
             let before = times[..part].iter().sum::<f64>() * scale;
             let (x, width) = (LEFT as f64 + before, times[part] * scale);
-            // Nothing is to be seen of less.
+            // Smaller widths would not be visible.
             if width >= 0.2 {
                 let y = TOP + i * ROW + 1;
                 let _ = write!(path, "M{x:.1} {y}h{width:.1}v14h-{width:.1}z");

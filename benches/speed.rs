@@ -1,5 +1,5 @@
-//! Frames a second of whole pipelines, from file to `fakesink sync=false`: decoding alone, the original recipe,
-//! OpenCV's Haar cascade, and ours.
+//! Frames per second of whole pipelines, from file to `fakesink sync=false`: decoding alone, the original recipe,
+//! OpenCV's Haar cascade, and our elements.
 //!
 //! ```sh
 //! cargo bench --bench speed                                        # the demo's clip and gallery
@@ -7,11 +7,12 @@
 //! MFR_BENCH_PYTHON=venv/bin/python cargo bench --bench speed       # with the original recipe
 //! ```
 //!
-//! All take turns, round after round, so that whatever else the machine does hits all of them; a figure is the median of
-//! its rounds. Ours is frames divided by the time from the first frame at the sink to the last: decoding and drawing
-//! count, loading does not. The original recipe is `benches/original.py`, which tells what it is and what it needs; it
-//! does every fifth frame in each round, other ones each time. Haar is the element `facedetect` (Debian package
-//! gstreamer1.0-opencv), on the first frames of the clip alone. What is not installed is left out.
+//! All run alternately, round after round, so that other load on the computer affects all of them; each figure is the
+//! median of the rounds. The rate of a pipeline is frames divided by the time from the first frame at the sink to the
+//! last: it includes decoding and drawing, but not loading. The original recipe is `benches/original.py`, which
+//! documents itself and its requirements; it processes every fifth frame in each round, others each time. Haar is the
+//! element `facedetect` (Debian package gstreamer1.0-opencv), on the first frames of the clip only. What is not
+//! installed is skipped.
 
 mod shared;
 
@@ -27,12 +28,12 @@ use shared::{Error, clips, cpu, median, path, tree};
 
 const ROUNDS: usize = 5;
 
-/// Frames that the Haar cascade is given: it makes a few of them a second.
+/// Number of frames for the Haar cascade, which processes only a few per second.
 const HAAR_FRAMES: usize = 40;
 
 const PYTHON: &str = "MFR_BENCH_PYTHON";
 
-/// Who makes frames.
+/// How frames are processed.
 enum Recipe {
     /// Elements between the decoder and the sink.
     Elements(String),
@@ -42,7 +43,7 @@ enum Recipe {
 struct Row {
     name: String,
     recipe: Recipe,
-    /// Frames a second, of each round.
+    /// Frames per second of each round.
     rates: Vec<f64>,
 }
 
@@ -127,7 +128,7 @@ fn rows(clip: &Path, database: &Path) -> Result<Vec<Row>, Error> {
         ),
     }
     if gst::ElementFactory::find("facedetect").is_some() {
-        // It takes RGB alone, and is told not to draw.
+        // The element accepts only RGB, and drawing is switched off.
         let elements =
             format!("identity eos-after={HAAR_FRAMES} ! videoconvert ! facedetect display=false");
         add(HAAR, Recipe::Elements(elements));
@@ -155,7 +156,7 @@ fn rows(clip: &Path, database: &Path) -> Result<Vec<Row>, Error> {
     Ok(rows)
 }
 
-/// Frames after the first one, and the seconds that they took.
+/// Plays a clip; returns the number of frames after the first one, and their time in seconds.
 fn play(clip: &Path, elements: &str) -> Result<(usize, f64), Error> {
     let pipeline = launch(&format!(
         "filesrc location={} ! decodebin ! {elements} ! fakesink name=sink sync=false",
@@ -182,7 +183,7 @@ fn play(clip: &Path, elements: &str) -> Result<(usize, f64), Error> {
     Ok((frames - 1, last.as_secs_f64()))
 }
 
-/// The original recipe in a process of its own, loaded once for all rounds.
+/// The original recipe in a separate process, loaded once for all rounds.
 struct Original {
     process: Child,
     orders: ChildStdin,
@@ -209,7 +210,7 @@ impl Original {
         Ok(original)
     }
 
-    /// Frames, and the seconds that they took.
+    /// Processes the frames of a round; returns their number, and their time in seconds.
     fn watch(&mut self, round: usize) -> Result<(usize, f64), Error> {
         writeln!(self.orders, "{round} {ROUNDS}")?;
         let answer = self.answer()?;
@@ -229,7 +230,7 @@ impl Original {
 
 impl Drop for Original {
     fn drop(&mut self) {
-        // It ends by itself where its input does; this is for one that hangs.
+        // The process exits when its input ends; it is killed in case it hangs.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }

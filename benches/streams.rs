@@ -1,15 +1,14 @@
-//! How soon the first frame is there, how long frames are kept, and what many streams in one process need.
+//! Time to the first frame, latency of frames, and memory of many streams in one process.
 //!
 //! ```sh
 //! cargo build --release
 //! MFR_BENCH_DATABASE=g.npz cargo bench --bench streams -- CLIP…    # or the demo's clip and gallery
 //! ```
 //!
-//! Start: from the start of `gst-launch-1.0` to the first byte of the first frame behind `mfroverlay`, the registry of
-//! plugins being there already. Latency: at 1280×720, from the sink pad of `mfrdetect` to the source pad of
-//! `mfroverlay`, the first frame left out; at the clip's own pace, where cores are woken for each frame, and one frame
-//! after the other. Memory: the peak that the system counts for a process that plays so many copies of the clip at once,
-//! as fast as they go.
+//! Start: from the start of `gst-launch-1.0` to the first byte of the first frame after `mfroverlay`, with an existing
+//! plugin registry. Latency: at 1280×720, from the sink pad of `mfrdetect` to the source pad of `mfroverlay`, without
+//! the first frame; at the clip's own pace, where cores are woken for each frame, and one frame after the other.
+//! Memory: peak resident memory of a process that plays several copies of the clip at once, as fast as possible.
 
 mod shared;
 
@@ -28,8 +27,8 @@ const LATENCY_RUNS: usize = 3;
 const MEMORY_RUNS: usize = 3;
 const STREAMS: [usize; 4] = [1, 2, 4, 8];
 
-/// In place of a clip: this process is to play streams and tell what they needed. Then how many, decoders alone or
-/// not, and the clip.
+/// First argument of a child process that plays streams and prints what they needed. It is followed by the number of
+/// streams, the kind of pipeline, and the clip.
 const CHILD: &str = "--play";
 
 const DETECT: &str = "mfrdetect name=first";
@@ -63,7 +62,7 @@ fn run() -> Result<(), Error> {
     Ok(())
 }
 
-/// Our elements, one behind the other.
+/// Launch line of our elements in a row.
 fn elements(database: &Path, [detect, recognize]: [&str; 2]) -> Result<String, Error> {
     let database = quoted(database)?;
     Ok(format!(
@@ -72,7 +71,7 @@ fn elements(database: &Path, [detect, recognize]: [&str; 2]) -> Result<String, E
 }
 
 fn start(clip: &Path, database: &Path) -> Result<(), Error> {
-    // The bench lies in target/release/deps, the plugin one above.
+    // The benchmark is in target/release/deps, the plugin one folder above.
     let own = std::env::current_exe()?;
     let folder = own.ancestors().nth(2).ok_or("the bench has no folder")?;
     if !folder.join("libgstmfr.so").is_file() {
@@ -87,7 +86,7 @@ fn start(clip: &Path, database: &Path) -> Result<(), Error> {
             quoted(clip)?
         );
         let mut times = Vec::new();
-        // The first one makes the registry.
+        // The first run creates the registry.
         for _ in 0..=STARTS {
             let begin = Instant::now();
             let mut process = Command::new("sh")
@@ -128,7 +127,7 @@ fn latency(clip: &Path, database: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-/// Milliseconds that each frame but the first was kept.
+/// Latency of each frame except the first, in milliseconds.
 fn pass(clip: &Path, elements: &str, sync: bool) -> Result<Vec<f64>, Error> {
     let pipeline = launch(&format!(
         "filesrc location={} ! decodebin ! videoscale ! video/x-raw,width=1280,height=720,pixel-aspect-ratio=1/1 \
@@ -141,7 +140,8 @@ fn pass(clip: &Path, elements: &str, sync: bool) -> Result<Vec<f64>, Error> {
             .and_then(|e| e.static_pad(pad))
             .ok_or("a pad is missing")
     };
-    // No queue between: a frame leaves in the thread in which it came, before the next one comes.
+    // There is no queue in between, so each frame leaves in the thread in which it arrived, before the next one
+    // arrives.
     let came = Arc::new(Mutex::new(Instant::now()));
     let times: Arc<Mutex<Vec<f64>>> = Arc::default();
     let clock = Arc::clone(&came);
@@ -188,7 +188,7 @@ fn memory(clip: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-/// Frames a second of all streams together, and the peak of memory in MB: medians.
+/// Medians of the frames per second of all streams together, and of the peak memory in MB.
 fn play_apart(clip: &Path, count: usize, kind: &str) -> Result<(f64, f64), Error> {
     let own: PathBuf = std::env::current_exe()?;
     let (mut rates, mut peaks) = (Vec::new(), Vec::new());
@@ -212,7 +212,7 @@ fn play_apart(clip: &Path, count: usize, kind: &str) -> Result<(f64, f64), Error
     Ok((median(rates), median(peaks)))
 }
 
-/// Plays, and prints frames a second and the peak of memory.
+/// Plays streams, and prints frames per second and peak memory.
 fn play(count: usize, kind: &str, clip: &Path, database: &Path) -> Result<(), Error> {
     init()?;
     let ours = match kind {
@@ -252,7 +252,7 @@ fn play(count: usize, kind: &str, clip: &Path, database: &Path) -> Result<(), Er
     Ok(())
 }
 
-/// The most memory in MB that this process has had.
+/// Peak resident memory of this process in MB.
 fn peak() -> Result<f64, Error> {
     let status = std::fs::read_to_string("/proc/self/status")?;
     let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"));
@@ -266,7 +266,7 @@ fn init() -> Result<(), Error> {
     Ok(gstmfr::plugin_register_static()?)
 }
 
-/// The value that a part of all are at most.
+/// The quantile for a fraction `part`: the smallest value that this part of all values do not exceed.
 fn quantile(values: &[f64], part: f64) -> f64 {
     let mut values = values.to_vec();
     values.sort_by(f64::total_cmp);

@@ -1,5 +1,4 @@
-//! What it costs and what it changes that not every frame is searched in full and not every face is
-//! embedded anew.
+//! Cost and effect of not searching every frame in full and not re-embedding every face.
 //!
 //! ```sh
 //! cargo bench --bench video -- [--ids] [--min-face-size N] [CLIP…]    # or the demo's clip
@@ -7,14 +6,13 @@
 //! cargo bench --bench video -- --live SECONDS [--min-face-size N] PICTURE…
 //! ```
 //!
-//! Every clip goes through `mfrdetect ! mfrrecognize` with several settings. The first, every frame in
-//! full, is what the others are compared with: it is no truth, only all that the networks see. `--ids`
-//! lists the ids of every setting, for people to compare with who is in the clip, and which of the first
-//! setting's faces the others miss. Times are those between the sink and the source pad of an element, of
-//! each frame the median over runs.
+//! Every clip is processed by `mfrdetect ! mfrrecognize` with several settings. The first one, every frame in full, is
+//! the reference for the others: not a ground truth, but all that the networks can find. `--ids` lists the ids of every
+//! setting, to be compared by hand with the people in the clip, and the faces of the first setting that the others
+//! miss. Times are from the sink to the source pad of an element, for each frame the median over runs.
 //!
-//! With `--live` the picture comes from a live source, 1920×1080 at 30 frames a second: how many frames reach
-//! the sink, how long both elements keep them, and how much memory the process has meanwhile.
+//! With `--live` an image is shown by a live source, 1920×1080 at 30 frames per second, to measure how many frames
+//! reach the sink, the latency of both elements, and the memory of the process over time.
 
 mod shared;
 
@@ -31,15 +29,16 @@ use gstmfr::plugin::meta::{self, UNKNOWN};
 use shared::{cpu, median, path};
 
 const RUNS: usize = 3;
-/// Least intersection over union of one face in the same frame of two settings.
+/// Minimum IoU of one face in the same frame of two settings.
 const SAME_FACE: f32 = 0.5;
-/// The elements, as they are called in the pipeline.
+/// Names of the elements in the pipeline.
 const ELEMENTS: [&str; 2] = ["mfrdetect", "mfrrecognize"];
-/// Frames a second of the live source, and how often memory is looked at.
+/// Frames per second of the live source.
 const LIVE_RATE: u32 = 30;
+/// Interval between measurements of memory.
 const MEMORY_EVERY: Duration = Duration::from_secs(10);
 
-/// Names and values of properties. A version that lacks one is measured as it is.
+/// Names and values of properties. A property that does not exist in a version of the elements is skipped.
 const SETTINGS: [(&str, &[(&str, &str)]); 3] = [
     (
         "every frame",
@@ -54,19 +53,19 @@ type Error = Box<dyn std::error::Error>;
 /// A face in a frame.
 struct Observation {
     id: i32,
-    /// Pixels.
+    /// Box in pixels.
     rect: Rect,
     confidence: f64,
-    /// None where nobody has tried yet.
+    /// Label of the face; `None` if identification has not been attempted yet.
     name: Option<String>,
 }
 
 #[derive(Default)]
 struct Frame {
-    /// Seconds of stream time.
+    /// Stream time in seconds.
     time: f64,
     faces: Vec<Observation>,
-    /// Milliseconds in each of [`ELEMENTS`].
+    /// Time in each of [`ELEMENTS`], in milliseconds.
     spent: [f64; 2],
 }
 
@@ -75,7 +74,7 @@ struct Options {
     database: PathBuf,
     min_face_size: Option<u32>,
     lists_ids: bool,
-    /// How long pictures are shown by a live source; None for clips.
+    /// How long each image is shown by a live source; `None` for clips.
     live: Option<Duration>,
 }
 
@@ -100,7 +99,7 @@ fn parse() -> Result<Options, Error> {
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
-            // cargo's own.
+            // The argument is added by cargo.
             "--bench" => {}
             "--ids" => options.lists_ids = true,
             "--live" => {
@@ -172,7 +171,7 @@ fn run(options: &Options) -> Result<(), Error> {
     Ok(())
 }
 
-/// Runs a clip several times: the faces of the first run, the medians of the times.
+/// Runs a clip several times; returns the faces of the first run and the medians of the times.
 fn repeat(
     clip: &Path,
     options: &Options,
@@ -196,11 +195,11 @@ fn repeat(
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Whatever a thread has written before it panicked is whole.
+    // The data is consistent even if a thread has panicked while holding the lock.
     mutex.lock().unwrap_or_else(|e| e.into_inner())
 }
 
-/// A pipeline with both elements and these properties that reads a file.
+/// A pipeline that reads a file, with both elements and these properties.
 fn pipeline(
     file: &Path,
     options: &Options,
@@ -211,7 +210,7 @@ fn pipeline(
         .downcast::<gst::Pipeline>()
         .map_err(|_| "the launch line is no pipeline")?;
     let by_name = |name| pipeline.by_name(name).ok_or("element is missing");
-    // As properties, and not in the launch line, paths need no quoting.
+    // Paths are set as properties, because in the launch line they would need quoting.
     by_name("source")?.set_property("location", file.to_str().ok_or("path is not UTF-8")?);
     let [detect, recognize] = ELEMENTS;
     let database = options.database.to_str().ok_or("path is not UTF-8")?;
@@ -245,7 +244,7 @@ fn film(clip: &Path, options: &Options, properties: &[(&str, &str)]) -> Result<V
     let pipeline = pipeline(clip, options, properties, &line)?;
     let frames = Arc::new(Mutex::new(Vec::<Frame>::new()));
     for (i, element) in ELEMENTS.into_iter().enumerate() {
-        // No queue between: a frame leaves an element in the thread in which it came.
+        // There is no queue in between, so each frame leaves an element in the thread in which it arrived.
         let came = Arc::new(Mutex::new(Instant::now()));
         let pad = |name| pad(&pipeline, element, name);
         let (entry, exit) = (pad("sink")?, pad("src")?);
@@ -279,9 +278,9 @@ fn film(clip: &Path, options: &Options, properties: &[(&str, &str)]) -> Result<V
     Ok(frames)
 }
 
-/// To the end, or for so long.
+/// Plays until end of stream, or for the given time.
 fn play(pipeline: &gst::Pipeline, file: &Path, time: Option<Duration>) -> Result<(), Error> {
-    // Why it cannot start is on the bus.
+    // The reason for a failed start is posted on the bus.
     let _ = pipeline.set_state(gst::State::Playing);
     let bus = pipeline.bus().ok_or("the pipeline has no bus")?;
     let wanted = [
@@ -311,7 +310,7 @@ fn play(pipeline: &gst::Pipeline, file: &Path, time: Option<Duration>) -> Result
             Some(gst::MessageView::Error(e)) => {
                 break Err(format!("{}: {}", file.display(), e.error()).into());
             }
-            // As applications do it: elements that need longer are waited for by the sink.
+            // Applications recalculate the latency too, so that the sink waits for elements that take longer.
             Some(gst::MessageView::Latency(_)) => {
                 let _ = pipeline.recalculate_latency();
             }
@@ -322,7 +321,7 @@ fn play(pipeline: &gst::Pipeline, file: &Path, time: Option<Duration>) -> Result
     outcome
 }
 
-/// Resident memory of this process in MB; 0 where the system does not tell.
+/// Resident memory of this process in MB; 0 if the system does not report it.
 fn memory() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:"));
@@ -330,7 +329,7 @@ fn memory() -> u64 {
     kilobytes.unwrap_or_default() / 1024
 }
 
-/// Shows a picture by a live source for so long.
+/// Shows an image by a live source for the given time, and prints rates, latency and memory.
 fn live(picture: &Path, options: &Options, time: Duration) -> Result<(), Error> {
     println!("\n{}, live", picture.display());
     let [detect, recognize] = ELEMENTS;
@@ -366,7 +365,7 @@ fn live(picture: &Path, options: &Options, time: Duration) -> Result<(), Error> 
         }
         gst::PadProbeReturn::Ok
     });
-    // When frames leave the sink, and their times in the stream.
+    // Times at which frames leave the sink, with their presentation timestamps.
     let left = Arc::new(Mutex::new(Vec::<(Instant, gst::ClockTime)>::new()));
     let times = Arc::clone(&left);
     let sink = pipeline.by_name("sink").ok_or("element is missing")?;
@@ -400,7 +399,7 @@ fn live(picture: &Path, options: &Options, time: Duration) -> Result<(), Error> 
     Ok(())
 }
 
-/// Stream time in seconds, and the faces.
+/// Reads the stream time in seconds and the faces of a buffer.
 fn read(pad: &gst::Pad, buffer: &gst::BufferRef) -> (f64, Vec<Observation>) {
     let segment = pad.sticky_event::<gst::event::Segment>(0);
     let time = segment.and_then(|event| {
@@ -422,21 +421,21 @@ fn read(pad: &gst::Pad, buffer: &gst::BufferRef) -> (f64, Vec<Observation>) {
     (time.nseconds() as f64 / 1e9, observations.collect())
 }
 
-/// A label and a cell for each setting.
+/// A row of the table: a label, and a cell for each setting.
 struct Row(String, Vec<String>);
 
 fn row(label: &str, films: &[Vec<Frame>], cell: impl Fn(&[Frame]) -> String) -> Row {
     Row(label.into(), films.iter().map(|film| cell(film)).collect())
 }
 
-/// What is known of an id.
+/// Summary of all faces with one id.
 struct Life {
     first: f64,
     last: f64,
     frames: usize,
-    /// How often it had each name.
+    /// Number of frames with each name.
     names: BTreeMap<String, usize>,
-    /// Time and box, about one each second.
+    /// Times and boxes, about one per second.
     samples: Vec<(f64, Rect)>,
 }
 
@@ -555,7 +554,7 @@ fn about_times(films: &[Vec<Frame>]) -> Vec<Row> {
     rows
 }
 
-/// Which face of a frame is which of another setting's frame: the best pairs first, each face once.
+/// Matches the faces of a frame with those of the same frame with another setting: greedily by IoU, each face once.
 fn pairs(first: &Frame, frame: &Frame) -> Vec<(usize, usize)> {
     let mut pairs: Vec<_> = (first.faces.iter().enumerate())
         .flat_map(|(i, a)| {
@@ -574,12 +573,12 @@ fn pairs(first: &Frame, frame: &Frame) -> Vec<(usize, usize)> {
     best
 }
 
-/// How a setting compares with the first one, in faces.
+/// Agreement of a setting with the first one, in faces.
 #[derive(Default)]
 struct Agreement {
-    /// Found in the same place of the same frame.
+    /// Number of faces found at the same place in the same frame.
     matched: usize,
-    /// Of these, with the same label.
+    /// Number of matched faces with the same label.
     same_label: usize,
 }
 
@@ -597,7 +596,7 @@ impl Agreement {
     }
 }
 
-/// The faces of one id that a setting misses.
+/// Observations of one id, and which of them a setting misses.
 #[derive(Debug, Default)]
 struct Missing {
     /// Stream time of each frame in which the first setting has the face, its confidence, and whether it is found.
@@ -605,7 +604,7 @@ struct Missing {
 }
 
 impl Missing {
-    /// Of each id of the first setting.
+    /// Collects the observations of each id of the first setting.
     fn of(film: &[Frame], first: &[Frame]) -> BTreeMap<i32, Self> {
         let mut ids: BTreeMap<i32, Self> = BTreeMap::new();
         for (frame, first) in film.iter().zip(first) {
@@ -619,7 +618,8 @@ impl Missing {
         ids
     }
 
-    /// Faces of ids that are never found; else those before the first that is found, between, and after the last.
+    /// Numbers of missed faces: all if the id is never found, else those before the first one found, in between, and
+    /// after the last one.
     fn counts(&self) -> [usize; 4] {
         let all = self.observations.len();
         let Some(before) = self.observations.iter().position(|s| s.2) else {

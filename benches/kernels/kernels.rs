@@ -1,11 +1,11 @@
-//! The parts that a frame's time goes to, each by itself, on one thread.
+//! Benchmarks of the parts of processing a frame, each by itself, on one thread.
 //!
 //! ```sh
 //! make photos
 //! cargo bench --bench kernels [-- FILTER]
 //! ```
 //!
-//! P-Net is given in pixels of the pyramid, R-Net and O-Net in windows, FaceNet in faces a second.
+//! Throughput per second is in pixels of the pyramid for P-Net, in crops for R-Net and O-Net, in faces for FaceNet.
 
 #[path = "../shared/mod.rs"]
 mod shared;
@@ -54,7 +54,7 @@ fn main() -> Result<(), Error> {
     Ok(())
 }
 
-/// Measures what a stage of detection takes, in so many parts.
+/// Measures the time of a stage of detection, with `parts` elements as its throughput.
 fn stage(
     criterion: &mut Criterion,
     name: &str,
@@ -74,12 +74,12 @@ fn networks(criterion: &mut Criterion, view: &ImageView) -> Result<(), Error> {
     let mut detector = Detector::built_in(&ONE_THREAD)?;
     let params = Params {
         min_face_size: MIN_FACE,
-        // Nothing is left for R-Net.
+        // No candidate passes P-Net, so that the other stages have nothing to process.
         thresholds: [2.0; 3],
         ..Params::default()
     };
     let mut search = |params: &Params| {
-        // Nothing can go wrong that did not the first time.
+        // Errors are ignored, because any would already have occurred in the first search.
         let _ = detector.detect(view, params);
         detector.stages()
     };
@@ -88,7 +88,7 @@ fn networks(criterion: &mut Criterion, view: &ImageView) -> Result<(), Error> {
     stage(criterion, "P-Net", pixels, || search(&params), |s| s.pnet);
     layers_of_pnet(criterion)?;
 
-    // A region of the size of the smallest face has one window of P-Net; with a threshold of 0 R-Net sees it.
+    // A region of the size of the smallest face has one window of P-Net, which passes to R-Net with a threshold of 0.
     let side = MIN_FACE as f32;
     for count in [1, 6, 96] {
         let regions: Vec<_> = (0..count)
@@ -115,8 +115,8 @@ fn networks(criterion: &mut Criterion, view: &ImageView) -> Result<(), Error> {
     Ok(())
 }
 
-/// P-Net's layers one after the other, as the planner would run them: what the kernel that streams rows is measured
-/// against. The largest level of a frame.
+/// P-Net layer by layer, as run by the planner, on the largest level of a frame: the baseline of the row-streaming
+/// kernel.
 fn layers_of_pnet(criterion: &mut Criterion) -> Result<(), Error> {
     let (width, height) = (
         WIDTH * 12 / MIN_FACE as usize,

@@ -1,4 +1,4 @@
-//! Frames with as many faces as wanted, made of the photos that `make photos` fetches.
+//! Frames with any number of faces, composed of the photos that `make photos` downloads.
 
 use gstmfr::detect::{DEFAULT_SCALE_FACTOR, Detector, Params};
 use gstmfr::frame::image::{
@@ -10,19 +10,19 @@ use image::imageops::{self, FilterType};
 
 use super::{Error, tree};
 
-/// Photos of one face each; the first one has a scene behind it.
+/// Photos of one face each; the first one also has a background scene.
 const PHOTOS: [&str; 4] = ["astronaut.png", "obama.jpg", "obama2.jpg", "biden.jpg"];
 
-/// Side of the square that is cut out, in sides of the face.
+/// Side of the square crop relative to the face.
 const MARGIN: f32 = 1.5;
 
-/// A face is no higher than this part of the frame.
+/// Maximum height of a face as a fraction of the frame: one in this number.
 const LARGEST: usize = 3;
 
 pub struct Photos {
-    /// Square, with a face in the middle.
+    /// Square crops with a face in the centre.
     faces: Vec<RgbImage>,
-    /// Without a face.
+    /// Background without a face.
     scene: RgbImage,
 }
 
@@ -46,7 +46,7 @@ impl Photos {
             let side = side.min(width as f32 - x).min(height as f32 - y) as u32;
             faces.push(imageops::crop_imm(&photo, x as u32, y as u32, side, side).to_image());
             scene.get_or_insert_with(|| {
-                // What is right of the face and of her hair.
+                // The scene is the part to the right of the face and the hair.
                 let left = (face.right() + face.width * 0.5) as u32;
                 imageops::crop_imm(&photo, left, 0, width - left, height).to_image()
             });
@@ -55,7 +55,7 @@ impl Photos {
         Ok(Self { faces, scene })
     }
 
-    /// The scene, in mirrored tiles at its own size, and faces side by side on it.
+    /// A frame of the scene, in mirrored tiles at its original size, with `count` faces side by side.
     pub fn frame(&self, width: usize, height: usize, count: usize) -> RgbImage {
         let (w, h) = self.scene.dimensions();
         let mirrored = |v: u32, n: u32| {
@@ -86,7 +86,7 @@ impl Photos {
     }
 }
 
-/// A frame as GStreamer would hand it over.
+/// A frame in the memory layout of GStreamer.
 #[derive(Clone)]
 pub struct Frame {
     info: ImageInfo,
@@ -140,7 +140,7 @@ impl Frame {
         ImageView::new(self.info, &planes.collect::<Vec<_>>())
     }
 
-    /// Bytes and the distance of rows, plane by plane.
+    /// Bytes and stride of each plane.
     pub fn planes_mut(&mut self) -> impl Iterator<Item = (&mut [u8], usize)> {
         let info = self.info;
         let planes = self.planes.iter_mut().enumerate();
@@ -148,7 +148,7 @@ impl Frame {
     }
 }
 
-/// Pixels of all levels of MTCNN's pyramid with the reference's step.
+/// Number of pixels of all levels of MTCNN's pyramid, with the scale factor of the reference.
 pub fn pyramid_pixels(width: usize, height: usize, min_face: u32) -> usize {
     let scales = std::iter::successors(Some(12.0 / f64::from(min_face)), |scale| {
         Some(scale * f64::from(DEFAULT_SCALE_FACTOR))

@@ -1,4 +1,4 @@
-//! What more than one bench needs.
+//! Functions shared by several benchmarks.
 #![allow(dead_code, reason = "each bench uses a part of this")]
 
 pub mod frames;
@@ -9,19 +9,19 @@ use std::path::{Path, PathBuf};
 
 pub type Error = Box<dyn std::error::Error>;
 
-/// A path of the source tree, in which `benches/kernels` is a package of its own.
+/// A path in the source tree, found also from `benches/kernels`, which is a separate package.
 pub fn tree(path: &str) -> PathBuf {
     let mut folders = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors();
     let root = folders.find(|folder| folder.join("models").is_dir());
     root.unwrap_or(Path::new("")).join(path)
 }
 
-/// The path that a variable of the environment holds, or one of the source tree.
+/// The path in an environment variable, or else one in the source tree.
 pub fn path(variable: &str, default: &str) -> PathBuf {
     std::env::var_os(variable).map_or_else(|| tree(default), PathBuf::from)
 }
 
-/// The upper one of the two in the middle; `values` must not be empty.
+/// The median; the upper one of the two middle values if their number is even. `values` must not be empty.
 pub fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]
@@ -35,10 +35,10 @@ pub fn cpu() -> String {
     format!("{model}, {cores} cores")
 }
 
-/// The arguments that are no options, or else the demo's clip. They and `others` must be there.
+/// The arguments that are not options, or else the demo's clip. These files and `others` must exist.
 pub fn clips<const N: usize>(others: [&PathBuf; N]) -> Result<Vec<PathBuf>, Error> {
     let arguments = std::env::args_os().skip(1).map(PathBuf::from);
-    // cargo adds --bench.
+    // The argument --bench is added by cargo.
     let mut clips: Vec<_> = arguments.filter(|a| !a.starts_with("--bench")).collect();
     if clips.is_empty() {
         clips.push(path("MFR_BENCH_CLIP", "target/demo/clip.mp4"));

@@ -6,7 +6,7 @@ use gst::prelude::*;
 
 use super::Error;
 
-/// A path as a launch line takes it.
+/// A path quoted for a launch line.
 pub fn quoted(path: &Path) -> Result<String, Error> {
     let path = path.to_str().ok_or("path is not UTF-8")?;
     Ok(format!(
@@ -20,9 +20,9 @@ pub fn launch(line: &str) -> Result<gst::Pipeline, Error> {
     Ok(pipeline.map_err(|_| "the launch line is no pipeline")?)
 }
 
-/// Plays to the end.
+/// Plays a pipeline until end of stream.
 pub fn until_end(pipeline: &gst::Pipeline) -> Result<(), Error> {
-    // Why it cannot start is on the bus.
+    // The reason for a failed start is posted on the bus.
     let _ = pipeline.set_state(gst::State::Playing);
     let bus = pipeline.bus().ok_or("the pipeline has no bus")?;
     let end = [gst::MessageType::Eos, gst::MessageType::Error];

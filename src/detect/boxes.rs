@@ -1,8 +1,8 @@
-//! Arithmetic on candidate boxes, as the widely used ports of MTCNN do it.
+//! Arithmetic on candidate boxes, as in the widely used ports of MTCNN.
 //!
-//! Boxes count pixels from 1 and include both ends, a habit of the MATLAB original that the
-//! weights have learned; hence the `+ 1` and `− 1` below. Corners are f64 as in those ports: where
-//! they are cut to whole pixels, the rounding of f32 would move one box in ten by a pixel.
+//! Boxes count pixels from 1 and include both ends, a convention of the MATLAB original that the weights were trained
+//! with; hence the `+ 1` and `− 1` below. Corners are f64 as in those ports: where they are truncated to integers, f32
+//! rounding would move one box in ten by a pixel.
 
 use crate::frame::geometry::{Landmarks, Point, Rect};
 
@@ -10,27 +10,27 @@ use crate::frame::geometry::{Landmarks, Point, Rect};
 pub const CELL: f64 = 12.0;
 const STRIDE: f64 = 2.0;
 
-/// A box that may be a face.
+/// A candidate box of a face.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Candidate {
-    /// left, top, right, bottom
+    /// Left, top, right and bottom.
     pub corners: [f64; 4],
     pub score: f32,
-    /// What the network would move the corners by, in parts of width and height.
+    /// Bounding-box regression: offsets of the corners, relative to width and height.
     pub offsets: [f32; 4],
 }
 
-/// Whose area an overlap is measured against.
+/// Area that an intersection is divided by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Overlap {
-    /// What both cover together: intersection over union.
+    /// Area of the union: intersection over union.
     Union,
-    /// The smaller one of both, so that a box within another counts as the same face.
+    /// Area of the smaller box, so that a box within another one counts as the same face.
     Smaller,
 }
 
 impl Candidate {
-    /// The window of P-Net at this place of its output, in pixels of the image.
+    /// The window of an output cell of P-Net, in pixels of the image.
     pub fn from_cell(x: usize, y: usize, scale: f64, score: f32, offsets: [f32; 4]) -> Self {
         let place = |v: usize, end: f64| ((STRIDE * v as f64 + end) / scale).trunc();
         Self {
@@ -40,7 +40,7 @@ impl Candidate {
         }
     }
 
-    /// The place of a face that was found before.
+    /// A candidate at the box of a face that was found before.
     pub fn around(rect: &Rect) -> Self {
         Self {
             corners: [rect.x, rect.y, rect.right(), rect.bottom()].map(f64::from),
@@ -76,8 +76,8 @@ impl Candidate {
             }
     }
 
-    /// Moves the corners by the offsets. P-Net's are in parts of right − left, those of the later
-    /// nets in parts of the width with both ends (`inclusive`).
+    /// Moves the corners by the offsets. P-Net's are relative to right − left, those of the later networks to the width
+    /// with both ends (`inclusive`).
     pub fn refine(mut self, inclusive: bool) -> Self {
         let extra = if inclusive { 0.0 } else { 1.0 };
         let (width, height) = (self.width() - extra, self.height() - extra);
@@ -94,7 +94,7 @@ impl Candidate {
         self
     }
 
-    /// The square about the same centre with the longer side, in whole pixels.
+    /// The square about the same centre with the longer side, in integer pixels.
     pub fn square(mut self) -> Self {
         let [x1, y1, x2, y2] = self.corners;
         let (width, height) = (x2 - x1, y2 - y1);
@@ -104,7 +104,7 @@ impl Candidate {
         self
     }
 
-    /// The pixels that a later net looks at.
+    /// The pixels that a later network processes.
     pub fn crop(&self) -> Rect {
         let [x1, y1, x2, y2] = self.corners;
         Rect::new(
@@ -120,7 +120,7 @@ impl Candidate {
         Rect::from_corners(x1 as f32, y1 as f32, x2 as f32, y2 as f32)
     }
 
-    /// Landmarks from O-Net's ten numbers: five x, five y, in parts of the box.
+    /// Landmarks from O-Net's ten outputs: five x, five y, relative to the box.
     pub fn landmarks(&self, points: &[f32]) -> Landmarks {
         Landmarks(std::array::from_fn(|i| Point {
             x: (self.corners[0] + self.width() * f64::from(points[i]) - 1.0) as f32,
@@ -129,8 +129,8 @@ impl Candidate {
     }
 }
 
-/// Non-maximum suppression: of boxes that overlap by more than `limit` the one with the highest
-/// score stays. What remains is sorted by score, highest first; equal scores keep their order.
+/// Non-maximum suppression: of boxes that overlap by more than `limit`, the one with the highest score is kept. The
+/// result is sorted by descending score; equal scores keep their order.
 pub fn suppress<T>(
     mut items: Vec<T>,
     limit: f64,
@@ -174,13 +174,13 @@ mod tests {
     fn refining_moves_corners_in_parts_of_the_size() {
         let mut c = candidate([10.0, 20.0, 19.0, 39.0], 1.0);
         c.offsets = [0.1, -0.1, 0.2, 0.0];
-        // 10 × 20 pixels with both ends, 9 × 19 without.
+        // The box has 10 × 20 pixels with both ends, 9 × 19 without.
         for (inclusive, expected) in [
             (true, [11.0, 18.0, 21.0, 39.0]),
             (false, [10.9, 18.1, 20.8, 39.0]),
         ] {
             for (found, expected) in c.refine(inclusive).corners.iter().zip(expected) {
-                // Offsets are f32.
+                // The tolerance is for the offsets, which are f32.
                 assert!((found - expected).abs() < 1e-6);
             }
         }
@@ -189,7 +189,7 @@ mod tests {
     #[test]
     fn squares_keep_the_centre_and_whole_pixels() {
         let c = candidate([10.0, 20.0, 20.0, 41.0], 1.0).square();
-        // Side 21: left 10 + (10 − 21)/2 = 4.5, right 25.5, both cut to whole pixels.
+        // The side is 21: left 10 + (10 − 21)/2 = 4.5, right 25.5, both truncated to integers.
         assert_eq!(c.corners, [4.0, 20.0, 25.0, 41.0]);
         assert_eq!(c.crop(), Rect::new(3.0, 19.0, 22.0, 22.0));
     }
@@ -201,7 +201,7 @@ mod tests {
             candidate([1.0, 0.0, 10.0, 9.0], 0.9),
             candidate([50.0, 50.0, 59.0, 59.0], 0.7),
         ];
-        // 90 of 110 pixels are shared: .82.
+        // The IoU of the first two is 90 / 110 pixels: .82.
         let kept = suppress(items.clone(), 0.7, Overlap::Union, |c| c);
         assert_eq!(kept.iter().map(|c| c.score).collect::<Vec<_>>(), [0.9, 0.7]);
         let kept = suppress(items, 0.85, Overlap::Union, |c| c);

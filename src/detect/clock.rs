@@ -1,13 +1,14 @@
-//! How long the parts of detection take.
+//! Time measurement of the stages of detection.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// What threads have spent, together.
+/// Time spent, summed over all threads.
 #[derive(Debug, Default)]
 pub struct Clock {
-    /// Nanoseconds.
+    /// Time for resampling, in nanoseconds.
     pixels: AtomicU64,
+    /// Time for the network, in nanoseconds.
     network: AtomicU64,
 }
 
@@ -16,17 +17,17 @@ impl Clock {
         Instant::now()
     }
 
-    /// Adds the time since `begin` to that for pixels; gives the time now.
+    /// Adds the time since `begin` to that for resampling; returns the current time.
     pub fn pixels(&self, begin: Instant) -> Instant {
         add(&self.pixels, begin)
     }
 
-    /// Adds the time since `begin` to that for the network; gives the time now.
+    /// Adds the time since `begin` to that for the network; returns the current time.
     pub fn network(&self, begin: Instant) -> Instant {
         add(&self.network, begin)
     }
 
-    /// What was spent for pixels and for the network; from now on counted from 0.
+    /// Returns the times for resampling and for the network, and resets both.
     pub fn take(&mut self) -> (Duration, Duration) {
         let take = |spent: &mut AtomicU64| Duration::from_nanos(std::mem::take(spent.get_mut()));
         (take(&mut self.pixels), take(&mut self.network))

@@ -1,5 +1,5 @@
 //! Face detection with MTCNN (Zhang, Zhang, Li, Qiao 2016, <https://arxiv.org/abs/1604.02878>):
-//! P-Net proposes on a pyramid, R-Net sorts out, O-Net decides and gives the landmarks.
+//! P-Net proposes candidates on an image pyramid, R-Net rejects most of them, O-Net decides and locates the landmarks.
 
 mod boxes;
 mod clock;
@@ -20,88 +20,91 @@ use propose::Proposer;
 pub use region::{RegionError, parse_regions};
 use stage::Stage;
 
-/// What the metadata and the gallery call this detector.
+/// Name of this detector in metadata and galleries.
 pub const NAME: &str = "mtcnn";
 
-/// Candidates that R-Net and O-Net look at, the likeliest of those there are: settings that let everything pass take no more
-/// than a second a frame. Scenes of WIDER FACE and photos of masked people have at most 314 and 98 by default (508 photos),
-/// 2,556 and 518 with faces from 12 pixels on.
+/// Maximum number of candidates, those of the highest scores, that R-Net and O-Net process: even settings that let
+/// everything pass take no more than a second per frame. Scenes of WIDER FACE and photos of masked people have at most
+/// 314 and 98 by default (508 photos), 2,556 and 518 with faces from 12 pixels on.
 pub const MAX_CANDIDATES: [usize; 2] = [6_000, 800];
 
 /// Stage thresholds of the reference ports.
 pub const DEFAULT_THRESHOLDS: [f32; 3] = [0.6, 0.7, 0.7];
-/// Of 925 masked faces of Face Mask Detection, from 20 pixels on, 819 are found instead of 822 with odds of 1, of 617 of WIDER
-/// FACE 532 instead of 531; 3 and 14 % fewer false ones, in up to a seventh less time (docs/accuracy.md).
+/// Default of [`Params::fine_odds`]. Compared with 1, 819 instead of 822 of 925 masked faces of Face Mask Detection
+/// (from 20 pixels on) and 532 instead of 531 of 617 faces of WIDER FACE are found, with 3 and 14 % fewer false
+/// positives, in up to a seventh less time (docs/accuracy.md).
 pub const DEFAULT_FINE_ODDS: f32 = 2.0;
-/// Pyramid step of the reference ports: about half the area each.
+/// Scale factor between pyramid levels in the reference ports, which about halves the area.
 pub const DEFAULT_SCALE_FACTOR: f32 = 0.709;
-/// Shortest side in pixels of the smallest face looked for.
+/// Shortest side in pixels of the smallest face to detect.
 pub const DEFAULT_MIN_FACE_SIZE: u32 = 40;
-/// Below P-Net's window of 12 pixels a level would enlarge the image, and find nothing more.
+/// Range of the minimum face size. Below P-Net's window of 12 pixels, a level would upscale the image and find no
+/// further faces.
 pub const MIN_FACE_SIZES: std::ops::RangeInclusive<u32> = 12..=10_000;
-/// From hardly any levels to dozens.
+/// Range of the scale factor, from hardly any pyramid levels to dozens.
 pub const SCALE_FACTORS: std::ops::RangeInclusive<f32> = 0.1..=0.95;
 
-/// Overlap at which boxes count as one face in the reference ports: between levels of the pyramid, after R-Net, after O-Net.
+/// NMS threshold of the reference ports: between pyramid levels, after R-Net and after O-Net.
 pub const REFERENCE_OVERLAP: f64 = 0.7;
-/// The same after R-Net. As many faces are found as with [`REFERENCE_OVERLAP`], 6 and 13 % fewer false ones, in 6 to 20 % less
-/// time for the whole search (docs/accuracy.md).
+/// Default NMS threshold after R-Net. As many faces are found as with [`REFERENCE_OVERLAP`], with 6 and 13 % fewer
+/// false positives, in 6 to 20 % less time for the whole search (docs/accuracy.md).
 pub const DEFAULT_OVERLAP: f64 = 0.6;
 
-/// R-Net's and O-Net's thresholds where a face was a moment ago: those who turn, look up or put a mask
-/// on score low for some frames. Elsewhere so little evidence is mostly wrong.
+/// Thresholds of R-Net and O-Net where a face was found recently: faces that turn, look up or put a mask on have low
+/// scores for some frames. Elsewhere such low scores are mostly false positives.
 const KNOWN_THRESHOLDS: [f32; 2] = [0.3, KNOWN_THRESHOLD];
 
-/// The least confidence of a face where one was a moment ago.
+/// Minimum confidence of a face where one was found recently.
 pub const KNOWN_THRESHOLD: f32 = 0.2;
 
-/// Least intersection over union of a face and what O-Net sees in its place, anything less is another face; and least
-/// confidence there: who is not seen clearly stays where he was found.
+/// Minimum IoU of a face and the result of its second O-Net pass, below which the result is another face; and minimum
+/// confidence of that result, below which the face keeps its first box.
 const SETTLED: (f32, f32) = (0.5, DEFAULT_THRESHOLDS[2]);
 
-/// Least intersection over union of a candidate, which is square and as P-Net guesses it, and a known
-/// face.
+/// Minimum IoU of a known face and a candidate at its place, which is square and only P-Net's estimate.
 const SAME_PLACE: f32 = 0.3;
 
-/// A face found.
+/// A detected face.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Face {
-    /// Pixels of the image; may reach a little outside.
+    /// Box in pixels of the image, which may extend slightly beyond it.
     pub rect: Rect,
     /// O-Net's probability, 0…1.
     pub confidence: f32,
     pub landmarks: Landmarks,
 }
 
-/// What to look for.
+/// Parameters of face detection.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Params {
-    /// Shortest side in pixels of the smallest face looked for, [`MIN_FACE_SIZES`].
+    /// Shortest side in pixels of the smallest face to detect, [`MIN_FACE_SIZES`].
     pub min_face_size: u32,
-    /// Least probabilities of P-Net, R-Net and O-Net, 0…1.
+    /// Score thresholds of P-Net, R-Net and O-Net, 0…1.
     pub thresholds: [f32; 3],
-    /// Odds that P-Net must give candidates of the finest levels, up to 1.7 times the smallest face, in those of its
-    /// threshold; 1 in the reference ports. There lie most of the candidates, and hardly a face hangs on the faint ones.
+    /// Threshold ratio of P-Net for the finest levels (faces up to 1.7 times the smallest size), by which the odds of
+    /// its threshold are multiplied; 1 in the reference ports. Most candidates are on these levels, and those of low
+    /// score are hardly ever the only ones of a face.
     pub fine_odds: f32,
-    /// Overlap at which two boxes of R-Net count as one face, so that O-Net looks at the better one only.
+    /// NMS threshold after R-Net: O-Net processes only the better one of two boxes that overlap more.
     pub overlap: f64,
-    /// From one pyramid level to the next, [`SCALE_FACTORS`].
+    /// Scale factor from one pyramid level to the next, [`SCALE_FACTORS`].
     pub scale_factor: f32,
-    /// The largest faces only; 0 for all.
+    /// Maximum number of faces, of which the largest are returned; 0 for all.
     pub max_faces: usize,
-    /// Where to look, in pixels; everywhere if empty. A face is reported once where regions overlap.
+    /// Regions to search, in pixels; the whole image if empty. A face is reported once where regions overlap.
     pub regions: Vec<Rect>,
-    /// Where faces were a moment ago: there less evidence is enough. The confidence of faces found by it
-    /// may be below the last threshold.
+    /// Boxes of recently found faces, near which lower thresholds apply. The confidence of faces found there may be
+    /// below the last threshold.
     pub known: Vec<Rect>,
-    /// Faces found already: nothing is looked for in their places, unless nearer to one of `known`.
+    /// Boxes of faces that need no detection: candidates there are dropped, unless they are nearer to one of `known`.
     pub except: Vec<Rect>,
-    /// O-Net looks at each face once more, at the place where it found it: box and landmarks depend less on where P-Net
-    /// proposed it. Between a face and its copy with a painted mask edges differ by 1.9 % of the face then, instead of
-    /// 2.6 % (678 faces of LFW).
+    /// Whether O-Net processes each face a second time, at the box that it returned: box and landmarks then depend less
+    /// on P-Net's candidate. Edges of a face and of its copy with a painted mask then differ by 1.9 % of the face
+    /// instead of 2.6 % (678 faces of LFW).
     pub settle: bool,
-    /// What R-Net and O-Net may take each; None for all candidates. The likeliest come first, but begin elsewhere in
-    /// each search that follows one which was not finished: whoever is left out has a turn then.
+    /// Time budget of R-Net and of O-Net each; `None` for no limit. Candidates are processed in order of score, but
+    /// after an unfinished search the next one starts at another position, so that each candidate is processed
+    /// eventually.
     pub stage_time: Option<Duration>,
 }
 
@@ -124,7 +127,7 @@ impl Default for Params {
 }
 
 impl Params {
-    /// The least score of a candidate after R-Net (stage 1) or O-Net (stage 2).
+    /// Score threshold of a candidate after R-Net (stage 1) or O-Net (stage 2).
     fn threshold(&self, stage: usize, candidate: &Candidate) -> f32 {
         let usual = self.thresholds[stage];
         let place = candidate.rect();
@@ -137,7 +140,7 @@ impl Params {
     }
 }
 
-/// The three networks and their scratch memory. One per thread.
+/// The three networks and their scratch memory. Each thread uses its own.
 pub struct Detector {
     proposer: Proposer,
     rnet: Stage,
@@ -146,18 +149,18 @@ pub struct Detector {
     reach: f32,
     /// Whether the last search had more candidates than [`MAX_CANDIDATES`].
     is_capped: bool,
-    /// Searches one after the other that had not time for all their candidates.
+    /// Number of consecutive searches that ran out of time before they had processed all candidates.
     unfinished: u32,
 }
 
-/// Where the time of the last search or look went; of all threads together.
+/// Time spent in the stages of the last call, summed over all threads.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Stages {
-    /// Levels of the pyramid from the picture's planes.
+    /// Resampling of the image to pyramid levels.
     pub pyramid: Duration,
     /// P-Net on all levels.
     pub pnet: Duration,
-    /// Crops for R-Net and O-Net from the picture's planes.
+    /// Resampling of the image to crops for R-Net and O-Net.
     pub crops: Duration,
     pub rnet: Duration,
     pub onet: Duration,
@@ -170,7 +173,7 @@ impl fmt::Debug for Detector {
 }
 
 impl Detector {
-    /// The networks that are part of this library.
+    /// Loads the networks that are built into this library.
     pub fn built_in(options: &SessionOptions) -> Result<Self, RuntimeError> {
         let pnet = Source::Bytes("pnet (built in)", include_bytes!("../../models/pnet.onnx"));
         let rnet = Source::Bytes("rnet (built in)", include_bytes!("../../models/rnet.onnx"));
@@ -178,8 +181,8 @@ impl Detector {
         Self::new([pnet, rnet, onet], options)
     }
 
-    /// `pnet.onnx`, `rnet.onnx` and `onet.onnx` in a folder; inputs and outputs as those in
-    /// `models/`.
+    /// Loads `pnet.onnx`, `rnet.onnx` and `onet.onnx` from a folder. Their inputs and outputs must be those of the
+    /// files in `models/`.
     pub fn from_folder(folder: &Path, options: &SessionOptions) -> Result<Self, RuntimeError> {
         let files = ["pnet.onnx", "rnet.onnx", "onet.onnx"].map(|name| folder.join(name));
         Self::new(files.each_ref().map(|file| Source::File(file)), options)
@@ -200,7 +203,7 @@ impl Detector {
         })
     }
 
-    /// Another detector with the same networks and memory of its own: both may run at the same time.
+    /// Another detector with the same networks and scratch memory of its own: both may run at the same time.
     pub fn fork(&self) -> Self {
         Self {
             proposer: self.proposer.fork(),
@@ -222,23 +225,24 @@ impl Detector {
         ]
     }
 
-    /// Where the time of the last call of [`detect`](Self::detect) or [`follow`](Self::follow) went.
+    /// Time spent in the stages of the last call of [`detect`](Self::detect) or [`follow`](Self::follow).
     pub fn stages(&self) -> Stages {
         self.stages
     }
 
-    /// Which part of its candidates the last [`detect`](Self::detect) had [time](Params::stage_time) for; 1 for all.
+    /// Fraction of the candidates that the last [`detect`](Self::detect) processed [in time](Params::stage_time); 1 for
+    /// all.
     pub fn reach(&self) -> f32 {
         self.reach
     }
 
-    /// Whether the last [`detect`](Self::detect) had more candidates than [`MAX_CANDIDATES`], of which the likeliest were
-    /// looked at.
+    /// Whether the last [`detect`](Self::detect) had more candidates than [`MAX_CANDIDATES`] and processed only those
+    /// of the highest scores.
     pub fn is_capped(&self) -> bool {
         self.is_capped
     }
 
-    /// The faces of an image, surest first.
+    /// Detects the faces in an image, sorted by descending confidence.
     pub fn detect(&mut self, view: &ImageView, params: &Params) -> Result<Vec<Face>, RuntimeError> {
         self.proposer.begin();
         self.reach = 1.0;
@@ -307,9 +311,8 @@ impl Detector {
         };
     }
 
-    /// Looks for one face at each of these places, where it was a moment ago or is expected to be, without
-    /// searching the picture; whether it is there, the caller decides by its confidence. None where O-Net gives
-    /// no numbers.
+    /// Runs O-Net at each of these boxes, where a face was recently or is expected, without searching the image. The
+    /// caller decides by the confidence whether a face is there. `None` if an output of O-Net is not finite.
     pub fn follow(
         &mut self,
         view: &ImageView,
@@ -327,14 +330,14 @@ impl Detector {
         Ok(found)
     }
 
-    /// Steps of the golden section, which come everywhere soon.
+    /// Rotates the candidates by multiples of the golden ratio, so that successive searches soon start everywhere.
     fn take_turns(&self, candidates: &mut [Candidate]) {
         const GOLDEN: f64 = 0.618_034;
         let start = (f64::from(self.unfinished) * GOLDEN).fract();
         candidates.rotate_left((start * candidates.len() as f64) as usize);
     }
 
-    /// R-Net: drops what is no face and refines the rest.
+    /// R-Net: drops candidates that are not faces and refines the others.
     fn sort_out(
         &mut self,
         view: &ImageView,
@@ -356,7 +359,7 @@ impl Detector {
         Ok(kept.map(|c| c.refine(true).square()).collect())
     }
 
-    /// O-Net: the last word, and the landmarks.
+    /// O-Net: the final decision, and the landmarks.
     fn decide(
         &mut self,
         view: &ImageView,
@@ -376,7 +379,8 @@ impl Detector {
         )
     }
 
-    /// Moves faces to where O-Net sees them from straight ahead. How sure it is of one stays what it was when it chose.
+    /// Second O-Net pass, on crops that are centred on the faces: updates boxes and landmarks. The confidence remains
+    /// that of the first pass.
     fn settle(
         &mut self,
         view: &ImageView,
@@ -394,7 +398,8 @@ impl Detector {
         Ok(())
     }
 
-    /// What O-Net sees in squares, where it scores above the threshold: the number of the square, the box and the landmarks.
+    /// Runs O-Net on square crops and returns those that score above the threshold: index of the crop, box and
+    /// landmarks.
     fn look(
         &mut self,
         view: &ImageView,
@@ -416,7 +421,7 @@ impl Detector {
     }
 }
 
-/// Leaves so many candidates; says whether there were more.
+/// Keeps the `most` candidates of the highest scores; returns whether there were more.
 fn keep_likeliest(candidates: &mut Vec<Candidate>, most: usize) -> bool {
     if candidates.len() <= most {
         return false;
@@ -426,7 +431,7 @@ fn keep_likeliest(candidates: &mut Vec<Candidate>, most: usize) -> bool {
     true
 }
 
-/// Of candidates, 1 where there were none.
+/// Fraction of the candidates that were processed; 1 if there were none.
 fn part(some: usize, all: usize) -> f32 {
     if some < all {
         some as f32 / all as f32
@@ -448,8 +453,8 @@ impl From<Decided> for Face {
     }
 }
 
-/// Drops faces below a confidence that overlap with a surer one, not smaller than they are: they are a
-/// part of it. Faces come surest first.
+/// Drops faces below a confidence that overlap a face of higher confidence and at least their size, because they are
+/// parts of it. Faces must be sorted by descending confidence.
 fn drop_faint_copies(faces: &mut Vec<Face>, confidence: f32) {
     let mut kept: Vec<Face> = Vec::with_capacity(faces.len());
     for face in faces.drain(..) {
@@ -507,7 +512,7 @@ mod tests {
             face(10.0, 50.0, 0.5),
             face(300.0, 100.0, 0.4),
             face(310.0, 90.0, 0.3),
-            // Clear, but a part of what is faint.
+            // This face is kept for its high confidence, although it is part of one of low confidence.
             face(500.0, 40.0, 0.8),
             face(480.0, 100.0, 0.3),
         ];

@@ -1,4 +1,5 @@
-//! The first stage: P-Net on the levels of a pyramid, in strips that threads share; by ONNX Runtime, level by level.
+//! The first stage: P-Net on the levels of a pyramid, in strips that are split between threads, or level by level with
+//! ONNX Runtime.
 
 use std::sync::{Arc, Mutex};
 
@@ -15,43 +16,45 @@ use crate::nn::row_stream::{Cell, Rings, RowStream, output_size, rows_seen};
 use crate::nn::{Engine, Network, Role, RuntimeError, SessionOptions, Source};
 use crate::threads::{lock, share};
 
-/// Overlap at which boxes of one level count as one face (reference ports).
+/// NMS threshold within one level (reference ports).
 const NMS_LEVEL: f64 = 0.5;
 
-/// Scale of the finest levels, in that of the first.
+/// Minimum scale of the finest levels, relative to the first level.
 const FINE_SCALES: f64 = 0.6;
 
-/// Candidates of one level that are compared with each other, likeliest first: half of what the next stage looks at.
+/// Maximum number of candidates of one level, those of the highest scores, for NMS: half of what the next stage
+/// processes.
 const MOST_OF_A_LEVEL: usize = super::MAX_CANDIDATES[0] / 2;
 
-/// Rows of the output that are made at a time. Four more are begun for them in vain, but what is read stays in the
-/// cache, and threads have something to share.
+/// Output rows of a strip. Each strip starts four further rows that have no output, but its pixels stay in the cache,
+/// and there are several strips to split between threads.
 const STRIP: usize = 32;
 
-/// P-Net and the memory that it works in.
+/// P-Net and its scratch memory.
 pub struct Proposer {
     net: Arc<Network>,
     threads: usize,
     mipmap: Mipmap,
     strips: Vec<Strip>,
-    /// What each strip gave.
+    /// Cells found in each strip.
     found: Vec<Mutex<Vec<Cell>>>,
-    /// One for each thread that has helped.
+    /// Idle workspaces, as many as threads have worked at the same time.
     workspaces: Mutex<Vec<Workspace>>,
     clock: Clock,
 }
 
-/// What one thread works with.
+/// Scratch memory of one thread.
 #[derive(Default)]
 struct Workspace {
     resizer: Resizer,
     rings: Rings,
-    /// A level for ONNX Runtime, and what that makes of it.
+    /// A level as input of ONNX Runtime.
     tensor: Vec<f32>,
+    /// Outputs of ONNX Runtime for that level.
     outputs: [Vec<f32>; 2],
 }
 
-/// Rows of the output for one level.
+/// A range of output rows of one level.
 #[derive(Clone, Copy)]
 struct Strip {
     level: Level,
@@ -77,7 +80,7 @@ impl Proposer {
         }
     }
 
-    /// The same network with memory of its own.
+    /// The same network with scratch memory of its own.
     pub fn fork(&self) -> Self {
         Self::with(Arc::clone(&self.net), self.threads)
     }
@@ -86,7 +89,7 @@ impl Proposer {
         &self.net
     }
 
-    /// A new picture.
+    /// Starts with a new image.
     pub fn begin(&mut self) {
         self.mipmap.reset();
     }
@@ -96,7 +99,7 @@ impl Proposer {
         &mut self.clock
     }
 
-    /// Adds where in a region of the picture faces may be.
+    /// Appends the face candidates of a region of the image.
     pub fn propose(
         &mut self,
         view: &ImageView,
@@ -131,7 +134,7 @@ impl Proposer {
         Ok(())
     }
 
-    /// By our own kernel.
+    /// Processes all levels with our own kernel.
     fn sweep(
         &mut self,
         net: &RowStream,
@@ -195,7 +198,7 @@ impl Proposer {
         }
     }
 
-    /// By ONNX Runtime: one level.
+    /// Processes one level with ONNX Runtime.
     fn run_level(
         &mut self,
         net: &Network,
@@ -216,7 +219,7 @@ impl Proposer {
         resizer.tensor(view, &level.resize(region, 1.0), Layout::Columns, tensor);
         let ran = net.run(1, [1, level.width, level.height, 3], tensor, outputs);
         let [offsets, scores] = &*outputs;
-        // Columns first, as the input.
+        // The outputs have columns as the first axis, like the input.
         let rows = output_size(level.width, level.height).1.max(1);
         let cells = scores
             .as_chunks::<2>()
@@ -238,7 +241,8 @@ impl Proposer {
     }
 }
 
-/// A probability of so many times the odds. 0 and 1 stay what they are: let all pass, let nothing pass.
+/// The probability whose odds are `times` those of the given one. The thresholds 0 and 1 are not changed: they let all
+/// or nothing pass.
 fn with_odds(times: f32, probability: f32) -> f32 {
     if probability >= 1.0 {
         return probability;
@@ -247,7 +251,7 @@ fn with_odds(times: f32, probability: f32) -> f32 {
     odds / (1.0 + odds)
 }
 
-/// The cells of a level that stand for faces of their own, in the picture.
+/// Applies NMS to the cells of a level, and returns the rest as candidates in pixels of the image.
 fn settle(found: Vec<Cell>, level: &Level, region: Rect) -> impl Iterator<Item = Candidate> {
     let candidate =
         |c: Cell| Candidate::from_cell(c.column, c.row, level.scale, c.score, c.offsets);

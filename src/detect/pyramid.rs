@@ -1,4 +1,4 @@
-//! The image at falling sizes, so that P-Net's window of 12 pixels meets faces of every size.
+//! Image pyramid: decreasing sizes, so that P-Net's window of 12 pixels matches faces of every size.
 
 use super::boxes::CELL;
 use crate::frame::geometry::Rect;
@@ -13,8 +13,8 @@ pub struct Level {
     pub height: usize,
 }
 
-/// The levels for faces of at least `min_face` pixels in `width`×`height` pixels, finest first;
-/// none where not even the smallest face fits.
+/// The levels for faces of at least `min_face` pixels in an image of `width`×`height` pixels, finest first; none if not
+/// even the smallest face fits.
 pub fn levels(
     width: f32,
     height: f32,
@@ -33,7 +33,7 @@ pub fn levels(
 }
 
 impl Level {
-    /// How this level is made from a region of the image, or of a half of it of this size.
+    /// Resampling parameters of this level, from a region of the image or of a mipmap level with this scale.
     pub fn resize(&self, region: Rect, size: f32) -> Resize {
         Resize {
             source: region.resized(size),
@@ -44,7 +44,7 @@ impl Level {
         }
     }
 
-    /// Pixels of the image to one of this level, along each side.
+    /// Pixels of the image per pixel of this level, along each side.
     pub fn cell(&self) -> f32 {
         (1.0 / self.scale) as f32
     }

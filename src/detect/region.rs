@@ -1,10 +1,10 @@
-//! Where to look, as text: `x,y,w,h[;x,y,w,h…]` in pixels.
+//! Regions to search, as text: `x,y,w,h[;x,y,w,h…]` in pixels.
 
 use thiserror::Error;
 
 use crate::frame::geometry::Rect;
 
-/// Why a text does not name regions.
+/// Why a text cannot be parsed as regions.
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RegionError {
@@ -19,11 +19,11 @@ pub enum RegionError {
     Empty { region: String },
 }
 
-/// Beyond every frame, and exact in an f32.
+/// Maximum coordinate: beyond every frame, and exact in f32.
 const MAX_PIXEL: f32 = 1_000_000.0;
 
-/// Reads `x,y,w,h[;x,y,w,h…]`: left, top, width and height in pixels. Blanks are allowed, so is a
-/// semicolon at the end; an empty text is an empty list, which stands for the whole frame.
+/// Parses `x,y,w,h[;x,y,w,h…]`: left, top, width and height in pixels. Blanks and a trailing semicolon are allowed; an
+/// empty text is an empty list, which means the whole frame.
 pub fn parse_regions(text: &str) -> Result<Vec<Rect>, RegionError> {
     text.split(';')
         .map(str::trim)

@@ -1,4 +1,4 @@
-//! R-Net and O-Net: a network that looks at squares of the image.
+//! R-Net and O-Net: networks that process square crops of the image.
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -10,28 +10,28 @@ use crate::frame::resize::{Border, Filter, Layout, Resize, Resizer};
 use crate::nn::{Axes, Network, Role, RuntimeError, SessionOptions, Source};
 use crate::threads::{lock, share};
 
-/// Squares in one run of ONNX Runtime, which has threads of its own: enough to fill the machine, 3.5 MB at most.
+/// Crops in one run of ONNX Runtime, which has threads of its own: enough to use all cores, 3.5 MB at most.
 const BATCH: usize = 128;
 
-/// Squares that a thread takes at a time.
+/// Crops that a thread processes at a time.
 const SHARE: usize = 6;
 
-/// A network and the memory that it works in.
+/// A network and its scratch memory.
 pub struct Stage {
     net: Arc<Network>,
-    /// Pixels along each side of what the network sees.
+    /// Side of the network's input in pixels.
     side: usize,
     threads: usize,
-    /// What each share of the squares gave, output by output.
+    /// Outputs of the network for each share of the crops.
     shares: Vec<Mutex<Result<Vec<Vec<f32>>, RuntimeError>>>,
-    /// The same for all squares.
+    /// Outputs of the network for all crops.
     outputs: Vec<Vec<f32>>,
-    /// One for each thread that has helped.
+    /// Idle workspaces, as many as threads have worked at the same time.
     workspaces: Mutex<Vec<Workspace>>,
     clock: Clock,
 }
 
-/// What one thread cuts squares with.
+/// Scratch memory of one thread.
 #[derive(Default)]
 struct Workspace {
     resizer: Resizer,
@@ -57,7 +57,7 @@ impl Stage {
         }
     }
 
-    /// The same network with memory of its own.
+    /// The same network with scratch memory of its own.
     pub fn fork(&self) -> Self {
         Self::with(Arc::clone(&self.net), self.threads)
     }
@@ -71,14 +71,14 @@ impl Stage {
         &mut self.clock
     }
 
-    /// How many squares the last run had time for.
+    /// Number of crops that the last run processed in time.
     pub fn squares(&self) -> usize {
-        // The scores come last: no face, face.
+        // The last output has two scores per crop: no face, face.
         self.outputs.last().map_or(0, |scores| scores.len() / 2)
     }
 
-    /// What the network says of each square: its outputs, each `[squares, width]`. After `time` no more squares are
-    /// begun: the last ones are missing then.
+    /// Runs the network on crops and returns its outputs, each `[squares, width]`. No further crops are started after
+    /// `time`, so outputs of the last ones may be missing.
     pub fn run(
         &mut self,
         view: &ImageView,
@@ -118,14 +118,14 @@ impl Stage {
                         all.extend_from_slice(given);
                     }
                 }
-                // Leaves an empty share for the next run.
+                // The error is replaced by an empty share for the next run.
                 Err(_) => std::mem::replace(&mut *given, Ok(Vec::new())).map(|_| ())?,
             }
         }
         Ok(&self.outputs)
     }
 
-    /// Some of the squares, on the thread that calls.
+    /// Processes some of the crops on the calling thread.
     fn look(
         &self,
         view: &ImageView,
@@ -148,7 +148,7 @@ impl Stage {
     }
 }
 
-/// `None` if it is beyond what the clock can tell.
+/// The end of a time budget; `None` if it is beyond the range of the clock.
 fn deadline(time: Duration) -> Option<Instant> {
     Instant::now().checked_add(time)
 }
@@ -158,7 +158,7 @@ fn is_past(end: Option<Instant>) -> bool {
 }
 
 impl Workspace {
-    /// The squares as one tensor `[n, side, side, 3]`. Not from halves of the picture: boxes would move.
+    /// Resamples the crops to one tensor, `[n, side, side, 3]`. Mipmap levels are not used, because boxes would shift.
     fn cut(&mut self, view: &ImageView, squares: &[Candidate], side: usize, layout: Layout) {
         let length = side * side * 3;
         self.tensor.resize(squares.len() * length, 0.0);

@@ -1,12 +1,11 @@
-//! Whether a face wears a mask, seen in the crop that is embedded.
+//! Classifies whether a face wears a mask, from the crop that is embedded.
 //!
-//! A small convolutional network, `models/mask.onnx`: 160×160 RGB → means of 5×5 pixels → the light
-//! of the crop taken out → three convolutions of 3×3 and stride 2 → one number, the log-odds of a
-//! mask. It knows nothing of the embedding, so it serves every FaceNet. The weights are learned from
-//! painted masks by `models/mask_attribute.py`.
+//! The classifier is a small convolutional network, `models/mask.onnx`: 160×160 RGB → means of 5×5 pixels →
+//! standardisation of the crop → three 3×3 convolutions of stride 2 → the log-odds of a mask. It does not use the
+//! embedding, so it works with every FaceNet. The weights are trained on painted masks by `models/mask_attribute.py`.
 //!
-//! Means and light stay here: they depend on the crop alone, and a file that says what a network sees in an image of even
-//! light serves any program.
+//! Means and standardisation are computed here, because they depend on the crop alone, and a model file that takes a
+//! standardised image can be used by any program.
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,36 +13,37 @@ use std::sync::Arc;
 use crate::embed::INPUT_SIZE;
 use crate::nn::{Network, Role, RuntimeError, SessionOptions, Source};
 
-/// Labels of a face with a mask and without, in metadata and output.
+/// Label of a face with a mask, in metadata and output.
 pub const WITH_MASK: &str = "with_mask";
+/// Label of a face without a mask, in metadata and output.
 pub const WITHOUT_MASK: &str = "without_mask";
 
-/// What the metadata calls this network.
+/// Name of this network in metadata.
 pub const NAME: &str = "mask-cnn";
 
-/// Side in pixels of what the network looks at.
+/// Side of the network's input in pixels.
 const SIDE: usize = 32;
-/// Pixels of the crop in one of those, each way.
+/// Pixels of the crop per pixel of the input, along each side.
 const BLOCK: usize = INPUT_SIZE / SIDE;
-/// Least standard deviation by which a crop is divided, 10 of 255, in units of the tensor: the noise
-/// of an even surface is not blown up to a picture.
+/// Minimum standard deviation by which a crop is divided, 10 of 255 in units of the tensor, so that the noise of a
+/// uniform surface is not amplified.
 const LEAST_CONTRAST: f32 = 10.0 / 128.0;
 
-/// The network, as it is built in.
+/// The built-in network.
 const FILE: Source = Source::Bytes("mask (built in)", include_bytes!("../../models/mask.onnx"));
 
-/// Largest log-odds given, probability .9975: one error in 400 is what the real faces that this was
-/// measured on can vouch for. It also keeps one very sure frame from outweighing the next ones.
+/// Maximum log-odds returned, probability .9975: the real faces on which the network was measured support no claim
+/// beyond one error in 400. The limit also keeps one frame of high confidence from outweighing the next ones.
 const LIMIT: f32 = 6.0;
 
-/// Whether a mask is worn, and how sure that is.
+/// Whether a mask is worn, with the confidence.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Mask {
     log_odds: f32,
 }
 
 impl Mask {
-    /// Logarithm of the odds that a mask is worn, above 0 for one; no number is as good as 0.
+    /// From the logarithm of the odds that a mask is worn, above 0 if it is; NaN counts as 0.
     pub fn from_log_odds(log_odds: f32) -> Self {
         let log_odds = if log_odds.is_nan() { 0.0 } else { log_odds };
         Self {
@@ -64,7 +64,7 @@ impl Mask {
         1.0 / (1.0 + (-self.log_odds.abs()).exp())
     }
 
-    /// [`WITH_MASK`] or [`WITHOUT_MASK`]
+    /// Label of the result: [`WITH_MASK`] or [`WITHOUT_MASK`].
     pub fn label(self) -> &'static str {
         if self.is_worn() {
             WITH_MASK
@@ -90,7 +90,7 @@ impl fmt::Debug for MaskNet {
 impl MaskNet {
     /// The built-in network.
     pub fn load() -> Result<Self, RuntimeError> {
-        // It is too small for more than one thread, or another device.
+        // The network is too small for more than one thread, or another device.
         let options = SessionOptions {
             threads: 1,
             ..SessionOptions::default()
@@ -107,7 +107,7 @@ impl MaskNet {
         }
     }
 
-    /// The same network with memory of its own.
+    /// The same network with scratch memory of its own.
     pub fn fork(&self) -> Self {
         Self::with(Arc::clone(&self.net))
     }
@@ -116,13 +116,13 @@ impl MaskNet {
         &self.net
     }
 
-    /// Looks at a crop as [`crate::embed::crop_rgb8`] gives it: packed 8-bit RGB, 160×160.
+    /// Classifies a crop as returned by [`crate::embed::crop_rgb8`]: packed 8-bit RGB, 160×160.
     pub fn see_rgb8(&mut self, crop: &[u8]) -> Result<Mask, RuntimeError> {
         self.shrink(crop, |&value| (f32::from(value) - 127.5) / 128.0);
         self.run()
     }
 
-    /// Looks at a crop as FaceNet sees it: packed RGB, 160×160, −1…1.
+    /// Classifies a crop in the input format of FaceNet: packed RGB, 160×160, −1…1.
     pub(crate) fn see_tensor(&mut self, crop: &[f32]) -> Result<Mask, RuntimeError> {
         self.shrink(crop, |&value| value);
         self.run()
@@ -158,7 +158,7 @@ impl MaskNet {
     }
 }
 
-/// Mean 0 and standard deviation 1: bright or dark, the face is the same.
+/// Standardises values to mean 0 and standard deviation 1, because the result must not depend on the lighting.
 fn standardise(values: &mut [f32]) {
     let count = values.len() as f32;
     let mean = values.iter().sum::<f32>() / count;
@@ -173,7 +173,7 @@ fn standardise(values: &mut [f32]) {
 mod tests {
     use super::*;
 
-    /// The patterns of `golden()` in models/mask_attribute.py: whole numbers from whole numbers.
+    /// The patterns of `golden()` in models/mask_attribute.py, in integer arithmetic to be identical.
     fn patterns() -> [Vec<u8>; 2] {
         let side = INPUT_SIZE as i64;
         let mut patterns = [Vec::new(), Vec::new()];
@@ -198,7 +198,7 @@ mod tests {
     #[test]
     fn log_odds_are_those_of_the_network_in_python() {
         let mut net = MaskNet::load().unwrap();
-        // Printed by models/mask_attribute.py.
+        // The expected values are printed by models/mask_attribute.py.
         for (pattern, expected) in patterns().iter().zip([-1.965_89, 1.841_535_4]) {
             let found = net.see_rgb8(pattern).unwrap().log_odds();
             assert!((found - expected).abs() < 1e-4, "{found} {expected}");
@@ -228,7 +228,7 @@ mod tests {
         };
         assert_eq!(told(0.0), (WITHOUT_MASK, 0.5));
         assert_eq!(told(f32::NAN), (WITHOUT_MASK, 0.5));
-        // Odds of 3 to 1.
+        // Odds of 3 to 1 are a probability of .75.
         for (log_odds, label) in [(3f32.ln(), WITH_MASK), (-(3f32.ln()), WITHOUT_MASK)] {
             let (said, confidence) = told(log_odds);
             assert_eq!(said, label);

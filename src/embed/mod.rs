@@ -1,5 +1,4 @@
-//! From a face to its embedding: the crop rule, and FaceNet. The same crop shows whether a mask is
-//! worn.
+//! Embedding of faces: the crop rule, and FaceNet. The mask network uses the same crop.
 
 pub mod mask;
 
@@ -16,28 +15,27 @@ use crate::frame::resize::{Border, Filter, Layout, Resize, Resizer};
 use crate::locate;
 use crate::nn::{Network, Role, RuntimeError, SessionOptions, Source};
 
-/// What the metadata calls this network.
+/// Name of this network in metadata.
 pub const NAME: &str = "facenet";
-/// The file looked for where no other is named.
+/// Name of the model file that is searched for if none is specified.
 pub const MODEL_FILE: &str = "facenet.onnx";
 
-/// Side in pixels of the square that the network looks at.
+/// Side of the network's square input in pixels.
 pub const INPUT_SIZE: usize = 160;
 
-/// Width and height of the crop in widths and heights of the face box. Measured on LFW and MFR2:
-/// rank-1 .992 bare and .740 masked against .911–.943 and .18–.21 of the tight box.
+/// Width and height of the crop relative to the face box. Measured on LFW and MFR2: rank-1 .992 without and .740 with
+/// masks, against .911–.943 and .18–.21 with the tight box.
 const CROP_SCALE: f32 = 1.32;
 
-/// How crop and normalisation are called in a gallery's contract. A change of either needs a new
-/// name, or galleries would silently stop matching.
+/// Name of crop and normalisation in a gallery's contract. A change of either needs a new name, or galleries would
+/// silently stop matching.
 pub const PREPROCESSING: &str = "mtcnn-box-x1.32-squeezed-160-rgb-(x-127.5)/128";
 
-/// Faces in one run, unless told otherwise: larger batches gain little on a CPU and cost memory.
+/// Default number of faces in one run: larger batches gain little on a CPU and cost memory.
 pub const DEFAULT_BATCH_SIZE: usize = 8;
 
-/// The crop rule, used in enrolment and at run time alike: the detector's box, width and height
-/// each ×1.32 about the centre, black outside the image, squeezed to 160×160 without keeping the
-/// aspect.
+/// The crop rule of both enrolment and recognition: the detector's box, width and height each ×1.32 about the centre,
+/// black outside the image, resized to 160×160 without keeping the aspect ratio.
 fn crop(face: Rect) -> Resize {
     let source = face.scaled(CROP_SCALE);
     Resize {
@@ -53,23 +51,23 @@ fn crop(face: Rect) -> Resize {
     }
 }
 
-/// The crop of a face as packed 8-bit RGB, 160×160: what the network sees, for people to look at.
+/// The crop of a face as packed 8-bit RGB, 160×160: the input of the network, for display.
 pub fn crop_rgb8(view: &ImageView, face: Rect) -> Vec<u8> {
     let mut out = Vec::new();
     Resizer::default().rgb8(view, &crop(face), &mut out);
     out
 }
 
-/// What is known of faces once they are embedded.
+/// Result of embedding faces.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Embedded {
-    /// `[faces, dim]`, each of unit length.
+    /// Embeddings, `[faces, dim]`, each of unit length.
     pub embeddings: Array2<f32>,
-    /// Whether each face wears a mask; as many as rows.
+    /// Whether each face wears a mask, one for each row.
     pub masks: Vec<Mask>,
 }
 
-/// FaceNet, the network that sees masks, and their scratch memory.
+/// FaceNet, the mask network, and their scratch memory.
 pub struct Embedder {
     net: Arc<Network>,
     threads: usize,
@@ -91,12 +89,12 @@ impl fmt::Debug for Embedder {
 }
 
 impl Embedder {
-    /// The file that is used where none is named.
+    /// The model file that is used if none is specified.
     pub fn default_model() -> Result<PathBuf, RuntimeError> {
         locate::find(MODEL_FILE).ok_or(RuntimeError::ModelMissing { name: MODEL_FILE })
     }
 
-    /// `batch_size` is the most faces that go through the network at once; 0 for the default.
+    /// Loads a model file. `batch_size` is the maximum number of faces in one run; 0 for the default.
     pub fn from_file(
         path: &Path,
         options: &SessionOptions,
@@ -117,14 +115,14 @@ impl Embedder {
             batch_size,
             dim: 0,
         };
-        // One run shows whether the network runs at all, how wide its output is, and spares the
-        // first frame the time that it takes to get ready.
+        // A first run checks that the network runs at all, determines the length of an embedding, and saves the first
+        // frame the time for warming up.
         embedder.tensor.resize(INPUT_SIZE * INPUT_SIZE * 3, 0.0);
         embedder.dim = embedder.run(1)?.ncols();
         Ok(embedder)
     }
 
-    /// Another embedder with the same networks and memory of its own: both may run at the same time.
+    /// Another embedder with the same networks and scratch memory of its own: both may run at the same time.
     pub fn fork(&self) -> Self {
         Self {
             net: Arc::clone(&self.net),
@@ -143,7 +141,7 @@ impl Embedder {
         [&self.net, self.masks.network()]
     }
 
-    /// Numbers in an embedding.
+    /// Number of elements of an embedding.
     pub fn dim(&self) -> usize {
         self.dim
     }
@@ -153,14 +151,13 @@ impl Embedder {
         self.net.sha256()
     }
 
-    /// What the file calls its weights (key `version` of its metadata), else the beginning of its
-    /// SHA-256.
+    /// Version of the weights as stated in the file (key `version` of its metadata), else the beginning of its SHA-256.
     pub fn version(&self) -> String {
         let named = self.net.property("version").map(str::to_owned);
         named.unwrap_or_else(|| self.net.sha256().chars().take(12).collect())
     }
 
-    /// Whether the faces in one image wear masks, without embedding them: a hundredth of the time.
+    /// Classifies whether the faces in an image wear masks, without embedding them, in a hundredth of the time.
     pub fn check_masks(
         &mut self,
         view: &ImageView,
@@ -175,14 +172,14 @@ impl Embedder {
         faces.iter().map(look).collect()
     }
 
-    /// The faces in one image.
+    /// Embeds the faces in an image.
     pub fn embed(&mut self, view: &ImageView, faces: &[Rect]) -> Result<Embedded, RuntimeError> {
         self.embed_with(faces.len(), |resizer, i, out| {
             resizer.tensor(view, &crop(faces[i]), Layout::Rows, out);
         })
     }
 
-    /// The faces in ready-made crops: packed 8-bit RGB, 160×160 each; a crop of another length is an error.
+    /// Embeds ready-made crops: packed 8-bit RGB, 160×160 each; a crop of another length is an error.
     pub fn embed_crops(&mut self, crops: &[&[u8]]) -> Result<Embedded, RuntimeError> {
         let expected = INPUT_SIZE * INPUT_SIZE * 3;
         if let Some(crop) = crops.iter().find(|crop| crop.len() != expected) {
@@ -261,7 +258,7 @@ impl Embedder {
     }
 }
 
-/// Scales to unit length; one that cannot be (zero, not finite) becomes zero, which is like nobody.
+/// Scales an embedding to unit length; if that is impossible (zero, not finite) it becomes zero, which matches nobody.
 fn normalise(mut embedding: ArrayViewMut1<f32>) {
     let length = embedding.iter().map(|v| v * v).sum::<f32>().sqrt();
     if length.is_finite() && length > 0.0 {
@@ -278,7 +275,7 @@ mod tests {
     #[test]
     fn the_crop_is_the_box_grown_by_a_third_about_its_centre() {
         let source = crop(Rect::new(100.0, 100.0, 100.0, 200.0)).source;
-        // 16 % more on each side.
+        // The box grows by 16 % on each side.
         assert_eq!(source, Rect::new(84.0, 68.0, 132.0, 264.0));
     }
 

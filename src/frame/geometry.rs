@@ -1,4 +1,4 @@
-//! Rectangles, points and landmarks in pixels, and what detection does with them.
+//! Rectangles, points and landmarks in pixels, with the operations that detection needs.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,7 +9,7 @@ pub struct Point {
     pub y: f32,
 }
 
-/// An axis-parallel rectangle in pixels, which may reach beyond the image.
+/// An axis-aligned rectangle in pixels, which may extend beyond the image.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub struct Rect {
     pub x: f32,
@@ -52,12 +52,12 @@ impl Rect {
         (self.x..self.right()).contains(&point.x) && (self.y..self.bottom()).contains(&point.y)
     }
 
-    /// Zero for a rectangle turned inside out.
+    /// Area in square pixels; zero if width or height is negative.
     pub fn area(&self) -> f32 {
         self.width.max(0.0) * self.height.max(0.0)
     }
 
-    /// Width and height times `factor`, about the same centre.
+    /// Scales width and height by `factor` about the centre.
     pub fn scaled(&self, factor: f32) -> Self {
         let (width, height) = (self.width * factor, self.height * factor);
         let center = self.center();
@@ -69,7 +69,7 @@ impl Rect {
         )
     }
 
-    /// The same place in a picture of `size` times the size.
+    /// Converts the rectangle to an image that is scaled by `size`.
     pub fn resized(&self, size: f32) -> Self {
         let Self {
             x,
@@ -84,7 +84,7 @@ impl Rect {
         Self::new(self.x + dx, self.y + dy, self.width, self.height)
     }
 
-    /// The part that both cover; of zero size where they do not meet.
+    /// The intersection of both rectangles; its area is zero if they do not overlap.
     pub fn intersection(&self, other: &Self) -> Self {
         let (x1, y1) = (self.x.max(other.x), self.y.max(other.y));
         let x2 = self.right().min(other.right()).max(x1);
@@ -130,7 +130,7 @@ mod tests {
 
     #[test]
     fn iou_of_half_overlapping_squares_is_one_third() {
-        // 2 of 4 + 4 − 2 = 6 unit squares are shared.
+        // The intersection is 2 of 4 + 4 − 2 = 6 unit squares.
         let a = Rect::new(0.0, 0.0, 2.0, 2.0);
         let b = Rect::new(1.0, 0.0, 2.0, 2.0);
         assert_eq!(a.iou(&b), 2.0 / 6.0);

@@ -1,15 +1,14 @@
-//! Views of pixels in memory: what a video frame or a decoded photo is to the rest of the crate.
+//! Views of pixels in memory, the common type of video frames and decoded photos for the rest of the crate.
 //!
-//! A view borrows its planes; nothing is copied. All seventeen formats are described by the same
-//! few numbers ([`Channel`]): which plane a component lies in, where its first sample is, how far
-//! apart its samples are and how far it is subsampled. Code that reads or draws pixels works on
-//! channels and never asks for a format by name.
+//! A view borrows its planes; nothing is copied. All seventeen formats are described by the same parameters
+//! ([`Channel`]): plane, offset of the first sample, distance between samples, and subsampling of a component. Code
+//! that reads or draws pixels works on channels and does not depend on the format.
 
 use thiserror::Error;
 
 use crate::frame::orientation::Orientation;
 
-/// Pixel layouts, named as GStreamer names them.
+/// Pixel formats, named as in GStreamer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum PixelFormat {
     Rgb,
@@ -31,7 +30,7 @@ pub enum PixelFormat {
     Gray8,
 }
 
-/// What the components of a format mean.
+/// Meaning of the components of a format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ColorModel {
     /// Components are red, green, blue.
@@ -42,7 +41,7 @@ pub enum ColorModel {
     Gray,
 }
 
-/// Where the samples of one component lie.
+/// Memory layout of the samples of one component.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Channel {
     /// Index of the plane.
@@ -68,12 +67,12 @@ const fn channel(plane: usize, offset: usize, step: usize, shift_x: u32, shift_y
 }
 
 impl Channel {
-    /// Samples of this component in a row of an image `width` pixels wide.
+    /// Number of samples of this component in a row of an image `width` pixels wide.
     pub fn width(&self, width: usize) -> usize {
         width.div_ceil(1 << self.shift_x)
     }
 
-    /// Rows of this component in an image `height` pixels high.
+    /// Number of rows of this component in an image `height` pixels high.
     pub fn height(&self, height: usize) -> usize {
         height.div_ceil(1 << self.shift_y)
     }
@@ -156,7 +155,7 @@ impl PixelFormat {
         const XRGB: [Channel; 3] = packed(4, 1, 2, 3);
         const XBGR: [Channel; 3] = packed(4, 3, 2, 1);
         const I420: [Channel; 3] = planar(1, 2);
-        // GStreamer's planes are in memory order: V comes first in YV12.
+        // GStreamer numbers planes in memory order, so V comes first in YV12.
         const YV12: [Channel; 3] = planar(2, 1);
         const NV12: [Channel; 3] = biplanar(0, 1);
         const NV21: [Channel; 3] = biplanar(1, 0);
@@ -189,10 +188,10 @@ impl PixelFormat {
         }
     }
 
-    /// Bytes that a row of plane `plane` uses in an image `width` pixels wide, padding left out.
+    /// Number of bytes of a row of plane `plane` in an image `width` pixels wide, without padding.
     pub fn row_bytes(self, plane: usize, width: usize) -> usize {
         match self {
-            // Two pixels share four bytes; the last one has them to itself when the width is odd.
+            // Two pixels share four bytes; if the width is odd, the last pixel has four bytes of its own.
             Self::Yuy2 | Self::Uyvy => width.div_ceil(2).saturating_mul(4),
             Self::Nv12 | Self::Nv21 if plane == 1 => width.div_ceil(2) * 2,
             Self::I420 | Self::Yv12 if plane > 0 => width.div_ceil(2),
@@ -200,7 +199,7 @@ impl PixelFormat {
         }
     }
 
-    /// Rows of plane `plane` in an image `height` pixels high.
+    /// Number of rows of plane `plane` in an image `height` pixels high.
     pub fn rows(self, plane: usize, height: usize) -> usize {
         match self {
             Self::I420 | Self::Yv12 | Self::Nv12 | Self::Nv21 if plane > 0 => height.div_ceil(2),
@@ -209,7 +208,7 @@ impl PixelFormat {
     }
 }
 
-/// Luma coefficients (red, blue) of the three standards that video uses.
+/// The video standard that defines the luma coefficients.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum YuvMatrix {
     #[default]
@@ -218,14 +217,14 @@ pub enum YuvMatrix {
     Bt2020,
 }
 
-/// How YUV samples stand for colours. Without meaning for RGB and grey.
+/// How YUV samples represent colours. Ignored for RGB and grey.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Colorimetry {
     pub matrix: YuvMatrix,
-    /// 0…255 instead of 16…235 (luma) and 16…240 (chroma).
+    /// Whether samples are 0…255 instead of 16…235 (luma) and 16…240 (chroma).
     pub full_range: bool,
-    /// Chroma samples lie on the left one of the two luma columns that they cover (MPEG-2, H.264)
-    /// instead of between them (JPEG, MPEG-1).
+    /// Whether chroma samples are co-sited with the left one of the two luma columns that they cover (MPEG-2, H.264)
+    /// instead of centred between them (JPEG, MPEG-1).
     pub chroma_left: bool,
 }
 
@@ -239,8 +238,7 @@ impl Colorimetry {
         }
     }
 
-    /// Scales and offset that bring samples to y in 0…255 and u, v about 0:
-    /// (luma scale, luma offset, chroma scale).
+    /// Scales and offset that convert samples to y in 0…255 and u, v about 0: (luma scale, luma offset, chroma scale).
     fn range(self) -> (f32, f32, f32) {
         if self.full_range {
             (1.0, 0.0, 1.0)
@@ -249,7 +247,7 @@ impl Colorimetry {
         }
     }
 
-    /// The numbers that [`YuvToRgb::apply`] needs.
+    /// Coefficients for [`YuvToRgb::apply`].
     pub fn to_rgb(self) -> YuvToRgb {
         let (kr, kb) = self.coefficients();
         let kg = 1.0 - kr - kb;
@@ -281,7 +279,7 @@ impl Colorimetry {
     }
 }
 
-/// One colour conversion, ready to be applied to many samples.
+/// Coefficients of a colour conversion, computed once for many samples.
 #[derive(Debug, Clone, Copy)]
 pub struct YuvToRgb {
     y_scale: f32,
@@ -293,7 +291,7 @@ pub struct YuvToRgb {
 }
 
 impl YuvToRgb {
-    /// Samples 0…255 to red, green, blue, clamped to 0…255.
+    /// Converts samples of 0…255 to red, green and blue, clamped to 0…255.
     #[inline(always)]
     pub fn apply(&self, y: f32, u: f32, v: f32) -> [f32; 3] {
         let y = (y - self.y_offset) * self.y_scale;
@@ -341,7 +339,7 @@ pub enum ImageError {
     },
 }
 
-/// Size, format and colorimetry: all of an image but its pixels.
+/// Size, format and colorimetry of an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ImageInfo {
     pub width: usize,
@@ -351,7 +349,7 @@ pub struct ImageInfo {
 }
 
 impl ImageInfo {
-    /// Checks that planes of these (length, stride) in bytes hold the image.
+    /// Checks that planes of these (length, stride) in bytes can hold the image.
     fn check(
         &self,
         planes: impl ExactSizeIterator<Item = (usize, usize)>,
@@ -383,7 +381,7 @@ impl ImageInfo {
                     found: stride,
                 });
             }
-            // The last row need not be padded. Saturating: a hostile stride must not wrap round.
+            // The last row need not be padded. The arithmetic saturates because a hostile stride must not overflow.
             let expected = stride
                 .saturating_mul(format.rows(plane, height) - 1)
                 .saturating_add(row);
@@ -402,14 +400,14 @@ impl ImageInfo {
     }
 }
 
-/// Bytes of one plane and the distance from one row to the next.
+/// Bytes of one plane, and the stride from one row to the next.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Plane<'a> {
     pub data: &'a [u8],
     pub stride: usize,
 }
 
-/// A borrowed image. Every row and sample that its size promises is there: `new` has checked.
+/// A borrowed image. `new` has checked that the planes hold every row and sample.
 #[derive(Debug, Clone, Copy)]
 pub struct ImageView<'a> {
     info: ImageInfo,
@@ -418,7 +416,7 @@ pub struct ImageView<'a> {
 }
 
 impl<'a> ImageView<'a> {
-    /// `planes` in memory order, as many as the format has.
+    /// Checks and wraps `planes`, which are in memory order, as many as the format has.
     pub fn new(info: ImageInfo, planes: &[Plane<'a>]) -> Result<Self, ImageError> {
         info.check(planes.iter().map(|p| (p.data.len(), p.stride)))?;
         let mut own = [Plane::default(); 3];
@@ -430,13 +428,13 @@ impl<'a> ImageView<'a> {
         })
     }
 
-    /// The same pixels, seen upright.
+    /// The same pixels with an orientation: the image is then read as displayed.
     pub fn oriented(mut self, orientation: Orientation) -> Self {
         self.orientation = orientation;
         self
     }
 
-    /// Tightly packed RGB, 3·width·height bytes: what an image decoder gives.
+    /// A view of tightly packed RGB, 3·width·height bytes, as returned by image decoders.
     pub fn rgb(data: &'a [u8], width: usize, height: usize) -> Result<Self, ImageError> {
         let info = ImageInfo {
             width,
@@ -477,14 +475,14 @@ impl<'a> ImageView<'a> {
     }
 }
 
-/// Bytes of one plane that may be written.
+/// Mutable bytes of one plane, and the stride from one row to the next.
 #[derive(Debug, Default)]
 pub struct PlaneMut<'a> {
     pub data: &'a mut [u8],
     pub stride: usize,
 }
 
-/// A borrowed image that may be drawn on; checked like [`ImageView`].
+/// A mutably borrowed image to draw on, checked like [`ImageView`].
 #[derive(Debug)]
 pub struct ImageViewMut<'a> {
     info: ImageInfo,
@@ -493,7 +491,7 @@ pub struct ImageViewMut<'a> {
 }
 
 impl<'a> ImageViewMut<'a> {
-    /// `planes` in memory order, as many as the format has.
+    /// Checks and wraps `planes`, which are in memory order, as many as the format has.
     pub fn new(info: ImageInfo, planes: Vec<PlaneMut<'a>>) -> Result<Self, ImageError> {
         info.check(planes.iter().map(|p| (p.data.len(), p.stride)))?;
         let mut own: [PlaneMut<'a>; 3] = Default::default();
@@ -507,7 +505,7 @@ impl<'a> ImageViewMut<'a> {
         })
     }
 
-    /// The same pixels, drawn on as they are seen upright.
+    /// The same pixels with an orientation: the image is then drawn on as displayed.
     pub fn oriented(mut self, orientation: Orientation) -> Self {
         self.orientation = orientation;
         self
@@ -522,7 +520,7 @@ impl<'a> ImageViewMut<'a> {
         &self.info
     }
 
-    /// The same image for reading.
+    /// A read-only view of the same image.
     pub fn as_view(&self) -> ImageView<'_> {
         ImageView {
             info: self.info,

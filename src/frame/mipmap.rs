@@ -1,28 +1,29 @@
-//! A picture and its halves: what is seen small is read from a small picture.
+//! Mipmap of an image: small outputs are resampled from an image that is already scaled down.
 //!
-//! Each half is of the same format as the picture and made from the one before by means of two by two
-//! samples, so that a 4K frame is read once however many sizes of it are wanted.
+//! Each half-size level has the format of the image and is computed from the level before as means of 2 × 2 samples, so
+//! that a 4K frame is read once, however many sizes of it are needed.
 
 use std::sync::Mutex;
 
 use crate::frame::image::{Channel, ImageInfo, ImageView, Plane};
 use crate::threads::{lock, share};
 
-/// Pixels of a half, along each side, that a pixel wanted is made of at least. With 1.5 the detector lost one face in a
-/// hundred, with 4 it finds the same ones as without halves (Face Mask Detection, WIDER FACE).
+/// Minimum number of level pixels per output pixel, along each side. With 1.5 the detector missed one face in a
+/// hundred, with 4 it finds the same faces as without a mipmap (Face Mask Detection, WIDER FACE).
 const LEAST_CELL: f32 = 4.0;
 
-/// Into how many bands each plane of a half is divided, for threads to share,
+/// Number of bands into which each plane of a level is divided between threads.
 const BANDS: usize = 4;
+/// Maximum number of planes of a format.
 const PLANES: usize = 3;
-/// if it has so many pixels: smaller ones are hardly worth waking a thread.
+/// Minimum number of pixels of a level for more than one thread: smaller ones are hardly worth waking a thread.
 const SHARED: usize = 200_000;
 
-/// The halves of one picture. Its memory serves the next one.
+/// The half-size levels of one image. The memory is reused for the next image.
 #[derive(Debug, Default)]
 pub struct Mipmap {
     halves: Vec<Half>,
-    /// How many of them are of the present picture.
+    /// Number of levels that belong to the current image.
     made: usize,
 }
 
@@ -32,7 +33,7 @@ struct Half {
     planes: [Vec<u8>; PLANES],
 }
 
-/// Rows of a plane, from `first` on, that are to be made.
+/// Rows of a plane, from `first` on, that are to be computed.
 #[derive(Default)]
 struct Band<'a> {
     plane: usize,
@@ -41,12 +42,13 @@ struct Band<'a> {
 }
 
 impl Mipmap {
-    /// A new picture.
+    /// Discards the levels, for a new image.
     pub fn reset(&mut self) {
         self.made = 0;
     }
 
-    /// Makes what [`smallest`](Self::smallest) gives for cells of up to this many pixels, on so many threads.
+    /// Computes the levels that [`smallest`](Self::smallest) returns for cells of up to `cell` pixels, on up to
+    /// `threads` threads.
     pub fn make(&mut self, view: &ImageView, cell: f32, threads: usize) {
         for number in self.made..halvings(view, cell) {
             if self.halves.len() == number {
@@ -59,8 +61,8 @@ impl Mipmap {
         }
     }
 
-    /// The smallest picture made that shows enough for pixels made of cells of `cell` × `cell` pixels, and
-    /// its size in proportion to the whole one.
+    /// The smallest computed level with enough detail for output pixels of `cell` × `cell` image pixels, and its scale
+    /// relative to the image.
     pub fn smallest<'a>(&'a self, view: &ImageView<'a>, cell: f32) -> (ImageView<'a>, f32) {
         let number = halvings(view, cell).min(self.made);
         let half = number
@@ -70,7 +72,7 @@ impl Mipmap {
     }
 }
 
-/// How often a picture may be halved where cells of so many pixels are wanted.
+/// How often an image may be halved for output pixels of `cell` × `cell` image pixels.
 fn halvings(view: &ImageView, cell: f32) -> usize {
     let side = view.width().min(view.height());
     let mut number = 0;
@@ -81,7 +83,7 @@ fn halvings(view: &ImageView, cell: f32) -> usize {
 }
 
 impl Half {
-    /// As it is to be seen: `picture` is what it was made from.
+    /// A view of the level with the orientation of `picture`, the image that it was computed from.
     fn view<'a>(&'a self, picture: &ImageView) -> Option<ImageView<'a>> {
         let info = self.info?;
         let planes = [0, 1, 2].map(|i| Plane {
@@ -133,8 +135,8 @@ impl Half {
     }
 }
 
-/// Rows from `first` on of one component, `width` × `height` samples, to half of it each way. The odd sample at an edge
-/// stands for two.
+/// Halves one component of `width` × `height` samples along each axis, for output rows from `first` on. An odd sample
+/// at an edge counts twice.
 fn halve(
     source: Plane,
     (width, height): (usize, usize),
@@ -147,7 +149,7 @@ fn halve(
         let row = |y: usize| &source.data[y.min(height - 1) * source.stride + channel.offset..];
         let (upper, lower) = (row(2 * y), row(2 * y + 1));
         let out = &mut out[channel.offset..];
-        // With the distance known samples are sorted by shuffles.
+        // With a constant step the compiler deinterleaves samples by shuffles.
         match channel.step {
             1 => halve_row::<1, 2>(upper, lower, width, out),
             2 => halve_row::<2, 4>(upper, lower, width, out),
@@ -157,7 +159,7 @@ fn halve(
     }
 }
 
-/// Means of 2 × 2 samples that lie `STEP` bytes apart; `PAIR` is twice that.
+/// Computes means of 2 × 2 samples that are `STEP` bytes apart; `PAIR` is twice that.
 fn halve_row<const STEP: usize, const PAIR: usize>(
     upper: &[u8],
     lower: &[u8],
@@ -174,7 +176,7 @@ fn halve_row<const STEP: usize, const PAIR: usize>(
     {
         out[0] = mean(a[0], a[STEP], b[0], b[STEP]);
     }
-    // The last ones, of which the second may be missing, or the bytes between them.
+    // The last samples are separate, because the second sample of a pair or the bytes after it may be missing.
     for x in whole..width.div_ceil(2) {
         let (left, right) = (2 * x * STEP, (2 * x + 1).min(width - 1) * STEP);
         out[x * STEP] = mean(upper[left], upper[right], lower[left], lower[right]);
@@ -195,7 +197,7 @@ mod tests {
         }
     }
 
-    /// Every sample of every format is the mean of its four, of those that there are at odd edges.
+    /// Every sample of every format is the mean of four; at odd edges the last sample is repeated.
     #[test]
     fn halves_are_means_of_four() {
         let (width, height) = (7, 19);

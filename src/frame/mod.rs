@@ -1,5 +1,5 @@
-//! Images and what is done to their pixels: layouts and colours ([`image`]), which way up they are ([`orientation`]), boxes
-//! and landmarks ([`geometry`]), scaled copies ([`resize`]) and the halves that these are made from ([`mipmap`]).
+//! Images and operations on their pixels: formats and colours ([`image`]), orientation ([`orientation`]), boxes and
+//! landmarks ([`geometry`]), resampling ([`resize`]), and half-size levels to resample from ([`mipmap`]).
 
 pub mod geometry;
 pub mod image;

@@ -1,35 +1,35 @@
-//! How a picture must be turned to stand upright.
+//! Orientation of an image: how the stored pixels must be rotated or mirrored for display.
 //!
-//! Phones store what the sensor saw and a note of how they were held. The elements look at and
-//! draw on the picture as a viewer will see it, without turning its pixels.
+//! Phones store the sensor's image together with its orientation. The elements process and draw on the image as it will
+//! be displayed, without rotating its pixels.
 
 use crate::frame::geometry::{Landmarks, Point, Rect};
 
-/// The eight ways a stored picture can lie. Default: it stands upright.
+/// One of the eight orientations of a stored image. The default is upright.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Orientation {
-    /// Rows of the upright picture are columns of the stored one.
+    /// Whether rows of the upright image are columns of the stored one.
     pub transpose: bool,
-    /// Then, x runs from right to left in the stored picture.
+    /// Whether, after transposing, x runs from right to left in the stored image.
     pub flip_x: bool,
-    /// Then, y runs from bottom to top in the stored picture.
+    /// Whether, after transposing, y runs from bottom to top in the stored image.
     pub flip_y: bool,
 }
 
 impl Orientation {
     pub const UPRIGHT: Self = Self::new(false, false, false);
-    /// A quarter turn clockwise makes it upright.
+    /// A rotation by 90° clockwise makes the image upright.
     pub const ROTATE_90: Self = Self::new(true, false, true);
     pub const ROTATE_180: Self = Self::new(false, true, true);
-    /// A quarter turn counter-clockwise makes it upright.
+    /// A rotation by 90° counter-clockwise makes the image upright.
     pub const ROTATE_270: Self = Self::new(true, true, false);
     /// Left and right are swapped.
     pub const FLIP_HORIZONTAL: Self = Self::new(false, true, false);
     /// Top and bottom are swapped.
     pub const FLIP_VERTICAL: Self = Self::new(false, false, true);
-    /// Swapped along the diagonal from the upper left.
+    /// Mirrored along the diagonal from the upper left.
     pub const TRANSPOSE: Self = Self::new(true, false, false);
-    /// Swapped along the diagonal from the upper right.
+    /// Mirrored along the diagonal from the upper right.
     pub const TRANSVERSE: Self = Self::new(true, true, true);
 
     const fn new(transpose: bool, flip_x: bool, flip_y: bool) -> Self {
@@ -40,7 +40,7 @@ impl Orientation {
         }
     }
 
-    /// Width and height after turning; turning back is the same.
+    /// Converts width and height between the stored and the upright image, in either direction.
     pub fn turn_size<T>(self, (width, height): (T, T)) -> (T, T) {
         if self.transpose {
             (height, width)
@@ -49,7 +49,7 @@ impl Orientation {
         }
     }
 
-    /// Where a point of the upright picture is stored, in a stored picture of this size.
+    /// Converts a point of the upright image to the stored image, whose size is given.
     pub fn to_stored(self, p: Point, (width, height): (f32, f32)) -> Point {
         let (x, y) = self.turn_size((p.x, p.y));
         Point {
@@ -58,7 +58,7 @@ impl Orientation {
         }
     }
 
-    /// Where a stored point is in the upright picture; `size` is that of the stored one.
+    /// Converts a point of the stored image, whose size is given, to the upright image.
     pub fn to_upright(self, p: Point, (width, height): (f32, f32)) -> Point {
         let x = if self.flip_x { width - p.x } else { p.x };
         let y = if self.flip_y { height - p.y } else { p.y };
@@ -66,17 +66,18 @@ impl Orientation {
         Point { x, y }
     }
 
-    /// A rectangle of the upright picture in the stored one.
+    /// Converts a rectangle of the upright image to the stored image, whose size is given.
     pub fn rect_to_stored(self, rect: Rect, size: (f32, f32)) -> Rect {
         turn_rect(rect, |p| self.to_stored(p, size))
     }
 
-    /// A stored rectangle in the upright picture.
+    /// Converts a rectangle of the stored image, whose size is given, to the upright image.
     pub fn rect_to_upright(self, rect: Rect, size: (f32, f32)) -> Rect {
         turn_rect(rect, |p| self.to_upright(p, size))
     }
 
-    /// Landmarks keep their order: the eye that is left in the upright picture comes first.
+    /// Converts landmarks to the stored image. Their order is kept: the eye that is left in the upright image comes
+    /// first.
     pub fn landmarks_to_stored(self, landmarks: &Landmarks, size: (f32, f32)) -> Landmarks {
         Landmarks(landmarks.0.map(|p| self.to_stored(p, size)))
     }
@@ -114,8 +115,8 @@ mod tests {
 
     #[test]
     fn a_quarter_turn_clockwise_brings_the_left_edge_to_the_top() {
-        // Stored 4 wide, 3 high; upright 3 wide, 4 high. The lower left corner goes to the upper
-        // left one.
+        // The stored image is 4 wide and 3 high, the upright one 3 wide and 4 high. The lower left corner becomes the
+        // upper left one.
         let size = (4.0, 3.0);
         let o = Orientation::ROTATE_90;
         let p = o.to_upright(Point { x: 0.0, y: 3.0 }, size);

@@ -1,8 +1,8 @@
-//! A rectangle of an image, in any pixel format, to the RGB input of a network in one step.
+//! Resamples a rectangle of an image, in any pixel format, to the RGB input of a network in one step.
 //!
-//! The planes are resampled as they lie in memory and only the few pixels of the result are
-//! converted to RGB. Rows first: that pass reads memory in order whatever the format interleaves,
-//! and leaves little for the second.
+//! The planes are resampled in their own format, and only the few pixels of the result are converted to RGB. The
+//! vertical pass comes first, because it reads memory in order whatever the format interleaves, and leaves little for
+//! the second.
 
 mod axis;
 
@@ -15,90 +15,92 @@ use crate::frame::geometry::Rect;
 use crate::frame::image::{Channel, ColorModel, ImageView, Plane};
 use crate::frame::orientation::Orientation;
 
-/// How the pixels below an output pixel are weighed.
+/// How the source pixels of an output pixel are weighted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Filter {
-    /// Each pixel counts by the area of it that is covered. What OpenCV calls INTER_AREA.
+    /// Weights each pixel by its covered area, like OpenCV's `INTER_AREA`.
     Area,
-    /// Bilinear between pixel centres; when shrinking, a triangle two output pixels wide, so that
-    /// nothing aliases.
+    /// Bilinear between pixel centres; when downscaling, a triangle filter two output pixels wide, which avoids
+    /// aliasing.
     Linear,
 }
 
-/// Columns that are turned into rows together.
+/// Number of columns that are transposed together.
 const TURNED: usize = 8;
 
-/// What lies outside the image.
+/// Treatment of the area outside the image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Border {
-    /// Black pixels.
+    /// Pixels outside are black.
     Black,
-    /// Nothing: the pixels of the image alone count.
+    /// Only the pixels of the image are weighted.
     Ignore,
 }
 
-/// Order of the dimensions of a tensor. Channels are red, green, blue and come last.
+/// Order of the dimensions of a tensor. The channels, red, green and blue, come last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Layout {
-    /// Row by row: `[height, width, 3]`.
+    /// Row-major, `[height, width, 3]`.
     Rows,
-    /// Column by column: `[width, height, 3]`, which the MTCNN networks of this project expect.
+    /// Column-major, `[width, height, 3]`, which the MTCNN networks of this project expect.
     Columns,
 }
 
-/// One resampling.
+/// Parameters of a resampling.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Resize {
-    /// What to read, in pixels; may reach outside the image.
+    /// Source rectangle in pixels, which may extend beyond the image.
     pub source: Rect,
-    /// Size of the result in pixels.
+    /// Width of the result in pixels.
     pub width: usize,
+    /// Height of the result in pixels.
     pub height: usize,
     pub filter: Filter,
     pub border: Border,
 }
 
-/// 1.5 · 2²³: adding and subtracting it rounds a small f32 to a whole number, and unlike a call of
-/// `round` is two instructions on every CPU.
+/// 1.5 · 2²³: adding and subtracting it rounds a small f32 to an integer, and unlike a call of `round` takes two
+/// instructions on every CPU.
 const ROUND: f32 = 12_582_912.0;
 
-/// To whole grey values, as the networks saw pixels in training and as the 8-bit crops of enrolment are.
+/// Rounds to integer values, like the pixels of training images and the 8-bit crops of enrolment.
 #[inline(always)]
 fn round(value: f32) -> f32 {
     value + ROUND - ROUND
 }
 
-/// Brings rounded 0…255 to about −1…1.
+/// Normalises 0…255 to about −1…1.
 #[inline(always)]
 fn normalise(value: f32) -> f32 {
     (value - 127.5) * (1.0 / 128.0)
 }
 
-/// Resamples; owns its scratch memory, which is reused from call to call.
+/// Resamples images; owns scratch memory, which is reused from call to call.
 #[derive(Debug, Default)]
 pub struct Resizer {
-    /// For each component.
+    /// Horizontal weights for each component.
     columns: [Axis; 3],
+    /// Vertical weights for each component.
     rows: [Axis; 3],
-    /// One output row of a plane before its columns are resampled, interleaved as the plane is.
+    /// One output row of a plane after the vertical pass, interleaved like the plane.
     blended: Vec<f32>,
-    /// The same by component.
+    /// One output row after the vertical pass, by component.
     lines: [Vec<f32>; 3],
-    /// The result, one component after the other.
+    /// The result in the stored orientation, by component.
     components: [Vec<f32>; 3],
-    /// The result upright, where the picture is not stored so.
+    /// The result in upright orientation, if the image is not stored upright.
     upright: [Vec<f32>; 3],
 }
 
 impl Resizer {
-    /// Writes `(value − 127.5) / 128`, value in 0…255, in RGB order: the normalisation of MTCNN
-    /// and of FaceNet alike (their model cards). `out` must hold width·height·3 numbers.
+    /// Writes `(value − 127.5) / 128`, value in 0…255, in RGB order: the normalisation of both MTCNN and FaceNet (their
+    /// model cards). `out` must have width·height·3 elements.
     pub fn tensor(&mut self, view: &ImageView, resize: &Resize, layout: Layout, out: &mut [f32]) {
         debug_assert_eq!(out.len(), resize.width * resize.height * 3);
         let walk = self.sample(view, resize, 0..resize.height);
         let [r, g, b] = &self.components;
         let rgb = |i: usize| [r[i], g[i], b[i]].map(normalise);
-        // The inner dimension of the layout and how far its pixels lie apart.
+        // Size of the inner dimension of the layout, and index steps along both dimensions.
         let (inner, along, across) = match layout {
             Layout::Rows => (resize.width, walk.x, walk.y),
             Layout::Columns => (resize.height, walk.y, walk.x),
@@ -111,7 +113,7 @@ impl Resizer {
         }
     }
 
-    /// Red, green and blue, 0…255 and rounded, row after row: the rows `rows` of the result.
+    /// Returns planes of red, green and blue, 0…255 and rounded, row-major, for the rows `rows` of the result.
     pub fn planes(&mut self, view: &ImageView, resize: &Resize, rows: Range<usize>) -> [&[f32]; 3] {
         let (width, height) = (resize.width, rows.len());
         let walk = self.sample(view, resize, rows);
@@ -139,8 +141,8 @@ impl Resizer {
         }
     }
 
-    /// Fills `components` with red, green and blue, 0…255 and rounded, as the picture is stored; of the upright
-    /// picture only the rows `part`. Tells how to walk through them to see it upright.
+    /// Fills `components` with red, green and blue, 0…255 and rounded, in the stored orientation, for the rows `part`
+    /// of the upright image. Returns the index steps for reading them in upright orientation.
     fn sample(&mut self, view: &ImageView, resize: &Resize, part: Range<usize>) -> Walk {
         let info = view.info();
         let orientation = view.orientation();
@@ -161,7 +163,7 @@ impl Resizer {
         for component in &mut self.components {
             component.resize(window.columns.len() * window.rows.len(), 0.0);
         }
-        // Channels of one plane follow one another; they are read together.
+        // Channels of one plane are adjacent in the list and read together.
         let mut from = 0;
         for channels in info.format.channels().chunk_by(|a, b| a.plane == b.plane) {
             self.sample_plane(view, &stored, &window, channels, from, &black[from..]);
@@ -174,7 +176,7 @@ impl Resizer {
         Walk::new(orientation, window.columns.len(), window.rows.len())
     }
 
-    /// Resamples the channels of one plane into the components from number `first` on.
+    /// Resamples the channels of one plane into the components from index `first` on.
     fn sample_plane(
         &mut self,
         view: &ImageView,
@@ -200,8 +202,8 @@ impl Resizer {
         rows.plan_rows(view, resize, leader, &window.rows);
         let width = window.columns.len();
         for (i, channel) in channels.iter().enumerate() {
-            // Y of YUY2 has other columns than U and V; where all are alike one pass over the
-            // rows serves all of them.
+            // Y of YUY2 has other columns than U and V; channels with the same subsampling share one pass over
+            // the rows.
             if i > 0 && channel.shift_x == channels[i - 1].shift_x {
                 continue;
             }
@@ -214,9 +216,9 @@ impl Resizer {
             columns.plan_columns(view, resize, channel, &window.columns);
             let samples = columns.samples();
             let bytes = bytes_of(group, &samples);
-            // One more, so that the last one is whole for every component.
+            // One more sample ensures that the last one is complete for every component.
             blended.resize((samples.len() + 1) * channel.step, 0.0);
-            // What is added is read with a weight of 0.
+            // The padding is read with a weight of 0.
             for line in &mut lines[..alike] {
                 line.clear();
                 line.resize(samples.len() + columns.width, 0.0);
@@ -244,7 +246,7 @@ impl Resizer {
     }
 }
 
-/// The bytes of a row that these samples of the channels take up.
+/// The byte range of a row that contains these samples of the channels.
 fn bytes_of(channels: &[Channel], samples: &Range<usize>) -> Range<usize> {
     if samples.is_empty() {
         return 0..0;
@@ -256,7 +258,7 @@ fn bytes_of(channels: &[Channel], samples: &Range<usize>) -> Range<usize> {
     low.min().unwrap_or(0)..high.max().unwrap_or(0)
 }
 
-/// Components as they are stored to rounded red, green and blue, with the widest vectors that the CPU has.
+/// Converts components in the stored format to rounded red, green and blue, with the widest vectors of the CPU.
 struct ToRgb<'a> {
     components: &'a mut [Vec<f32>; 3],
     view: &'a ImageView<'a>,
@@ -295,14 +297,14 @@ impl WithSimd for ToRgb<'_> {
     }
 }
 
-/// The part of the result, as it is stored, that is asked for.
+/// The requested part of the result, in the stored orientation.
 struct Window {
     columns: Range<usize>,
     rows: Range<usize>,
 }
 
 impl Window {
-    /// Rows `part` of the upright result.
+    /// Converts the rows `part` of the upright result.
     fn of(part: &Range<usize>, resize: &Resize, orientation: Orientation) -> Self {
         let (width, height) = (resize.width, resize.height);
         let all = Rect::new(0.0, part.start as f32, width as f32, part.len() as f32);
@@ -316,19 +318,19 @@ impl Window {
     }
 }
 
-/// How indices change from one pixel of the upright picture to the next.
+/// Index steps from one pixel of the upright image to the next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Walk {
-    /// Of the upper left pixel.
+    /// Index of the upper left pixel.
     start: usize,
-    /// One pixel to the right.
+    /// Step of one pixel to the right.
     x: isize,
-    /// One pixel down.
+    /// Step of one pixel down.
     y: isize,
 }
 
 impl Walk {
-    /// Through `width`×`height` stored pixels.
+    /// Steps through `width`×`height` stored pixels.
     fn new(orientation: Orientation, width: usize, height: usize) -> Self {
         let row = width as isize;
         let (x, y) = (
@@ -355,7 +357,7 @@ impl Walk {
 }
 
 impl Walk {
-    /// Copies pixels in this order, row after row of `width`.
+    /// Copies pixels in upright order to rows of `width`.
     fn follow(&self, stored: &[f32], width: usize, upright: &mut [f32]) {
         if upright.is_empty() {
             return;
@@ -375,8 +377,8 @@ impl Walk {
             }
             return;
         }
-        // Columns of the upright picture are stored as rows: some of them side by side, so that lines of the cache are
-        // filled at once.
+        // Columns of the upright image are stored as rows. Several adjacent ones are copied together so that whole
+        // cache lines are written.
         for left in (0..width).step_by(TURNED) {
             let columns = TURNED.min(width - left);
             let runs: [&[f32]; TURNED] = std::array::from_fn(|i| {
@@ -398,7 +400,7 @@ impl Walk {
     }
 }
 
-/// The weighted sum of the rows of output row `y`, sorted by component, with the widest vectors that the CPU has.
+/// Computes the weighted sum of the source rows of output row `y`, by component, with the widest vectors of the CPU.
 struct BlendRows<'a> {
     axis: &'a Axis,
     y: usize,
@@ -426,7 +428,7 @@ impl WithSimd for BlendRows<'_> {
         let row = |i: usize| &plane.data[(span.first + i) * plane.stride..][self.bytes.clone()];
         let weights = &self.axis.weights[span.weights..][..span.count];
         blended.fill(0.0);
-        // Four rows at a time: the sums are then read and written a quarter as often.
+        // Four rows at a time, so that the sums are read and written only a quarter as often.
         let mut i = 0;
         for w in weights.chunks_exact(4) {
             let rows = row(i)
@@ -450,7 +452,7 @@ impl WithSimd for BlendRows<'_> {
         let first = self.channels.iter().map(|c| c.offset).min().unwrap_or(0);
         for (channel, line) in self.channels.iter().zip(self.lines) {
             let samples = &self.blended[(channel.offset - first).min(self.blended.len())..];
-            // With the distance known they are sorted by shuffles.
+            // With a constant step the compiler deinterleaves the samples by shuffles.
             match step {
                 1 => {}
                 2 => every::<2>(samples, line),
@@ -461,7 +463,7 @@ impl WithSimd for BlendRows<'_> {
     }
 }
 
-/// The first one of every `STEP` samples.
+/// Copies the first of every `STEP` samples.
 #[inline(always)]
 fn every<const STEP: usize>(samples: &[f32], out: &mut [f32]) {
     for (out, sample) in out.iter_mut().zip(samples.as_chunks::<STEP>().0) {

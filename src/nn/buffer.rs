@@ -1,11 +1,11 @@
-//! Where a tensor lies in memory, and how.
+//! Memory layout of the tensors of a plan.
 
 use super::fused::{Quantization, Tensor};
 
-/// Channels of float32 tensors are filled up with zeros to a multiple of this: every vector fits.
+/// Channels of float32 tensors are zero-padded to a multiple of this, which every vector length divides.
 pub const F32_BLOCK: usize = 16;
 
-/// A tensor as it lies in memory: `[item, height, width, stride]`, of which the first `channels` are the tensor's.
+/// A tensor in memory, `[item, height, width, stride]` (NHWC); channels from `channels` to `stride` are padding.
 #[derive(Debug, Clone)]
 pub struct Buffer {
     pub name: String,
@@ -15,7 +15,7 @@ pub struct Buffer {
     pub stride: usize,
     pub quantization: Option<Quantization>,
     pub is_flat: bool,
-    /// Which memory it shares with those that are not needed at the same time.
+    /// Index of the memory slot, shared with tensors that are not live at the same time.
     pub slot: usize,
 }
 
@@ -42,7 +42,7 @@ impl Buffer {
         self.height * self.width
     }
 
-    /// Numbers of one item.
+    /// Number of elements of one item, padding included.
     pub fn len(&self) -> usize {
         self.pixels() * self.stride
     }

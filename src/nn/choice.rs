@@ -1,4 +1,4 @@
-//! Which engine runs a network: one table, by network, CPU and whether ONNX Runtime is installed.
+//! Chooses the engine of a network from one table, by network, CPU and whether ONNX Runtime is installed.
 
 use super::role::Role;
 use super::runtime::{self, Device, ENGINE_VARIABLE, RuntimeError, SessionOptions};
@@ -23,27 +23,27 @@ enum Kind {
     Runtime,
 }
 
-/// The CPUs that a rule is for.
+/// The CPUs that a rule applies to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Cpu {
     Any,
     /// With AMX-INT8, which ONNX Runtime uses and our kernels do not.
     Amx,
-    /// Without any instruction set that our kernels know.
+    /// Without any SIMD instruction set that our kernels support.
     Scalar,
 }
 
-/// A line of the table.
+/// A row of the table.
 struct Rule {
     networks: &'static [Role],
     cpu: Cpu,
-    /// Whether it holds only where ONNX Runtime is installed, or only where it is not.
+    /// Whether the rule applies only where ONNX Runtime is installed, or only where it is not; `None` for both.
     has_runtime: Option<bool>,
     kind: Kind,
     reason: &'static str,
 }
 
-/// The first one that fits holds.
+/// The first rule that matches applies.
 const RULES: [Rule; 4] = [
     Rule {
         networks: &[Role::FaceNet],
@@ -75,7 +75,7 @@ const RULES: [Rule; 4] = [
     },
 ];
 
-/// What the environment, the device and the CPU ask for.
+/// Constraints on the engine from the environment variables, the device and the CPU.
 pub struct Wanted {
     role: Role,
     isa: Isa,
@@ -118,7 +118,7 @@ impl Wanted {
         self.isa
     }
 
-    /// `is_supported`: whether our kernels can run the network.
+    /// Chooses the engine; `is_supported` states whether our kernels can run the network.
     pub fn choose(self, is_supported: bool) -> Chosen {
         match self.forced {
             Some(chosen) => chosen,
@@ -131,7 +131,7 @@ impl Wanted {
     }
 }
 
-/// `has_runtime` is asked where a line depends on it: it looks into folders.
+/// Looks up the table. `has_runtime` is called only for a rule that depends on it, because it searches folders.
 fn rule(role: Role, cpu: Cpu, has_runtime: impl Fn() -> bool) -> Chosen {
     let fits = |rule: &&Rule| {
         rule.networks.contains(&role)
@@ -140,7 +140,7 @@ fn rule(role: Role, cpu: Cpu, has_runtime: impl Fn() -> bool) -> Chosen {
                 .has_runtime
                 .is_none_or(|needed| needed == has_runtime())
     };
-    // The last one fits all.
+    // The last rule matches every network and CPU.
     let rule = RULES.iter().find(fits).unwrap_or(&RULES[RULES.len() - 1]);
     Chosen {
         kind: rule.kind,
@@ -148,7 +148,7 @@ fn rule(role: Role, cpu: Cpu, has_runtime: impl Fn() -> bool) -> Chosen {
     }
 }
 
-/// Of the machine, whatever our kernels are capped to.
+/// Class of the CPU itself, whatever instruction set our kernels are capped to.
 fn cpu() -> Cpu {
     match Isa::best() {
         Isa::Scalar => Cpu::Scalar,

@@ -1,13 +1,13 @@
-//! Why our kernels do not run a model.
+//! Errors that state why our kernels cannot run a model.
 
 use std::fmt;
 
 /// An operator of a model that our kernels cannot run exactly.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unsupported {
-    /// The node's name, or that of its first output; empty where it concerns the whole model.
+    /// Name of the node, or of its first output; empty if the reason concerns the whole model.
     pub node: String,
-    /// For instance `Conv`; empty where it concerns the whole model.
+    /// Type of the operator, for instance `Conv`; empty if the reason concerns the whole model.
     pub op: String,
     pub reason: String,
 }
@@ -39,13 +39,13 @@ impl fmt::Display for Unsupported {
 /// Why our kernels cannot run a file.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ImportError {
-    /// It is no whole ONNX file, or contradicts itself: no engine can run it.
+    /// The file is not a complete ONNX model, or is inconsistent: no engine can run it.
     #[error("{0}")]
     Invalid(String),
-    /// It has the inputs and outputs of another network.
+    /// The inputs and outputs are those of another network.
     #[error("{0}")]
     WrongSignature(String),
-    /// Another engine may run it. All that was found, in the order of the file.
+    /// All unsupported operators, in file order; another engine may run the model.
     #[error("{}", list(.0))]
     Unsupported(Vec<Unsupported>),
 }
@@ -61,7 +61,7 @@ fn list(refusals: &[Unsupported]) -> String {
     texts.join("; ")
 }
 
-/// Data for a network has not the length that its input shape asks for.
+/// The length of the input data does not match the input shape.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("an input of {found} numbers was given where {expected} were expected")]
 pub struct ShapeMismatch {

@@ -1,5 +1,5 @@
-//! Runs a plan: each step for all items of a batch, or item by item, alone or shared out to threads. Nothing is allocated
-//! once a workspace has been used.
+//! Executes a plan: each step for all items of a batch or item by item, on one thread or split between threads. A
+//! workspace that has been used is reused without allocation.
 
 use std::cell::Cell;
 use std::ops::Range;
@@ -13,16 +13,17 @@ use super::pack::U8_BLOCK;
 use super::plan::{Items, Plan, Step, StepOp};
 use crate::threads::{StepQueue, lock, share_steps};
 
-/// Products and bytes that a part of a step has at least: microseconds.
+/// Minimum number of multiply-accumulates in a part of a convolution, which takes microseconds.
 const PRODUCTS: usize = 1 << 20;
+/// Minimum number of output bytes in a part of any other step, which takes microseconds.
 const BYTES: usize = 1 << 15;
 
-/// Pixels are shared out in whole tiles of these,
+/// Steps are split between threads in multiples of this number of pixels.
 const TILE: usize = 8;
-/// channels of a convolution where there are fewer pixels than that.
+/// Quantised convolutions with fewer output pixels than this are split by channels instead.
 const PIXELS: usize = 32;
 
-/// The memory that one run works in.
+/// Scratch memory of one run.
 #[derive(Debug, Default)]
 pub struct Workspace {
     slots: Vec<Vec<i32>>,
@@ -30,12 +31,12 @@ pub struct Workspace {
 }
 
 thread_local! {
-    /// Where a part is made before it is put in its place. One for each thread: it stays near its core.
+    /// Staging buffer of a part before it is copied to the result; thread-local so that it stays in the core's cache.
     static PART: Cell<Vec<i32>> = const { Cell::new(Vec::new()) };
 }
 
 impl Workspace {
-    /// Makes room for so many items.
+    /// Grows the slots to hold `count` items.
     fn reserve(&mut self, plan: &Plan, count: usize) {
         let at_once = match plan.items {
             Items::One => 1,
@@ -55,8 +56,8 @@ impl Workspace {
     }
 }
 
-/// From `[count, height, width, channels]` to the outputs of the plan, each given pixel by pixel with its number and that
-/// of the pixel, counted through all items.
+/// Runs a plan on `[count, height, width, channels]` (NHWC). `give` is called for each pixel of each output with the
+/// index of the output, the index of the pixel across all items, and the values of its channels.
 pub fn run(
     plan: &Plan,
     threads: usize,
@@ -98,7 +99,7 @@ pub fn run(
     }
 }
 
-/// What each step on pixels and each dense step gives, by its name, for one item or all of a plan that takes them at once.
+/// Name and result of every step, for one item, or for all items of a plan with `Items::All`.
 #[cfg(test)]
 pub fn trace(plan: &Plan, input: &[f32]) -> Vec<(String, Vec<i32>)> {
     let mut workspace = Workspace::default();
@@ -121,13 +122,13 @@ pub fn trace(plan: &Plan, input: &[f32]) -> Vec<(String, Vec<i32>)> {
         .collect()
 }
 
-/// Some items that go through steps together.
+/// A group of items that is run through the steps together.
 struct Pass<'a> {
     plan: &'a Plan,
-    /// Of these items.
+    /// Input of these items.
     input: &'a [i32],
     count: usize,
-    /// Where their rows of features lie among those of all items.
+    /// Index of the first of these items in the batch, where their feature rows are written.
     first_item: usize,
 }
 
@@ -136,7 +137,7 @@ impl Pass<'_> {
         for (number, step) in steps.clone().zip(&self.plan.steps[steps]) {
             let result = &self.plan.buffers[step.output];
             self.stage(step, workspace);
-            // Its slot is none of those that it reads.
+            // The slot can be taken out because no input of the step shares it.
             let mut slot = std::mem::take(&mut workspace.slots[result.slot]);
             let first = match result.is_flat && number < self.plan.first_dense {
                 true => self.first_item * result.words(),
@@ -149,7 +150,7 @@ impl Pass<'_> {
         }
     }
 
-    /// Makes of the first input what the step's kernel reads.
+    /// Converts the first input to the layout that the step's kernel reads, if that differs.
     fn stage(&self, step: &Step, workspace: &mut Workspace) {
         if needs_staging(&step.op) {
             let mut staged = std::mem::take(&mut workspace.staged);
@@ -183,7 +184,7 @@ impl Pass<'_> {
         channels: Range<usize>,
         out: &mut [i32],
     ) {
-        // No list, which would be made anew for each part. Where there are fewer, the first one fills it up.
+        // An array instead of a `Vec`, which would be allocated for each part. Unused elements repeat the first input.
         let inputs = std::array::from_fn(|number| {
             let tensor = step.inputs.get(number).unwrap_or(&step.inputs[0]);
             self.input(*tensor, workspace)
@@ -216,12 +217,12 @@ impl Pass<'_> {
     }
 }
 
-/// A pass whose steps threads share.
+/// A pass whose steps are split between threads.
 struct Shared<'a> {
     pass: &'a Pass<'a>,
     threads: usize,
     workspace: RwLock<Workspace>,
-    /// Of the step that is shared out.
+    /// Result of the step that is being split.
     result: Mutex<Vec<i32>>,
 }
 
@@ -245,7 +246,7 @@ impl Shared<'_> {
         }
     }
 
-    /// Channels to share out, in blocks, if not pixels.
+    /// Number of channel blocks if a step is split by channels; `None` if it is split by pixels.
     fn blocks(&self, step: &Step) -> Option<usize> {
         let result = &self.pass.plan.buffers[step.output];
         let has_channels = matches!(step.op, StepOp::U8Conv(_));
@@ -253,7 +254,7 @@ impl Shared<'_> {
         (has_channels && !has_pixels).then(|| result.stride.div_ceil(U8_BLOCK))
     }
 
-    /// In how many parts a step is shared out. Steps on float32 are too short.
+    /// Number of parts that a step is split into: 1 for steps on float32, which are too short.
     fn parts(&self, step: &Step) -> usize {
         let result = &self.pass.plan.buffers[step.output];
         let pixels = self.pass.count * result.pixels();
@@ -263,12 +264,12 @@ impl Shared<'_> {
             StepOp::U8Conv(conv) => pixels * conv.weights.len() * 4 / PRODUCTS,
             _ => pixels * result.stride / BYTES,
         };
-        // Blocks go in twos, since a line of the cache holds so many and is to be of one core.
+        // A part has two blocks or more: they fill a cache line, which only one core should write.
         let most = self.blocks(step).map_or(pixels / TILE, |blocks| blocks / 2);
         parts.min(most).min(2 * self.threads)
     }
 
-    /// Pixels of all items, and channels.
+    /// Pixels, counted across all items, and channels of a part.
     fn part(&self, step: &Step, part: usize) -> (Range<usize>, Range<usize>) {
         let result = &self.pass.plan.buffers[step.output];
         let pixels = self.pass.count * result.pixels();
@@ -286,7 +287,7 @@ impl Shared<'_> {
         }
     }
 
-    /// Beside others, who may be at other parts of the step.
+    /// Computes a part of a step, while other threads may compute other parts.
     fn work_on_part(&self, step: usize, part: usize) {
         let plan = self.pass.plan;
         let step = &plan.steps[step];

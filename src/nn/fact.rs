@@ -1,24 +1,24 @@
-//! What is known of the values of a graph: element type, shape, and the numbers of constants.
+//! Static properties of the values of a graph: element type, shape, and the data of constants.
 
 use prost::bytes::Bytes;
 
-/// What is known of a value without running the network.
+/// Element type and shape of a value, known without running the network.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fact {
     pub element: Element,
-    /// Whether a first dimension, of any size, counts the items of a batch. It is not among `dims`.
+    /// Whether the first dimension is the batch, of any size. It is not in `dims`.
     pub is_batched: bool,
     pub dims: Vec<usize>,
 }
 
 impl Fact {
-    /// Numbers in the value; in each item if it is batched.
+    /// Number of elements of the value; of each item if it is batched.
     pub fn len(&self) -> usize {
         self.dims.iter().product()
     }
 }
 
-/// Element types that the engine knows.
+/// Element types that the engine supports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Element {
     F32,
@@ -26,7 +26,7 @@ pub enum Element {
     I8,
     I32,
     I64,
-    /// Any other, which no operator takes.
+    /// Any other type, which no operator accepts.
     Other,
 }
 
@@ -52,7 +52,7 @@ impl Element {
     }
 }
 
-/// The numbers of a value that is in the file: row-major, little endian.
+/// Data of a value that is stored in the file: row-major, little endian.
 #[derive(Debug, Clone)]
 pub struct Constant {
     pub bytes: Bytes,

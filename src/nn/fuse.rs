@@ -1,7 +1,7 @@
-//! From the graph of an ONNX file to the operators of our kernels: quantised ones between `QuantizeLinear` and
-//! `DequantizeLinear`, convolutions with their bias, and then the passes of [`Fused`].
+//! Lowers the graph of an ONNX file to the operators of our kernels: quantised ones between `DequantizeLinear` and
+//! `QuantizeLinear`, convolutions with their bias, and then the passes of [`Fused`].
 //!
-//! A value of the file becomes a [`Tensor`] only where its numbers are kept; what comes between is a [`View`] of one.
+//! A value of the file becomes a [`Tensor`] only if it is stored; any other value is a [`View`] of a tensor.
 
 mod quantized;
 
@@ -14,44 +14,44 @@ use super::graph::{Graph, Node, ValueId};
 use super::op::{Gemm, Op};
 use super::window::Window;
 
-/// What a value of the file is.
+/// Representation of a value of the file.
 #[derive(Debug, Clone)]
 enum View {
     /// A constant.
     Constant,
-    /// Weights or a bias in integers, at this node.
+    /// Integer weights or bias, with the index of their `DequantizeLinear` node.
     Weights(usize),
-    /// A tensor of float32.
+    /// A float32 tensor.
     F32(TensorId, Layout),
-    /// A tensor of u8, in integers,
+    /// A quantised tensor (u8).
     U8(TensorId),
-    /// and read back.
+    /// A quantised tensor (u8), read through `DequantizeLinear`.
     Dequantized(TensorId),
-    /// What a quantised operator gives, to be rounded by the next node.
+    /// The output of a quantised operator, to be rounded by the `QuantizeLinear` that follows.
     Unrounded(TensorId),
-    /// The length of the row, and the least that it is divided by.
+    /// The Euclidean length of a row, and its lower bound as a divisor.
     Length { row: TensorId, floor: Option<f32> },
     /// The output of a node that was refused.
     Refused,
 }
 
-/// Where the channels of a tensor are in the file, after the batch.
+/// Position of the channels among the axes of a tensor in the file, after the batch.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Layout {
     ChannelsFirst,
     ChannelsLast,
 }
 
-/// Arithmetic of one item at most, in products: ten times FaceNet's. What takes more would seem to hang.
+/// Maximum number of multiply-accumulates per item, ten times FaceNet's: larger networks would seem to hang.
 const MOST_PRODUCTS: usize = 1 << 34;
 
-/// Operators of a network at most: FaceNet has 182.
+/// Maximum number of operators of a network; FaceNet has 182.
 const MOST_OPS: usize = 4096;
 
-/// How far the scale of a bias may be from that of the products it is added to: rounding of float32.
+/// Relative tolerance between the scale of a bias and that of the products it is added to, for float32 rounding.
 const SCALE_TOLERANCE: f32 = 1e-6;
 
-/// Reads a graph; all that is refused in it, and was refused before, at once.
+/// Lowers a graph. The error lists all refusals, in file order: those of the import and those found here.
 pub fn fuse(graph: &Graph) -> Result<Fused, ImportError> {
     let mut fuser = Fuser::new(graph)?;
     let mut refused = graph.refused.iter().peekable();
@@ -128,7 +128,7 @@ impl<'a> Fuser<'a> {
     }
 
     fn finish(mut self) -> Result<Fused, ImportError> {
-        // What is never rounded has no scale.
+        // A scale of 0 marks a quantised result that no QuantizeLinear has rounded.
         let unrounded = |t: &Tensor| t.quantization.is_some_and(|q| q.scale <= 0.0);
         if self.refusals.is_empty() {
             for node in &self.fused.ops {
@@ -184,7 +184,7 @@ impl<'a> Fuser<'a> {
         }
     }
 
-    /// What the outputs of a node are.
+    /// Lowers a node and returns the views of its outputs.
     fn lower(&mut self, number: usize, node: &Node) -> Result<Vec<View>, String> {
         let x = self.view(node, 0).clone();
         let one = |view: View| Ok(vec![view]);
@@ -272,7 +272,7 @@ impl<'a> Fuser<'a> {
                 let weights = Weights::F32 { values, bias };
                 self.conv(node, from, weights)
             }
-            // Each channel times a factor.
+            // A depthwise 1×1 convolution multiplies each channel by a factor.
             Op::Conv { group, .. } => {
                 let factors = self.graph.f32_constant(node, 1);
                 let (dims, factors) = factors.ok_or("weights that are no float32 constant")?;
@@ -368,7 +368,7 @@ impl<'a> Fuser<'a> {
         }
     }
 
-    /// Adds an operator whose output is like its first input but for `shape`.
+    /// Adds an operator; its output tensor is a copy of the first input's, changed by `shape`.
     fn push(
         &mut self,
         node: &Node,
@@ -382,7 +382,7 @@ impl<'a> Fuser<'a> {
             Some(&output) => self.graph.values[output].name.clone(),
             None => node.name.clone(),
         };
-        // The next QuantizeLinear says it.
+        // The QuantizeLinear that follows sets scale and zero point.
         let is_unrounded = tensor.quantization.is_some();
         if is_unrounded {
             tensor.quantization = Some(Quantization {
@@ -438,7 +438,7 @@ impl<'a> Fuser<'a> {
         Ok(views)
     }
 
-    /// Where the axis of the channels is in the file, the batch being axis 0.
+    /// Index of the channel axis in the file, where the batch is axis 0.
     fn channel_axis(&self, tensor: TensorId, layout: Layout) -> usize {
         match (self.fused.tensors[tensor].is_flat, layout) {
             (false, Layout::ChannelsLast) => 3,
@@ -461,7 +461,7 @@ impl<'a> Fuser<'a> {
         }
     }
 
-    /// Whether a convolution neither pads nor strides.
+    /// Whether a convolution has stride 1 and an output of the input's shape.
     fn keeps_size(&self, node: &Node) -> bool {
         let shape = |id: ValueId| &self.graph.values[id].fact.dims;
         match (&node.op, node.inputs[0]) {
@@ -556,7 +556,7 @@ impl<'a> Fuser<'a> {
                 *weight = values[at % out * into + at / out];
             }
         }
-        // Scaled once instead of each time; a factor of 1 changes nothing.
+        // alpha and beta are folded into weights and bias; the default of 1 is exact.
         weights.iter_mut().for_each(|w| *w *= gemm.alpha);
         let mut bias = self.bias(node, out)?;
         bias.iter_mut().for_each(|b| *b *= gemm.beta);

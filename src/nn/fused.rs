@@ -1,33 +1,33 @@
-//! A network of operators as our kernels have them, and the passes over it: PReLU however a file writes it, activations
-//! as parts of the layers before them, rows and columns exchanged.
+//! A network of the operators that our kernels implement, and the passes over it: PReLU is recognised in its expanded
+//! form, activations are fused into the layers before them, rows and columns are exchanged.
 
 use prost::bytes::Bytes;
 
-/// Inputs of one operator at most.
+/// Maximum number of inputs of an operator.
 pub const MOST_INPUTS: usize = 4;
 
-/// The place of a tensor in [`Fused::tensors`].
+/// Index of a tensor in [`Fused::tensors`].
 pub type TensorId = usize;
 
 /// A network of fused operators.
 #[derive(Debug, Clone)]
 pub struct Fused {
-    /// The first one is the input.
+    /// The first tensor is the input of the network.
     pub tensors: Vec<Tensor>,
     pub ops: Vec<FusedNode>,
     pub outputs: Vec<TensorId>,
 }
 
-/// Numbers that are kept: `[channels, height, width]` for each item of a batch, in whatever order they lie.
+/// A stored tensor, `[channels, height, width]` for each item of a batch; its memory layout is not defined here.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Tensor {
     pub name: String,
     pub channels: usize,
     pub height: usize,
     pub width: usize,
-    /// u8, each standing for `scale` × (number − `zero_point`); float32 if `None`.
+    /// `None` for float32; else elements are u8, each representing `scale` × (element − `zero_point`).
     pub quantization: Option<Quantization>,
-    /// Whether it has no height and width: a row of features.
+    /// Whether the tensor is a feature row, without height and width.
     pub is_flat: bool,
 }
 
@@ -53,28 +53,28 @@ pub struct FusedNode {
 
 #[derive(Debug, Clone)]
 pub enum FusedOp {
-    /// From float32 to u8.
+    /// Quantises float32 to u8.
     Quantize,
     Conv(Conv),
     MaxPool(Geometry),
     GlobalAveragePool,
     Concat,
     Add,
-    /// An activation by itself.
+    /// An activation that is not fused into a layer.
     Slopes(Slopes),
-    /// To a row of features, in the order of channels, height, width.
+    /// Flattens to a feature row, in the order channels, height, width.
     Flatten,
-    /// From u8 to float32.
+    /// Dequantises u8 to float32.
     Dequantize,
     Gemm(Dense),
     Softmax,
-    /// Channels from this one on.
+    /// Selects the channels from this index on.
     Slice(usize),
-    /// Division by the Euclidean length, or by this if that is less.
+    /// Divides by the Euclidean length, but at least by this.
     L2Normalize(f32),
 }
 
-/// Where a window lies.
+/// Size, strides and padding of a window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Geometry {
     /// Height and width.
@@ -87,21 +87,22 @@ pub struct Geometry {
 #[derive(Debug, Clone)]
 pub struct Conv {
     pub geometry: Geometry,
-    /// Channels of the output and of the input.
+    /// Number of output channels.
     pub out: usize,
+    /// Number of input channels.
     pub into: usize,
     pub weights: Weights,
     pub slopes: Option<Slopes>,
 }
 
-/// `[out, into, rows, columns]`
+/// Convolution weights, `[out, into, rows, columns]`.
 #[derive(Debug, Clone)]
 pub enum Weights {
     F32 {
         values: Vec<f32>,
         bias: Vec<f32>,
     },
-    /// i8, each channel of the output with its scale; the bias in units of a sum of products.
+    /// i8 with one scale per output channel; the bias has the scale of the products (input scale × weight scale).
     I8 {
         values: Bytes,
         scales: Vec<f32>,
@@ -109,7 +110,7 @@ pub enum Weights {
     },
 }
 
-/// y = `above` · max(x, 0) + `below` · min(x, 0), channel by channel: Relu, PRelu, a factor.
+/// y = `above` · max(x, 0) + `below` · min(x, 0) per channel, which covers ReLU, PReLU and a constant factor.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Slopes {
     pub above: Vec<f32>,
@@ -121,14 +122,14 @@ pub struct Slopes {
 pub struct Dense {
     pub into: usize,
     pub out: usize,
-    /// `[into, out]`
+    /// Weights, `[into, out]`.
     pub weights: Vec<f32>,
     pub bias: Vec<f32>,
     pub slopes: Option<Slopes>,
 }
 
 impl Fused {
-    /// How many operators read a tensor; an output counts as one more.
+    /// Number of operator inputs that read a tensor; an output of the network counts as one more.
     pub fn readers(&self, tensor: TensorId) -> usize {
         let inputs = self.ops.iter().flat_map(|op| &op.inputs);
         inputs
@@ -137,18 +138,18 @@ impl Fused {
             .count()
     }
 
-    /// The operator that gives a tensor.
+    /// Index of the operator that produces a tensor.
     fn maker(&self, tensor: TensorId) -> Option<usize> {
         self.ops.iter().position(|op| op.output == tensor)
     }
 
-    /// The tensor of pixels that a tensor is a copy of, if it is.
+    /// The tensor of pixels that a tensor is flattened from, if it is the output of `Flatten`.
     pub fn flattened(&self, tensor: TensorId) -> Option<TensorId> {
         let maker = &self.ops[self.maker(tensor)?];
         matches!(maker.op, FusedOp::Flatten).then_some(maker.inputs[0])
     }
 
-    /// PReLU as some files write it, below · y + factor · relu(y), becomes one activation.
+    /// Fuses PReLU in the form that some exporters write, below · y + factor · relu(y), into one activation.
     pub fn fuse_slopes(&mut self) {
         let mut number = 0;
         while number < self.ops.len() {
@@ -166,7 +167,8 @@ impl Fused {
         }
     }
 
-    /// The activation that an addition and the three operators before it are, its input, and those operators.
+    /// The activation formed by an addition and the three operators before it, its input, and the indices of these
+    /// three.
     fn slopes(&self, number: usize) -> Option<(Slopes, TensorId, [usize; 3])> {
         let FusedOp::Add = self.ops[number].op else {
             return None;
@@ -186,7 +188,7 @@ impl Fused {
         let is_factor = |s: &Slopes| s.above == s.below;
         let is_relu =
             |s: &Slopes| s.above.iter().all(|&a| a == 1.0) && s.below.iter().all(|&b| b == 0.0);
-        // Either branch may come first.
+        // The branches of the addition may be in either order.
         [(a, b), (b, a)].into_iter().find_map(|(upper, lower)| {
             let (factor, factors, rectified) = activation(upper)?;
             let (relu, rectifier, from) = activation(rectified)?;
@@ -204,7 +206,7 @@ impl Fused {
         })
     }
 
-    /// An activation becomes a part of the layer before it, where nothing else reads what that gives.
+    /// Fuses an activation into the layer before it if nothing else reads that layer's output.
     pub fn fuse_activations(&mut self) {
         let mut number = 0;
         while number < self.ops.len() {
@@ -229,7 +231,7 @@ impl Fused {
         }
     }
 
-    /// The same network for images whose rows and columns are exchanged: MTCNN's files take columns first.
+    /// Changes the network to take images with rows and columns exchanged, because MTCNN's files take columns first.
     pub fn exchange_rows_and_columns(&mut self) {
         for tensor in &mut self.tensors {
             std::mem::swap(&mut tensor.height, &mut tensor.width);
@@ -263,7 +265,7 @@ impl Fused {
         }
     }
 
-    /// The weights of a layer that reads flattened pixels, in the order of the exchanged ones.
+    /// Reorders the weights of a layer on flattened pixels to match the exchanged rows and columns.
     fn exchange_features(&mut self, number: usize) {
         let from = self.ops[number].inputs[0];
         let Some(FusedNode {
@@ -274,7 +276,7 @@ impl Fused {
         else {
             return;
         };
-        // Of the tensor as it is now.
+        // Height and width are already exchanged here.
         let Tensor { height, width, .. } = self.tensors[inputs[0]];
         if let FusedOp::Gemm(dense) = &mut self.ops[number].op {
             let old = dense.weights.clone();

@@ -1,9 +1,9 @@
-//! Neural networks: from an ONNX file to numbers.
+//! Neural network inference, from an ONNX file to output tensors.
 //!
-//! file → [`onnx`] (messages, a graph of values) → [`fuse`] (operators as our kernels have them) → [`plan`] (order, memory,
-//! weights packed for the instruction set) → [`exec`] → [`kernels`], compiled for every instruction set of [`simd`].
-//! What our kernels cannot run exactly is refused with the node, the operator and the reason, and left to ONNX Runtime
-//! ([`runtime`]). Which of the two runs a network is decided here and nowhere else.
+//! file → [`onnx`] (protobuf messages, a graph of values) → [`fuse`] (operators that our kernels implement) → [`plan`]
+//! (order, memory, weights packed for the instruction set) → [`exec`] → [`kernels`], compiled for every instruction set
+//! of [`simd`]. A network that our kernels cannot run exactly is refused with the node, the operator and the reason,
+//! and run by ONNX Runtime ([`runtime`]). Only this module decides which of the two runs a network.
 
 mod buffer;
 mod choice;
@@ -53,19 +53,19 @@ use crate::files::read_regular;
 use crate::threads::cache::Cache;
 use crate::threads::{lock, share};
 
-/// Where a network comes from.
+/// Where a network is loaded from.
 #[derive(Debug, Clone, Copy)]
 pub enum Source<'a> {
-    /// Its name in messages, and an ONNX file.
+    /// Name used in messages, and the contents of an ONNX file.
     Bytes(&'static str, &'static [u8]),
     File(&'a Path),
 }
 
-/// Bytes of the largest file that is read: the limit of a protobuf message, which an ONNX file is.
+/// Maximum size of a model file in bytes: the limit of a protobuf message, which an ONNX file is.
 const MOST_BYTES: u64 = i32::MAX as u64;
 
 impl Source<'_> {
-    /// What messages call it.
+    /// Name used in messages.
     pub fn name(&self) -> String {
         match self {
             Self::Bytes(name, _) => (*name).to_owned(),
@@ -90,26 +90,26 @@ impl Source<'_> {
 /// A network that is ready to run, from any number of threads at once.
 pub struct Network {
     role: Role,
-    /// What messages call it.
+    /// Name used in messages.
     name: String,
     sha256: String,
     engine: Engine,
     chosen: Chosen,
     refusals: Vec<Unsupported>,
-    /// What the file says of itself, by key.
+    /// Metadata of the file, by key.
     properties: HashMap<String, String>,
 }
 
-/// What runs a network.
+/// The engine that runs a network.
 pub enum Engine {
-    /// Our kernels, one layer after the other.
+    /// Our kernels, layer by layer.
     Plan(Arc<Planned>),
     /// Our kernel for P-Net.
     Rows(Arc<RowStream>),
     Runtime(Mutex<Session>),
 }
 
-/// What our kernels run at present, by role, file and instruction set: all that have the same file share it.
+/// Networks in use by our kernels, by role, file hash and instruction set, so that all users of a file share one copy.
 static PLANS: Cache<String, Planned> = Cache::new();
 static ROWS: Cache<String, RowStream> = Cache::new();
 
@@ -122,7 +122,7 @@ impl Network {
     ) -> Result<Self, RuntimeError> {
         let name = source.name();
         let file = source.read()?;
-        // What is hashed is what is run: the file is not read again.
+        // The hash is of exactly the bytes that are run, because the file is not read again.
         let sha256 = sha256(&file);
         let wanted = Wanted::new(role, options)?;
         let not_a_model = |reason: String| RuntimeError::NotAModel {
@@ -169,7 +169,7 @@ impl Network {
             }
         };
         drop(file);
-        // What the other networks leave behind is too small to take the time for it.
+        // The other networks leave too little free memory behind to be worth the call.
         if role == Role::FaceNet {
             memory::trim();
         }
@@ -188,7 +188,7 @@ impl Network {
         self.role
     }
 
-    /// What messages call it: a path, or a name.
+    /// Name used in messages: a path, or a built-in name.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -207,7 +207,7 @@ impl Network {
         &self.chosen
     }
 
-    /// Why our kernels do not run it, node by node; empty if they could.
+    /// Why our kernels cannot run the network, node by node; empty if they can.
     pub fn refusals(&self) -> &[Unsupported] {
         &self.refusals
     }
@@ -225,7 +225,7 @@ impl Network {
         }
     }
 
-    /// Which axis of images [`Self::run`] takes first.
+    /// Order of the image axes that [`Self::run`] expects.
     pub fn axes(&self) -> Axes {
         match self.engine {
             Engine::Runtime(_) => self.role.axes(),
@@ -233,13 +233,13 @@ impl Network {
         }
     }
 
-    /// What the file says of itself under this key of its metadata.
+    /// Value of this key in the metadata of the file.
     pub fn property(&self, key: &str) -> Option<&str> {
         self.properties.get(key).map(String::as_str)
     }
 
-    /// Runs it on a batch: `input` is `[count, …]` of this shape, to each of `outputs` its numbers are appended, item by
-    /// item. Threads are those that our kernels share the work among.
+    /// Runs the network on a batch. `input` has the given shape, `[count, …]`; the values of each output are appended
+    /// to `outputs`, item by item. Our kernels split the work between `threads` threads.
     pub fn run(
         &self,
         threads: usize,
@@ -282,7 +282,7 @@ impl Network {
 }
 
 impl Engine {
-    /// Our kernels, or why they cannot run it.
+    /// Prepares a network for our kernels, or returns why they cannot run it.
     fn own(role: Role, model: &Model, sha256: &str, isa: Isa) -> Result<Self, ImportError> {
         let key = format!("{role:?} {sha256} {}", isa.name());
         if role == Role::PNet {
@@ -298,7 +298,7 @@ impl Engine {
     }
 }
 
-/// A fused network, rows first.
+/// Imports and fuses a network, with rows as the first image axis.
 fn import(role: Role, model: &Model) -> Result<fused::Fused, ImportError> {
     let signature = role.signature();
     signature
@@ -306,7 +306,7 @@ fn import(role: Role, model: &Model) -> Result<fused::Fused, ImportError> {
         .map_err(ImportError::WrongSignature)?;
     let graph = model.graph(&role.item())?;
     let mut fused = fuse::fuse(&graph)?;
-    // What the file leaves open is known now.
+    // Sizes that the file does not state are known after shape inference.
     let widths = fused
         .outputs
         .iter()
@@ -334,7 +334,7 @@ fn import(role: Role, model: &Model) -> Result<fused::Fused, ImportError> {
 /// A network that our kernels run layer by layer. Immutable: any number of threads may run it at once.
 pub struct Planned {
     plan: Plan,
-    /// One for each that has run it at the same time.
+    /// Idle workspaces, as many as there have been concurrent runs.
     workspaces: Mutex<Vec<Workspace>>,
 }
 
@@ -353,13 +353,13 @@ impl Planned {
         [input.height, input.width, input.channels]
     }
 
-    /// How many numbers each output has for an item.
+    /// Number of values of each output per item.
     pub fn widths(&self) -> impl Iterator<Item = usize> {
         let outputs = self.plan.outputs.iter().map(|&t| &self.plan.buffers[t]);
         outputs.map(|buffer| buffer.pixels() * buffer.channels)
     }
 
-    /// The kernels that most of the arithmetic is done by.
+    /// The kernels of convolutions and fully connected layers, which do most of the arithmetic.
     fn kernel(&self) -> String {
         let mut kernels: Vec<_> = self
             .plan
@@ -378,7 +378,7 @@ impl Planned {
         kernels.join(" + ")
     }
 
-    /// Appends to each output the numbers of every item.
+    /// Appends the values of every item to each output.
     fn run(&self, threads: usize, input: &[f32], outputs: &mut [Vec<f32>]) {
         let len = self.item().iter().product::<usize>();
         let count = input.len() / len.max(1);
@@ -395,7 +395,8 @@ impl Planned {
             });
             return;
         }
-        // Weights are read once for all items of a share. Those left over are worked on together.
+        // Each thread reads the weights once for all items of its share. All threads together process the remaining
+        // items.
         let (whole, rest) = input.split_at(threads * each * len);
         let mut shares = Vec::new();
         let mut left: Vec<&mut [f32]> = outputs
@@ -425,7 +426,7 @@ impl Planned {
         }
     }
 
-    /// Gives what each output has for each pixel, counted through all items.
+    /// Calls `give` with the values of each output for each pixel, counted across all items.
     fn run_batch(&self, threads: usize, input: &[f32], give: impl FnMut(usize, usize, &[f32])) {
         let mut workspace = lock(&self.workspaces).pop().unwrap_or_default();
         exec::run(&self.plan, threads, &mut workspace, input, give);
@@ -433,9 +434,9 @@ impl Planned {
     }
 }
 
-/// What a file is, and which engine runs it.
+/// Role of a model file, and the network loaded from it.
 pub struct Inspection {
-    /// By its inputs and outputs.
+    /// Role that matches the inputs and outputs of the file.
     pub role: Option<Role>,
     pub network: Result<Network, RuntimeError>,
 }
@@ -473,7 +474,7 @@ impl Inspection {
         Self { role, network }
     }
 
-    /// What our kernels cannot run.
+    /// Operators that our kernels cannot run.
     pub fn refusals(&self) -> &[Unsupported] {
         match &self.network {
             Ok(network) => network.refusals(),

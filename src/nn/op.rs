@@ -1,14 +1,14 @@
-//! The operators that the engine knows: how their attributes are read, and what shape their outputs have.
+//! The operators that the engine supports: parsing of their attributes, and inference of their output shapes.
 //!
-//! The specification of each is <https://onnx.ai/onnx/operators/>. What is not stated in it, or not implemented here, is
-//! refused with the reason; nothing is guessed.
+//! The specification of each is <https://onnx.ai/onnx/operators/>. Anything that it does not define, or that is not
+//! implemented here, is refused with the reason; nothing is guessed.
 
 use super::fact::{Constant, Element, Fact};
 use super::onnx::attributes::Attributes;
 use super::window::Window;
 
-/// Versions of ONNX's own operators that mean the same here. Newer ones add types and attributes that are refused where
-/// they are used.
+/// Opset versions in which the supported operators have the same semantics. The newer ones add types and attributes,
+/// which are refused where they are used.
 pub const OPSETS: std::ops::RangeInclusive<i64> = 13..=20;
 
 #[derive(Debug, Clone, PartialEq)]
@@ -60,17 +60,18 @@ pub struct Gemm {
     pub trans_b: bool,
 }
 
-/// Numbers of a tensor, or in one item of it, at most: FaceNet's largest has 400,000.
+/// Maximum number of elements of a tensor, or of one item if it is batched; FaceNet's largest has 400,000.
 pub const LARGEST_TENSOR: usize = 1 << 22;
 
-/// An input as the shape rules see it.
+/// An input for shape inference.
 pub struct Input<'a> {
     pub fact: &'a Fact,
     pub constant: Option<&'a Constant>,
 }
 
 impl Op {
-    /// Reads the attributes of a node of ONNX's own domain. Whoever calls this refuses what is left unread.
+    /// Reads the attributes of a node of the standard ONNX domain. The caller must refuse attributes that remain
+    /// unread.
     pub fn read(name: &str, opset: i64, attributes: &mut Attributes) -> Result<Self, String> {
         Ok(match name {
             "Add" => Self::Add,
@@ -110,7 +111,7 @@ impl Op {
             }
             "PRelu" => Self::PRelu,
             "QuantizeLinear" => {
-                // It concerns float8 alone.
+                // This attribute affects only float8.
                 attributes.expect("saturate", 1)?;
                 Self::QuantizeLinear {
                     axis: attributes.int("axis")?.unwrap_or(1),
@@ -119,7 +120,7 @@ impl Op {
             "ReduceL2" => {
                 attributes.expect("noop_with_empty_axes", 0)?;
                 Self::ReduceL2 {
-                    // From 18 on an input.
+                    // From opset 18 on, the axes are an input.
                     axes: if opset < 18 {
                         attributes.ints("axes")?
                     } else {
@@ -142,7 +143,7 @@ impl Op {
         })
     }
 
-    /// As ONNX calls it.
+    /// Name of the operator in ONNX.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Add => "Add",
@@ -165,7 +166,7 @@ impl Op {
         }
     }
 
-    /// Inputs that the operator has, at least and at most.
+    /// Minimum and maximum number of inputs.
     fn arity(&self) -> (usize, usize) {
         match self {
             Self::Relu | Self::Flatten { .. } | Self::GlobalAveragePool => (1, 1),
@@ -257,7 +258,7 @@ impl Op {
                 let channels = *x.dims.first().ok_or("an input without channels")?;
                 let slope = inputs[1].fact;
                 let significant: Vec<_> = slope.dims.iter().skip_while(|&&n| n == 1).collect();
-                // Numpy's broadcasting: a slope for each channel must leave the axes behind it.
+                // NumPy broadcasting aligns trailing axes, so a slope per channel needs axes of 1 behind it.
                 let fits = slope.len() == 1
                     || significant.len() == x.dims.len()
                         && *significant[0] == channels
@@ -281,7 +282,7 @@ impl Op {
             }
             Self::Div | Self::Max => {
                 let other = inputs[1].fact;
-                // The second one is a constant, or a number for each row of a batch.
+                // The second operand is a scalar constant, or one value for each item of a batch.
                 if other.len() != 1 || !(other.is_batched || other.dims.len() <= 2) {
                     return Err(format!("{:?} with {:?}", x.dims, other.dims));
                 }
@@ -386,7 +387,7 @@ impl Op {
                     Some(_) => return Err("axes that are no int64 constant".to_owned()),
                     None => axes.clone(),
                 };
-                // Without axes it is the length of all together.
+                // Without axes, ReduceL2 reduces over all of them, which is refused.
                 let axes = axes.unwrap_or_default();
                 let is_last = matches!(axes[..], [1 | -1]);
                 if !is_last || !keepdims || x.dims.len() != 1 {

@@ -1,39 +1,40 @@
-//! Weights in the order in which the kernels read them, zero points folded into the biases.
+//! Packs weights in the order in which the kernels read them, with zero points folded into the biases.
 
 use super::buffer::{Buffer, F32_BLOCK};
 use super::fused::{Conv, Dense, Geometry, Quantization, Slopes, Weights};
 use super::simd::{Isa, pair};
 
-/// Channels of a quantised convolution's output that are summed up together, whatever the vectors: a whole number of
-/// those of every instruction set.
+/// Output channels in a block of a quantised convolution: a multiple of the vector length of every instruction set.
 pub const U8_BLOCK: usize = 32;
 
-/// Where on an input, with its padding, the windows of a convolution lie: offsets in values, of which each is a float32,
-/// a pair of i16 or four u8.
+/// Positions of the windows of a convolution on its padded input, in units of 32-bit values: float32, i16 pairs or four
+/// u8.
 #[derive(Debug)]
 pub struct Windows {
-    /// The first value of each window, output pixel by output pixel.
+    /// Index of the first value of each window, by output pixel.
     pub origins: Vec<usize>,
-    /// The values of a window, from its first one on.
+    /// Offsets of the values of a window from its first one.
     pub offsets: Vec<u32>,
-    /// The same as runs: where the rows of the window begin, and how long each is.
+    /// Offsets of the rows of a window, whose values are contiguous.
     pub rows: Vec<usize>,
+    /// Number of values in a row of a window.
     pub row_len: usize,
     pub padding: Option<Padding>,
 }
 
-/// An input is copied into the middle of a larger one before it is read.
+/// Padding of an input, which is copied into a larger buffer before it is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Padding {
     pub top: usize,
     pub left: usize,
-    /// With the padding.
+    /// Height including the padding.
     pub height: usize,
+    /// Width including the padding.
     pub width: usize,
 }
 
 impl Windows {
-    /// For an input whose pixels have `group` values each.
+    /// Computes the windows for an input with `group` values per pixel.
     fn new(geometry: &Geometry, from: &Buffer, to: &Buffer, group: usize) -> Self {
         let [top, left, bottom, right] = geometry.pads;
         let (height, width) = (from.height + top + bottom, from.width + left + right);
@@ -59,7 +60,7 @@ impl Windows {
         }
     }
 
-    /// One window of a whole item.
+    /// One window that covers a whole item.
     fn whole(len: usize) -> Self {
         Self {
             origins: vec![0],
@@ -70,7 +71,7 @@ impl Windows {
         }
     }
 
-    /// Values from the first to the last of a window.
+    /// Number of input values from the first to the last one of a window.
     pub fn span(&self) -> usize {
         self.offsets.last().map_or(0, |last| *last as usize + 1)
     }
@@ -83,38 +84,39 @@ pub struct FloatConv {
     pub weights: FloatWeights,
     pub bias: Vec<f32>,
     pub slopes: Slopes,
-    /// Channels of the output with those that fill up, and how many of them are summed up together.
+    /// Number of output channels, including the padding.
     pub channels: usize,
+    /// Number of output channels that are accumulated together.
     pub block: usize,
 }
 
 #[derive(Debug)]
 pub enum FloatWeights {
-    /// `[block of channels, offset, channel of the block]`
+    /// Float32 weights, `[block of channels, offset, channel in the block]`.
     F32(Vec<f32>),
     I16(I16Weights),
 }
 
-/// Weights in pairs of i16.
+/// Weights as i16 pairs.
 #[derive(Debug)]
 pub struct I16Weights {
-    /// `[block of channels, offset, channel of the block]`
+    /// i16 pairs, `[block of channels, offset, channel in the block]`.
     pub pairs: Vec<i32>,
-    /// By what sums are multiplied, channel by channel of the output, besides the scale of the input.
+    /// Scale of the accumulators for each output channel, to be multiplied by the scale of the input.
     pub scales: Vec<f32>,
-    /// Channels of an input pixel, of which neighbours make a pair.
+    /// Number of channels of an input pixel, of which adjacent ones form a pair.
     pub group: usize,
 }
 
-/// What the largest input of an item is rounded to.
+/// Integer that the largest magnitude in an item is scaled to.
 pub const I16_MOST: f32 = 16383.0;
 
-/// What float32 layers are summed up in.
+/// Arithmetic of the layers with float32 inputs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Arithmetic {
     F32,
-    /// Inputs are rounded item by item in steps of 1 / 16,383 of the largest, weights channel by channel; sums are exact.
-    /// What it changes is in docs/accuracy.md: hardly anything.
+    /// Inputs are quantised per item in steps of 1 / 16,383 of the largest, weights per channel; accumulation is exact.
+    /// The effect on accuracy is negligible (docs/accuracy.md).
     I16,
 }
 
@@ -145,7 +147,7 @@ impl FloatConv {
         Ok(packed)
     }
 
-    /// `flattened` is the tensor of pixels that `from` is a copy of, if it is.
+    /// Packs a fully connected layer; `flattened` is the tensor of pixels that `from` is flattened from, if it is.
     pub fn gemm(
         dense: &Dense,
         from: &Buffer,
@@ -156,7 +158,7 @@ impl FloatConv {
     ) -> Result<Self, String> {
         let mut packed = Self::empty(Windows::whole(from.stride), to.stride, isa)?;
         packed.set_bias(&dense.bias, dense.slopes.as_ref());
-        // The file counts channels, rows, columns; a pixel's channels lie side by side here.
+        // Features are in the order channels, rows, columns in the file, but channels-last in memory.
         let at = |feature: usize| match flattened {
             Some(pixels) => {
                 let area = pixels.height * pixels.width;
@@ -177,7 +179,7 @@ impl FloatConv {
 
     fn empty(windows: Windows, channels: usize, isa: Isa) -> Result<Self, String> {
         let lanes = isa.lanes();
-        // As many vectors as leave registers for a tile of sums.
+        // Maximum number of vectors for which a tile of accumulators fits into the registers.
         let most = match lanes {
             16 | 4 => 4,
             8 => 2,
@@ -207,7 +209,7 @@ impl FloatConv {
         }
     }
 
-    /// Takes the weights: channel of the output, place in the window, weight.
+    /// Packs float32 weights; `weights` calls its argument with output channel, position in the window, and weight.
     fn fill(&mut self, weights: impl FnOnce(&mut dyn FnMut(usize, usize, f32))) {
         let (block, len) = (self.block, self.windows.offsets.len());
         let mut packed = vec![0.0; self.channels * len];
@@ -218,7 +220,7 @@ impl FloatConv {
         self.weights = FloatWeights::F32(packed);
     }
 
-    /// Makes pairs of i16 of the weights, for inputs of which `group` channels lie side by side.
+    /// Quantises the weights to i16 pairs, for inputs of `group` channels per pixel.
     fn round(&mut self, group: usize, arithmetic: Arithmetic) {
         let FloatWeights::F32(weights) = &self.weights else {
             return;
@@ -273,19 +275,20 @@ impl FloatConv {
 /// A convolution on u8.
 #[derive(Debug)]
 pub struct U8Conv {
-    /// In fours of u8.
+    /// Windows in units of four u8.
     pub windows: Windows,
-    /// `[block, row, value of the row, U8_BLOCK]`, each four i8 for the channels of a value.
+    /// `[block, row, value in the row, U8_BLOCK]`; each element has four i8, for the four input channels of a value.
     pub weights: Vec<i32>,
     /// Whether the weights have at most 7 bits: see [`super::simd::Level::Narrow`].
     pub is_narrow: bool,
-    /// In units of a sum of products, with what the input's zero point adds to it. Filled up to whole blocks, like `scale`.
+    /// Bias with the scale of the accumulators, including the contribution of the input's zero point. Padded to whole
+    /// blocks, like `scale`.
     pub bias: Vec<i32>,
-    /// By what sums are multiplied to become numbers of the output.
+    /// Factor from accumulators to output values, per channel.
     pub scale: Vec<f32>,
 }
 
-/// The largest weights of 7 bits: two products with u8 fit into 16 bits.
+/// Largest magnitude of 7-bit weights, for which the sum of two products with u8 fits into 16 bits.
 const LARGEST_NARROW: u8 = 64;
 
 impl U8Conv {
@@ -334,14 +337,14 @@ impl U8Conv {
     }
 }
 
-/// Sums are of bytes as they are: what the zero point of the input adds to them is taken off the bias.
+/// Accumulators are of raw bytes, so the contribution of the input's zero point is subtracted from the bias.
 fn folded_bias(bias: i32, weights: i32, input: Quantization, isa: Isa) -> i32 {
     let offset = if isa.signed_activations() { 128 } else { 0 };
     let zero = i32::from(input.zero_point) - offset;
     bias.wrapping_sub(zero.wrapping_mul(weights))
 }
 
-/// From `[channel, input, pixel]` to `[block, pixel, input, U8_BLOCK]`, four inputs in one, for `whole` channels.
+/// Packs `[channel, input, pixel]` as `[block, pixel, four inputs, U8_BLOCK]`, for `whole` channels with the padding.
 fn pack_u8i8(weights: &[u8], inputs: usize, area: usize, whole: usize) -> Vec<i32> {
     let groups = inputs.div_ceil(4);
     let len = area * groups * U8_BLOCK;
@@ -362,7 +365,7 @@ fn pack_u8i8(weights: &[u8], inputs: usize, area: usize, whole: usize) -> Vec<i3
     packed
 }
 
-/// Filling up channels must not make gigabytes of a small file.
+/// Limits the packed size, because padding of channels could turn a small file into gigabytes.
 fn check_packed(channels: usize, window: usize) -> Result<(), String> {
     const MOST: usize = 1 << 24;
     match channels.checked_mul(window) {
@@ -373,8 +376,8 @@ fn check_packed(channels: usize, window: usize) -> Result<(), String> {
     }
 }
 
-/// By what the weights of a sum are multiplied before they are rounded, so that no input up to `most` takes it beyond
-/// 31 bits.
+/// Scale of the weights of an output channel before rounding, such that no input of magnitude up to `most` overflows
+/// the i32 accumulator.
 pub fn i16_scale(weights: impl Iterator<Item = f32>, most: f32) -> f64 {
     let (mut count, mut sum, mut largest) = (0.0, 0.0, 0.0f64);
     for weight in weights.map(|w| f64::from(w.abs())) {
@@ -382,7 +385,7 @@ pub fn i16_scale(weights: impl Iterator<Item = f32>, most: f32) -> f64 {
         sum += weight;
         largest = largest.max(weight);
     }
-    // Halves are rounded up: a little less, so that the sum keeps its limit.
+    // Rounding can increase weights, so the limit is reduced by their number.
     let limit = f64::from(i32::MAX) / f64::from(most) - count;
     let scale = (limit / sum).min(f64::from(i16::MAX) / largest);
     if scale.is_finite() { scale } else { 1.0 }

@@ -1,4 +1,4 @@
-//! The execution plan of a fused network: steps in their order, which memory each result lies in, weights packed for the
+//! The execution plan of a fused network: ordered steps, memory slots of their results, and weights packed for the
 //! instruction set.
 
 use super::buffer::Buffer;
@@ -9,33 +9,33 @@ use super::fused::{
 use super::pack::{Arithmetic, FloatConv, FloatWeights, U8Conv};
 use super::simd::Isa;
 
-/// Outputs of a network at most.
+/// Maximum number of outputs of a network.
 pub const MOST_OUTPUTS: usize = 8;
 
 pub struct Plan {
     pub isa: Isa,
-    /// As [`Fused::tensors`]; those that no step gives take no memory.
+    /// Buffers in the order of [`Fused::tensors`]; those that no step writes take no memory.
     pub buffers: Vec<Buffer>,
     pub steps: Vec<Step>,
-    /// The first of the steps that read rows of features, for all items of a batch at once.
+    /// Index of the first step on feature rows; such steps process all items of a batch at once.
     pub first_dense: usize,
     pub outputs: Vec<TensorId>,
-    /// How many slots of memory there are.
+    /// Number of memory slots.
     pub slots: usize,
     pub items: Items,
 }
 
-/// How many items of a batch go through the steps on pixels at once.
+/// How many items of a batch the steps on pixels process at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Items {
-    /// One after the other, so that all that lies between two layers stays in the cache.
+    /// One item at a time, so that the tensors between layers stay in the cache.
     One,
-    /// All, so that weights are read once.
+    /// All items, so that weights are read once.
     All,
 }
 
 pub struct Step {
-    /// Of its result in the file, for tests that compare layers.
+    /// Name of the result in the file, for tests that compare layers.
     #[cfg_attr(not(test), allow(dead_code))]
     pub name: String,
     pub op: StepOp,
@@ -49,11 +49,11 @@ pub enum StepOp {
     U8Conv(U8Conv),
     MaxPool(Geometry),
     GlobalAveragePool,
-    /// What becomes of each byte, input by input.
+    /// Requantisation table of each input.
     Concat(Vec<[u8; 256]>),
     Add,
     Slopes(Slopes),
-    /// A copy of the pixels as they lie.
+    /// Copies the pixels without reordering them.
     Flatten,
     Dequantize,
     Softmax,
@@ -62,7 +62,7 @@ pub enum StepOp {
 }
 
 impl StepOp {
-    /// What the kernel computes with.
+    /// Architecture, number types and instruction set of the kernel.
     pub fn kernel(&self, isa: Isa) -> String {
         let types = match self {
             Self::FloatConv(conv) => match conv.weights {
@@ -95,7 +95,7 @@ impl Plan {
             slots: 0,
             items,
         };
-        // A copy of pixels keeps their order; whoever reads it must know.
+        // Flatten keeps the order of the pixels in memory, padding included, so its stride is that of a whole item.
         for node in &fused.ops {
             if let FusedOp::Flatten = node.op {
                 let pixels = &plan.buffers[node.inputs[0]];
@@ -108,7 +108,7 @@ impl Plan {
         });
         plan.first_dense = on_pixels.len();
         if plan.outputs.iter().any(|&t| !plan.buffers[t].is_flat) {
-            // Pixels of the output are those of all items.
+            // Such an output is read pixel by pixel across all items.
             plan.items = Items::All;
         }
         let mut refusals = Vec::new();
@@ -125,7 +125,7 @@ impl Plan {
             )));
         }
         for &output in &plan.outputs {
-            // A single pixel lies as the file says it.
+            // Only a single pixel has the order of the file, because Flatten does not reorder pixels.
             let pixels = fused.flattened(output).map(|t| plan.buffers[t].pixels());
             if pixels.is_some_and(|pixels| pixels > 1) {
                 refusals.push(Unsupported::new(
@@ -251,8 +251,8 @@ impl Plan {
         })
     }
 
-    /// A slot is free again when the last step that reads its tensor is done. What crosses from the steps on pixels to
-    /// those on rows is kept for all items, and so is what the caller reads.
+    /// Assigns memory slots; a slot is reused after the last step that reads its tensor. Feature rows written by the
+    /// steps on pixels are kept until all items are processed, and outputs until the caller has read them.
     fn assign_slots(&mut self) {
         let mut free: [Vec<usize>; 2] = [Vec::new(), Vec::new()];
         let mut last_reader = vec![None; self.buffers.len()];
@@ -263,7 +263,7 @@ impl Plan {
         }
         for number in 0..self.steps.len() {
             let output = self.steps[number].output;
-            // Rows of features and pixels never share: they are of different numbers of items.
+            // Feature rows and pixels never share a slot, because they hold different numbers of items.
             let kind = usize::from(self.buffers[output].is_flat);
             self.buffers[output].slot = free[kind].pop().unwrap_or_else(|| {
                 self.slots += 1;
@@ -295,7 +295,7 @@ impl Plan {
     }
 
     fn check_memory(&self) -> Result<(), ImportError> {
-        /// Words of one item: 30 times FaceNet's.
+        /// Maximum number of words per item, 30 times FaceNet's.
         const MOST: usize = 1 << 24;
         let words: usize = self.slot_words().iter().sum();
         if words > MOST {
@@ -307,7 +307,7 @@ impl Plan {
     }
 }
 
-/// What each byte becomes with another scale and zero point.
+/// Lookup table from u8 of one scale and zero point to u8 of another.
 fn requantization_table(from: Quantization, to: Quantization) -> [u8; 256] {
     std::array::from_fn(|byte| {
         let value = (byte as f32 - f32::from(from.zero_point)) * from.scale;
@@ -316,7 +316,7 @@ fn requantization_table(from: Quantization, to: Quantization) -> [u8; 256] {
 }
 
 impl FusedOp {
-    /// As ONNX calls it.
+    /// Name of the operator in ONNX.
     fn name(&self) -> &'static str {
         match self {
             Self::Quantize => "QuantizeLinear",

@@ -1,23 +1,23 @@
-//! The networks that the program runs: what each looks like from outside, and how it is to be computed.
+//! The networks that the program runs: their signatures, and how they are computed.
 
 use super::onnx::import::Port;
 use super::pack::Arithmetic;
 use super::plan::Items;
 use super::row_stream::WINDOW;
 
-/// What a network is for.
+/// Purpose of a network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Role {
-    /// MTCNN's first stage, which proposes places on levels of any size.
+    /// MTCNN's first stage, which proposes candidates on pyramid levels of any size.
     PNet,
     RNet,
     ONet,
     FaceNet,
-    /// Whether a face wears a mask.
+    /// Classifies whether a face wears a mask.
     MaskNet,
 }
 
-/// The inputs and outputs of a role. Dimensions: a size, or −1 for any; the first counts the items of a batch.
+/// The inputs and outputs of a role. A dimension is a size, or −1 for any; the first one is the batch.
 #[derive(Debug, Clone, Copy)]
 pub struct Signature {
     /// Name for messages, for instance "MTCNN's R-Net".
@@ -26,11 +26,11 @@ pub struct Signature {
     pub outputs: &'static [&'static [i64]],
 }
 
-/// Which axis of an image a file has first.
+/// Order of the image axes in a model file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Axes {
     RowsFirst,
-    /// As MTCNN's files have it.
+    /// The order of MTCNN's files.
     ColumnsFirst,
 }
 
@@ -73,7 +73,7 @@ impl Role {
         }
     }
 
-    /// As commands and logs call it.
+    /// Name used by commands and logs.
     pub fn name(self) -> &'static str {
         match self {
             Self::PNet => "P-Net",
@@ -84,13 +84,13 @@ impl Role {
         }
     }
 
-    /// The role whose signature a file has, if there is one.
+    /// The role whose signature matches a file, if there is one.
     pub fn of(inputs: &[Port], outputs: &[Port]) -> Option<Self> {
         let fits = |role: &Self| role.signature().check(inputs, outputs, false).is_ok();
         Self::ALL.into_iter().find(fits)
     }
 
-    /// Height, width and channels of an item that the graph is read for. P-Net's is the smallest that has an output; its
+    /// Height, width and channels of an item for shape inference. P-Net's is the smallest that has an output; its
     /// operators do not depend on the size.
     pub(super) fn item(self) -> [usize; 3] {
         match self.signature().input {
@@ -109,11 +109,11 @@ impl Role {
         }
     }
 
-    /// What layers on float32 are summed up in, where the instruction set gains by it.
+    /// Arithmetic of the layers with float32 inputs, if the instruction set is faster with it.
     pub(super) fn arithmetic(self) -> Arithmetic {
         match self {
             Self::PNet | Self::RNet | Self::ONet => Arithmetic::I16,
-            // One layer of FaceNet's, and too few products to gain anything.
+            // FaceNet has only one such layer, with too few products to gain anything.
             Self::FaceNet | Self::MaskNet => Arithmetic::F32,
         }
     }
@@ -127,8 +127,8 @@ impl Role {
 }
 
 impl Signature {
-    /// Whether a file's inputs and outputs can be these. A size that the signature leaves open must be open in the input
-    /// too: a batch fixed to 1 cannot take more. Outputs whose shape is not stated are wrong if everything `is_known`.
+    /// Checks the inputs and outputs of a file. A dimension that is free in the signature must be free in the input
+    /// too: a batch fixed to 1 cannot hold more. Outputs without a stated shape are an error if `is_known`.
     pub fn check(&self, inputs: &[Port], outputs: &[Port], is_known: bool) -> Result<(), String> {
         let fits = |port: &Port, wanted: &[i64], is_input: bool| match &port.dims {
             None => !is_input && !is_known,
@@ -153,7 +153,7 @@ impl Signature {
         Err(describe(inputs, outputs))
     }
 
-    /// For messages: what is expected.
+    /// The signature, for error messages.
     pub fn expected(&self) -> String {
         format!(
             "{} (input {:?}, outputs {:?}, −1 for any size)",
@@ -162,7 +162,7 @@ impl Signature {
     }
 }
 
-/// For messages: what is found.
+/// The inputs and outputs that a file has, for error messages.
 pub(super) fn describe(inputs: &[Port], outputs: &[Port]) -> String {
     let list = |ports: &[Port]| {
         let texts: Vec<_> = ports.iter().map(dims).collect();

@@ -1,8 +1,8 @@
-//! Neural networks on ONNX Runtime. The only file that names `ort`.
+//! Inference with ONNX Runtime. This is the only file that uses `ort`.
 //!
-//! ONNX Runtime is loaded when the first model is, never linked: the plugin loads and can be
-//! inspected on a machine that has none. One environment serves the process for its whole life,
-//! as ONNX Runtime wants it.
+//! ONNX Runtime is loaded together with the first model that needs it and never linked, so that the plugin can be
+//! loaded and inspected on a computer without it. One environment lives as long as the process, as ONNX Runtime
+//! requires.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -25,13 +25,13 @@ use crate::locate;
 /// The environment variable that forces an engine: `own` or `onnxruntime`.
 pub const ENGINE_VARIABLE: &str = "MFR_ENGINE";
 
-/// The variable by which `ort` and its users name the library.
+/// The environment variable with the path of the library, the same as in `ort`.
 pub const LIBRARY_VARIABLE: &str = "ORT_DYLIB_PATH";
 
-/// Oldest ONNX Runtime that the API in use (17) exists in.
+/// Oldest ONNX Runtime that provides the API version in use (17).
 const MINIMUM_VERSION: &str = "1.17";
 
-/// Where distributions keep shared libraries.
+/// Folders in which distributions install shared libraries.
 const SYSTEM_FOLDERS: [&str; 6] = [
     "/usr/local/lib",
     "/usr/lib/x86_64-linux-gnu",
@@ -41,8 +41,8 @@ const SYSTEM_FOLDERS: [&str; 6] = [
     "/usr/lib",
 ];
 
-/// More threads than this gain nothing on networks of this size: FaceNet's layers are small, and
-/// the other elements of a pipeline want cores too.
+/// More threads than this do not speed up networks of this size: FaceNet's layers are small, and the other elements of
+/// a pipeline need cores too.
 const MAX_AUTOMATIC_THREADS: usize = 4;
 
 static ENVIRONMENT: OnceCell<Environment> = OnceCell::new();
@@ -119,7 +119,7 @@ pub enum RuntimeError {
     Run { model: String, reason: String },
 }
 
-/// The first refusals, and how many there are in all.
+/// Lists the first refusals, and how many more there are.
 fn brief(refusals: &[Unsupported]) -> String {
     const FIRST: usize = 3;
     let mut texts: Vec<_> = refusals
@@ -137,7 +137,7 @@ fn brief(refusals: &[Unsupported]) -> String {
 }
 
 impl RuntimeError {
-    /// Whether a file that should be there is not.
+    /// Whether a required file is missing or cannot be read.
     pub fn is_missing_file(&self) -> bool {
         match self {
             Self::LibraryMissing { .. }
@@ -150,7 +150,7 @@ impl RuntimeError {
     }
 }
 
-/// Where a network runs.
+/// The device that a network runs on.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub enum Device {
     #[default]
@@ -193,7 +193,7 @@ impl Device {
     fn providers(&self) -> Result<Vec<ExecutionProviderDispatch>, RuntimeError> {
         Ok(match self {
             Self::Cpu => Vec::new(),
-            // Without error_on_failure a missing GPU would silently become the CPU.
+            // Without error_on_failure, ONNX Runtime would silently fall back to the CPU if the GPU is missing.
             Self::Cuda(index) => vec![
                 ort::ep::CUDA::default()
                     .with_device_id(*index)
@@ -217,7 +217,7 @@ impl Device {
     }
 }
 
-/// How a session is to run.
+/// Options of a session.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct SessionOptions {
     pub device: Device,
@@ -226,7 +226,7 @@ pub struct SessionOptions {
 }
 
 impl SessionOptions {
-    /// Threads that a run uses.
+    /// Number of threads that a run uses.
     pub fn thread_count(&self) -> usize {
         if self.threads > 0 {
             return self.threads;
@@ -252,7 +252,7 @@ impl fmt::Debug for Session {
 }
 
 impl Session {
-    /// Loads an ONNX file held in memory and checks that it has the signature; `name` is what messages call it.
+    /// Loads an ONNX file from memory and checks its signature; `name` is used in messages.
     pub fn from_bytes(
         name: &str,
         bytes: &[u8],
@@ -279,10 +279,10 @@ impl Session {
             .map_err(failed)?
             .with_intra_threads(options.thread_count())
             .map_err(failed)?
-            // Threads that spin while they wait starve decoder, encoder and the other elements.
+            // Threads that spin while they wait starve the decoder, the encoder and the other elements.
             .with_intra_op_spinning(false)
             .map_err(failed)?
-            // Shapes differ from run to run; a pattern per shape would only grow.
+            // Shapes differ from run to run, so that memory patterns, one per shape, would only accumulate.
             .with_memory_pattern(false)
             .map_err(failed)?;
         if !providers.is_empty() {
@@ -334,7 +334,7 @@ impl Session {
         usize::try_from(width).ok().filter(|&w| w > 0)
     }
 
-    /// Runs the network. `shape` is that of `data`; the outputs come in the order of the signature.
+    /// Runs the network. `shape` is that of `data`; the outputs are in the order of the signature.
     pub fn run(&mut self, shape: [usize; 4], data: &[f32]) -> Result<Outputs<'_>, RuntimeError> {
         let model = &self.model;
         let failed = |e: ort::Error| RuntimeError::Run {
@@ -347,7 +347,7 @@ impl Session {
     }
 }
 
-/// What one run gave.
+/// Outputs of one run.
 pub struct Outputs<'r> {
     outputs: SessionOutputs<'r>,
     model: &'r str,
@@ -385,8 +385,7 @@ fn port(name: &str, value: &ValueType) -> Port {
     }
 }
 
-/// The environment of the process; loads ONNX Runtime at the first call. A call after a failed one
-/// tries again.
+/// The environment of the process. The first call loads ONNX Runtime; a call after a failed one tries again.
 fn environment() -> Result<&'static Environment, RuntimeError> {
     ENVIRONMENT.get_or_try_init(|| {
         let path = library()?;
@@ -402,8 +401,8 @@ fn environment() -> Result<&'static Environment, RuntimeError> {
     })
 }
 
-/// Path of the ONNX Runtime library: the one that the user names, else the newest of the first folder
-/// that has one, of the installation before those of the system.
+/// Path of the ONNX Runtime library: the one that the user sets, else the newest one in the first folder that has any.
+/// Folders of the installation are searched before those of the system.
 pub fn library() -> Result<PathBuf, RuntimeError> {
     if let Some(path) = std::env::var_os(LIBRARY_VARIABLE).filter(|v| !v.is_empty()) {
         let path = PathBuf::from(path);
@@ -504,7 +503,7 @@ mod tests {
         ] {
             put(planted);
         }
-        // The rule of release builds, which know no source tree.
+        // `None` as in release builds, which do not search a source tree.
         let starts = [
             ".local/share/gstreamer-1.0/plugins",
             ".local/bin",

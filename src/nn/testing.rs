@@ -1,4 +1,4 @@
-//! Any graph by our kernels and by ONNX Runtime, whatever its role: what tests of single operators run.
+//! Runs any graph with our kernels and with ONNX Runtime, whatever its role, for tests of single operators.
 
 use prost::bytes::Bytes;
 
@@ -27,7 +27,7 @@ impl Kernels {
         Plan::new(&fused, isa, arithmetic, Items::All).map(Self)
     }
 
-    /// What each output has for all items of `input`, row-major with channels last.
+    /// Values of each output for all items of `input`, row-major and channels-last.
     pub fn run(&self, threads: usize, input: &[f32]) -> Vec<Vec<f32>> {
         let mut outputs = vec![Vec::new(); self.0.outputs.len()];
         let mut workspace = Workspace::default();
@@ -43,14 +43,14 @@ impl Kernels {
         outputs
     }
 
-    /// The kernels of its steps, in their order.
+    /// The kernels of the steps, in order.
     pub fn kernels(&self) -> Vec<String> {
         let steps = self.0.steps.iter();
         steps.map(|step| step.op.kernel(self.0.isa)).collect()
     }
 }
 
-/// What ONNX Runtime gives for `outputs` outputs of a file.
+/// The first `outputs` outputs of a file from ONNX Runtime.
 pub fn onnx_runtime(
     file: &[u8],
     shape: [usize; 4],

@@ -1,5 +1,5 @@
-//! Whole networks: our kernels against ONNX Runtime, every instruction set against the scalar one, layer by layer, and
-//! files with wrong bytes.
+//! Tests of whole networks: our kernels against ONNX Runtime, every instruction set against the scalar one, layer by
+//! layer, and corrupted files.
 
 use super::buffer::Buffer;
 use super::row_stream::{Cell, Rings, output_size, rows_seen};
@@ -22,7 +22,7 @@ fn file(role: Role) -> Bytes {
     }
 }
 
-/// The network at an instruction set, as its role computes it or in float32.
+/// The network for an instruction set, with the arithmetic of its role, or float32 if that is faster.
 fn planned(role: Role, isa: Isa) -> Planned {
     Planned::new(role, &Model::decode(file(role)).unwrap(), isa).unwrap()
 }
@@ -32,7 +32,7 @@ fn rows(isa: Isa) -> RowStream {
     RowStream::new(&fused, isa).unwrap()
 }
 
-/// ONNX Runtime's run of the same file; `None` where there is none.
+/// A session of ONNX Runtime with the same file; `None` if ONNX Runtime is not installed.
 fn session(role: Role) -> Option<Session> {
     let name = role.signature().name;
     match Session::from_bytes(
@@ -49,8 +49,8 @@ fn session(role: Role) -> Option<Session> {
     }
 }
 
-/// Every instruction set of this CPU; the others are named once, past the test harness, which keeps what passing tests
-/// print: a green run says what it proved.
+/// Every instruction set of this CPU. The missing ones are reported once, directly on stderr because the test harness
+/// captures the output of passing tests, so that a successful run states what it covered.
 fn levels() -> Vec<Isa> {
     static NAMED: std::sync::Once = std::sync::Once::new();
     let all = Isa::available();
@@ -63,7 +63,7 @@ fn levels() -> Vec<Isa> {
     all
 }
 
-/// Numbers from 0 to 1 that look like chance.
+/// Pseudorandom numbers from 0 to 1.
 fn noise(mut state: u32) -> impl FnMut() -> f32 {
     move || {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
@@ -71,7 +71,7 @@ fn noise(mut state: u32) -> impl FnMut() -> f32 {
     }
 }
 
-/// Images of −1…1 with edges, slopes and noise at all scales.
+/// Images of −1…1 with edges, gradients and noise at all scales.
 fn images(count: usize, side: usize) -> Vec<f32> {
     let mut noise = noise(1);
     let mut all = Vec::new();
@@ -93,7 +93,7 @@ fn images(count: usize, side: usize) -> Vec<f32> {
     all
 }
 
-/// The same with columns first.
+/// Images with columns as the first axis.
 fn transposed(images: &[f32], side: usize) -> Vec<f32> {
     let count = images.len() / (side * side * 3);
     (0..count * side * side)
@@ -111,7 +111,7 @@ fn side(role: Role) -> usize {
 
 fn outputs(net: &Planned, threads: usize, input: &[f32]) -> Vec<Vec<f32>> {
     let mut outputs = vec![Vec::new(); net.widths().count()];
-    // What an earlier run leaves behind must not matter.
+    // The first run only fills the workspace, whose contents must not affect the second one.
     net.run(threads, input, &mut outputs);
     outputs.iter_mut().for_each(Vec::clear);
     net.run(threads, input, &mut outputs);
@@ -129,8 +129,8 @@ fn difference(a: &[Vec<f32>], b: &[Vec<f32>]) -> f32 {
 
 #[test]
 fn our_kernels_say_what_onnx_runtime_makes_of_each_file() {
-    // Sums of a thousand numbers in another order; FaceNet's last layer is one of those, and its bytes are the same.
-    // Pairs of i16 are rounded.
+    // Tolerances: sums of a thousand float32 products in another order, such as FaceNet's last layer, whose quantised
+    // inputs are identical; larger ones for i16 pairs, which are rounded.
     for (role, tolerance) in [
         (Role::RNet, 2e-3),
         (Role::ONet, 2e-3),
@@ -173,7 +173,7 @@ fn every_layer_of_every_instruction_set_is_that_of_the_scalar_one() {
             {
                 let result = &net.plan.buffers[step.output];
                 if result.quantization.is_some() {
-                    // The first differing layer is named; behind it all differ.
+                    // The message names the first layer that differs; all later ones differ too.
                     assert_eq!(found, expected, "{role:?} {isa:?} {name}");
                 } else {
                     let most = of_floats(result, found, expected);
@@ -184,7 +184,7 @@ fn every_layer_of_every_instruction_set_is_that_of_the_scalar_one() {
     }
 }
 
-/// The largest difference, in parts of the largest number.
+/// Largest difference, relative to the largest value.
 fn of_floats(buffer: &Buffer, a: &[i32], b: &[i32]) -> f32 {
     let [a, b]: [&[f32]; 2] = [a, b].map(pulp::bytemuck::cast_slice);
     let largest = b.iter().fold(1.0f32, |most, x| most.max(x.abs()));
@@ -195,7 +195,7 @@ fn of_floats(buffer: &Buffer, a: &[i32], b: &[i32]) -> f32 {
     all.fold(0.0f32, |most, (a, b)| (a - b).abs().max(most)) / largest
 }
 
-/// Sums of i16 are exact, so instruction sets differ in nothing but how the results are scaled.
+/// Accumulators of i16 products are exact, so instruction sets differ only in how results are scaled.
 #[test]
 fn sums_of_i16_are_the_same_for_every_instruction_set() {
     let levels: Vec<_> = levels()
@@ -204,7 +204,7 @@ fn sums_of_i16_are_the_same_for_every_instruction_set() {
         .collect();
     for role in [Role::RNet, Role::ONet] {
         let mut windows = images(8, side(role));
-        // The second is dark: windows are rounded each by itself.
+        // The second window is dark, because each window is quantised with a scale of its own.
         let len = windows.len() / 8;
         windows[len..2 * len].iter_mut().for_each(|x| *x *= 0.01);
         let all: Vec<_> = levels
@@ -230,7 +230,7 @@ fn a_face_does_not_depend_on_those_beside_it_nor_on_threads() {
             .collect()
     };
     let alone = singles(1);
-    // From two threads on they share the steps of an image, unless they have one each.
+    // Two or more threads split the steps of an image, unless there is one image per thread.
     assert_eq!(singles(2), alone);
     assert_eq!(singles(5), alone);
     for threads in [1, 2, 5, 20] {
@@ -268,10 +268,10 @@ fn windows_of_zeros_and_of_no_numbers_do_no_harm() {
     }
 }
 
-/// Sizes: one place alone, odd and even ones, narrower and wider than the tiles.
+/// Sizes with a single output cell, odd and even ones, narrower and wider than the tiles.
 const SIZES: [(usize, usize); 6] = [(12, 12), (13, 12), (12, 31), (24, 13), (47, 20), (100, 35)];
 
-/// Red, green and blue, 0…255: noise, black and white.
+/// Planes of red, green and blue, 0…255, with noise, black and white.
 fn planes(width: usize, height: usize) -> [Vec<f32>; 3] {
     [1u32, 2, 3].map(|seed| {
         let mut noise = noise(seed);
@@ -310,7 +310,7 @@ fn p_net_row_by_row_says_what_onnx_runtime_makes_of_the_file() {
     for (width, height) in SIZES {
         let planes = planes(width, height);
         let (columns, rows_of) = output_size(width, height);
-        // Columns first.
+        // The file expects columns as the first axis.
         let tensor: Vec<f32> = (0..width * height)
             .flat_map(|i| {
                 let at = i % height * width + i / height;
@@ -334,14 +334,14 @@ fn p_net_row_by_row_says_what_onnx_runtime_makes_of_the_file() {
             })
             .collect();
         for isa in levels() {
-            // Pairs of i16 are rounded; sums of a hundred numbers in another order are not.
+            // The tolerance is larger for i16 pairs, which are rounded, than for float32 sums of a hundred products.
             let tolerance = if isa.has_fast_i16() { 5e-3 } else { 1e-5 };
             assert_cells(&cells(&rows(isa), &planes, width), &expected, tolerance);
         }
     }
 }
 
-/// The same graph by the planner, layer after layer.
+/// The reference is a layer-by-layer plan of the same graph.
 #[test]
 fn p_net_row_by_row_says_what_a_plan_of_its_layers_does() {
     let model = Model::decode(file(Role::PNet)).unwrap();
@@ -420,7 +420,7 @@ fn each_file_is_refused_as_another_network() {
     assert!(Model::decode(file(Role::FaceNet).slice(..1_000_000)).is_err());
 }
 
-/// Most are refused; the others are other networks.
+/// Most of the files are refused; the others are valid but different networks.
 #[test]
 fn files_with_wrong_bytes_do_no_harm() {
     let mut noise = noise(1);
@@ -436,7 +436,7 @@ fn files_with_wrong_bytes_do_no_harm() {
         let mut ran = 0;
         for _ in 0..files {
             let mut bytes = whole.clone();
-            // Operators come before weights.
+            // Operators come before weights, so only the first part of the file is corrupted.
             for _ in 0..=below(3) {
                 let at = below(bytes.len().min(120_000));
                 bytes[at] = below(256) as u8;

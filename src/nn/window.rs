@@ -1,11 +1,11 @@
-//! The windows of convolutions and poolings: attributes, padding, and how many fit.
+//! Windows of convolution and pooling: attributes, padding, and output size.
 
 use super::onnx::attributes::Attributes;
 
-/// The window of a convolution or a pooling; along height and width.
+/// The window of a convolution or pooling, along height and width.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Window {
-    /// `None` where the weights say it.
+    /// `None` if the shape of the weights defines it.
     pub kernel: Option<[usize; 2]>,
     pub strides: [usize; 2],
     pub dilations: [usize; 2],
@@ -20,7 +20,7 @@ pub enum Padding {
     SameLower,
 }
 
-/// Sizes beyond this are no window of any network that is known.
+/// Maximum size of a window, beyond that of any known network.
 const LARGEST_WINDOW: i64 = 64;
 
 impl Window {
@@ -56,7 +56,7 @@ impl Window {
                 }
             },
             Some(auto) => {
-                // The specification forbids both at once; zeros are what some exporters write.
+                // The specification forbids both at once, but some exporters write zeros.
                 if pads.is_some_and(|pads| pads.iter().any(|&n| n != 0)) {
                     return Err(format!("both pads and auto_pad {auto} are given"));
                 }
@@ -76,7 +76,7 @@ impl Window {
         })
     }
 
-    /// Height and width of the output, and the padding in numbers, for an input of this height and width.
+    /// Height and width of the output, and the explicit padding, for an input of this height and width.
     pub fn output(
         &self,
         kernel: [usize; 2],
@@ -92,7 +92,7 @@ impl Window {
                 same => {
                     let out = input.div_ceil(stride);
                     let needed = (out.max(1) - 1) * stride + span;
-                    // Less padding than none: ONNX Runtime cuts off both sides for MaxPool, and none for Conv.
+                    // The padding would be negative: ONNX Runtime crops both sides for MaxPool, and neither for Conv.
                     if needed + 1 < input {
                         return Err(format!(
                             "auto_pad for a window of {span} in steps of {stride} over {input}: it would cut the input"

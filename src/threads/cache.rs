@@ -1,10 +1,10 @@
-//! What the whole process shares while somebody has it: networks, models, galleries.
+//! Process-wide cache of values that are shared while in use: networks, models, galleries.
 
 use std::sync::{Arc, Mutex, Weak};
 
 use crate::threads::lock;
 
-/// Values by key. One lives as long as somebody has it.
+/// Weakly held values by key: a value lives as long as a caller holds its `Arc`.
 pub struct Cache<K, V>(Mutex<Vec<Arc<Entry<K, V>>>>);
 
 struct Entry<K, V> {
@@ -17,8 +17,8 @@ impl<K: PartialEq, V> Cache<K, V> {
         Self(Mutex::new(Vec::new()))
     }
 
-    /// The value of this key, which is loaded if nobody has it. Whoever asks for the same one meanwhile waits for that;
-    /// for others no lock is held.
+    /// Returns the value of a key, and loads it if it is not in use. Concurrent calls for the same key wait until it is
+    /// loaded; calls for other keys are not blocked.
     pub fn get<E>(&self, key: K, load: impl FnOnce() -> Result<V, E>) -> Result<Arc<V>, E> {
         let entry = self.entry(key);
         let mut value = lock(&entry.value);
@@ -28,7 +28,7 @@ impl<K: PartialEq, V> Cache<K, V> {
         }
     }
 
-    /// The same, loaded in any case; whoever has the value of before keeps that.
+    /// Loads the value of a key even if it is in use; callers that hold the previous value keep it.
     #[cfg(any(feature = "plugin", test))]
     pub fn get_anew<E>(&self, key: K, load: impl FnOnce() -> Result<V, E>) -> Result<Arc<V>, E> {
         let entry = self.entry(key);
@@ -44,7 +44,7 @@ impl<K: PartialEq, V> Cache<K, V> {
 
     fn entry(&self, key: K) -> Arc<Entry<K, V>> {
         let mut all = lock(&self.0);
-        // An entry that somebody is about to fill, or waits for, has another owner than this list.
+        // An entry that a thread is loading or waiting for has an owner besides this list.
         all.retain(|entry| Arc::strong_count(entry) > 1 || lock(&entry.value).strong_count() > 0);
         if let Some(entry) = all.iter().find(|entry| entry.key == key) {
             return Arc::clone(entry);

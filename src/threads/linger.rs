@@ -1,5 +1,5 @@
-//! Values that are kept for a moment after their last user has gone: an application that takes a pipeline to READY and
-//! back, or the next item of a playlist, finds networks and gallery still loaded.
+//! Keeps values for some seconds after their last use, so that an application that takes a pipeline to READY and back,
+//! or plays the next item of a playlist, finds networks and gallery still loaded.
 
 use std::any::Any;
 use std::sync::Mutex;
@@ -10,14 +10,14 @@ use crate::threads::lock;
 /// How long a value is kept.
 const KEPT_FOR: Duration = Duration::from_secs(5);
 
-/// How many values are kept at most; the oldest go first.
+/// Maximum number of values that are kept; the oldest are dropped first.
 const MOST: usize = 8;
 
 #[derive(Default)]
 struct Kept {
-    /// The oldest first, each with the time at which it goes.
+    /// Values, the oldest first, each with the time at which it expires.
     values: Vec<(Instant, Box<dyn Any + Send>)>,
-    /// Whether a thread waits to drop them.
+    /// Whether a thread is waiting to drop expired values.
     is_watched: bool,
 }
 
@@ -43,11 +43,11 @@ pub fn linger<T: Send + 'static>(value: T) {
         }
         superseded
     };
-    // Without the lock, since dropping a large value takes a while.
+    // Values are dropped without the lock, because dropping a large one takes a while.
     drop(superseded);
 }
 
-/// Drops each value when its time has come, until there is none.
+/// Drops each value when it expires, and returns when none is left.
 fn drop_in_time() {
     loop {
         let now = Instant::now();

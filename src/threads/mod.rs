@@ -1,7 +1,7 @@
-//! The threads that share the work of a frame: one set for the process, however many elements run in it.
+//! The thread pool that shares the work of a frame: one for the process, however many elements run in it.
 //!
-//! A thread that has work does it itself, and idle threads of the set help it. Many streams thus run each in its own
-//! thread, and one stream uses all cores.
+//! The calling thread does the work itself, and idle threads of the pool help it. Many streams thus run each in its own
+//! thread, while a single stream uses all cores.
 
 pub mod cache;
 #[cfg(feature = "plugin")]
@@ -17,10 +17,10 @@ use rayon::{ThreadPool, ThreadPoolBuildError, ThreadPoolBuilder};
 pub use steps::StepQueue;
 use sync::{AtomicUsize, Mutex, Ordering};
 
-/// How long a thread that waits for another one spins before it sleeps.
+/// Time that a thread spins while it waits for another one, before it sleeps.
 const SPIN: Duration = Duration::from_micros(50);
 
-/// What [`StepQueue`] is made of. `tests/loom`, which checks it, has a module of this name with the primitives of loom.
+/// Primitives used by [`StepQueue`]. `tests/loom` checks it with a module of the same name that has those of loom.
 mod sync {
     pub use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
     pub use std::sync::{Condvar, Mutex};
@@ -29,7 +29,7 @@ mod sync {
     pub(super) use super::spin;
 }
 
-/// Threads that help, and how many of them are idle.
+/// The pool of helper threads, and the number of idle ones.
 struct Helpers {
     pool: ThreadPool,
     idle: AtomicUsize,
@@ -37,15 +37,15 @@ struct Helpers {
 
 static HELPERS: OnceCell<Helpers> = OnceCell::new();
 
-/// Threads that have work of their own, as [`at_work`] counts them.
+/// Number of threads with work of their own, as counted by [`at_work`].
 static AT_WORK: AtomicUsize = AtomicUsize::new(0);
 
-/// Keeps a core for the thread that made it until it is dropped: helpers of other threads leave that core.
+/// Reserves a core for the thread that created it until it is dropped: helpers of other threads leave that core free.
 #[cfg(any(test, feature = "plugin"))]
 pub struct AtWork(());
 
-/// Called by a thread before it locks a model that streams share, not after: a stream that waits for the model will need
-/// its core at once when the model is free, and counts until then.
+/// Counts the calling thread as one with work of its own. It must be called before locking a model that streams share:
+/// a stream that waits for the model needs its core as soon as the model is free, so it counts while it waits.
 #[cfg(any(test, feature = "plugin"))]
 #[must_use]
 pub fn at_work() -> AtWork {
@@ -60,12 +60,12 @@ impl Drop for AtWork {
     }
 }
 
-/// Locks; a thread that panicked with the lock held leaves models, settings and scratch memory usable.
+/// Locks, ignoring poisoning: models, settings and scratch memory remain usable after a panic with the lock held.
 pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(|e| e.into_inner())
 }
 
-/// Waits for a short time without sleeping; true if the thread needs to wait no longer.
+/// Spins for a short time; returns true as soon as `is_ready` does.
 fn spin(is_ready: impl Fn() -> bool) -> bool {
     let began = Instant::now();
     loop {
@@ -78,7 +78,7 @@ fn spin(is_ready: impl Fn() -> bool) -> bool {
     }
 }
 
-/// Calls `work` with each number below `count` once, on the thread that calls and on up to `threads` − 1 others.
+/// Calls `work` once with each number below `count`, on the calling thread and on up to `threads` − 1 helpers.
 pub fn share(threads: usize, count: usize, work: impl Fn(usize) + Sync) {
     let next = AtomicUsize::new(0);
     let work_on_one = || {
@@ -95,7 +95,7 @@ pub fn share(threads: usize, count: usize, work: impl Fn(usize) + Sync) {
 }
 
 /// Runs `lead`, which shares steps one after the other. Up to `threads` − 1 helpers are woken once for all steps, and
-/// call `work` with a step and a part of it.
+/// call `work` with a step and one of its parts.
 pub fn share_steps(
     threads: usize,
     lead: impl FnOnce(&StepQueue),
@@ -107,10 +107,10 @@ pub fn share_steps(
     with_help(threads, lead, join);
 }
 
-/// Runs `lead` on the thread that calls, with the number of helpers: up to `threads` − 1 threads that run `join`.
+/// Runs `lead` on the calling thread and `join` on up to `threads` − 1 helpers, whose number is passed to `lead`.
 fn with_help(threads: usize, lead: impl FnOnce(usize), join: impl Fn(&Helpers) + Sync) {
     let wanted = threads.saturating_sub(1);
-    // Where no threads can be had the work is done all the same.
+    // If no threads can be created, the calling thread does all the work.
     match HELPERS.get_or_try_init(Helpers::new) {
         Ok(helpers) if wanted > 0 => helpers.help(wanted, lead, join),
         _ => lead(0),
@@ -118,7 +118,7 @@ fn with_help(threads: usize, lead: impl FnOnce(usize), join: impl Fn(&Helpers) +
 }
 
 impl Helpers {
-    /// One for each core but that of the thread that asks for help.
+    /// Creates one helper for each core, except that of the calling thread.
     fn new() -> Result<Self, ThreadPoolBuildError> {
         let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
         let count = (cores - 1).max(1);
@@ -131,13 +131,13 @@ impl Helpers {
         })
     }
 
-    /// Whether the helpers leave a core to each thread at work.
+    /// Whether the busy helpers leave a core for each thread with work of its own.
     fn have_a_core(&self) -> bool {
         AT_WORK.load(Ordering::Relaxed) <= self.idle.load(Ordering::Relaxed) + 1
     }
 
-    /// Runs `lead` here and `join` on up to `wanted` idle threads, as far as there are cores. Not on busy threads: the
-    /// caller would have to wait until they begin.
+    /// Runs `lead` on the calling thread and `join` on up to `wanted` idle helpers, as far as cores are free. Busy
+    /// helpers are not used, because the caller would have to wait until they begin.
     fn help(&self, wanted: usize, lead: impl FnOnce(usize), join: impl Fn(&Self) + Sync) {
         let others = AT_WORK.load(Ordering::Relaxed).saturating_sub(1);
         let wanted = |idle: usize| wanted.min(idle.saturating_sub(others));
@@ -157,7 +157,7 @@ impl Helpers {
     }
 }
 
-/// Gives a helper back, also when its work panics.
+/// Marks a helper as idle again, also if its work panics.
 struct Back<'a>(&'a AtomicUsize);
 
 impl Drop for Back<'_> {
@@ -264,7 +264,7 @@ mod tests {
     #[test]
     fn helpers_that_wait_for_a_step_sleep_and_are_woken_by_it() {
         let queue = StepQueue::new();
-        // Neither thread can do both parts.
+        // The barrier ensures that neither thread can do both parts.
         let both_work = Barrier::new(2);
         let work = |_, _| {
             both_work.wait();

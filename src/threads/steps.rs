@@ -1,32 +1,33 @@
-//! A queue of steps that follow each other and are too short to wake threads for each.
+//! A queue of successive steps that are too short to wake threads for each of them.
 //!
 //! The caller shares one step at a time and helpers take parts of it. Threads that wait spin for a short time and then
 //! sleep, because a thread that merely yields takes CPU time, and under a real-time policy starves the thread that it
 //! waits for.
 //!
-//! All that the threads agree on is one word, [`State`], so that each of its changes is atomic. A thread notes in the word
-//! that it sleeps, and whoever ends its wait sees that in the same operation in which it changes the word: no wake-up
-//! is lost, and none is sent to a thread that is awake. `tests/loom` includes this file with the primitives of loom in
-//! place of those of std and checks the protocol in every order in which the threads may run.
+//! The shared state is a single word, [`State`], so that every change is atomic. A thread sets a flag in the word
+//! before it sleeps, and the thread that ends its wait reads that flag in the same operation that changes the word: no
+//! wake-up is lost, and none is sent to a thread that is awake. `tests/loom` includes this file with the primitives of
+//! loom instead of those of std, and checks the protocol for every interleaving of the threads.
 
 use super::sync::{AtomicU64, AtomicUsize, Condvar, Mutex, Ordering, lock, spin};
 
-/// Where helpers take the parts of the current step from.
+/// The queue from which the caller and helpers take the parts of the current step.
 pub struct StepQueue {
-    /// A [`State`].
+    /// The bits of a [`State`].
     state: AtomicU64,
-    /// The step that the parts belong to. It is only written while no part is open, and published with the parts.
+    /// Index of the step that the parts belong to. It is written only while no part is open, and published with the
+    /// parts.
     step: AtomicUsize,
-    /// Helpers that were asked for and have not left.
+    /// Number of helpers that were requested and have not left.
     helpers: AtomicUsize,
-    /// Held by a thread from before it notes that it sleeps until it does.
+    /// Held by a thread from before it sets its sleep flag until it sleeps.
     sleep: Mutex<()>,
     shared: Condvar,
     done: Condvar,
 }
 
-/// Parts of the current step and what threads do, from the lowest bit: the first part that nobody has taken, the end of
-/// those parts, the number of parts that are not done, in [`COUNT_BITS`] each, and the flags.
+/// Parts of the current step and flags of the threads, from the lowest bit: the first part that has not been taken, the
+/// end of these parts, the number of parts that are not done, in [`COUNT_BITS`] each, and the flags.
 #[derive(Clone, Copy)]
 struct State(u64);
 
@@ -44,7 +45,7 @@ const CALLER_SLEEPS: u64 = HELPERS_SLEEP << 1;
 const ENDED: u64 = HELPERS_SLEEP << 2;
 
 impl State {
-    /// A step of which no part is taken.
+    /// State of a step of which no part has been taken.
     fn of_step(parts: usize) -> Self {
         Self(parts as u64 * (END + OPEN))
     }
@@ -62,8 +63,8 @@ impl State {
     }
 }
 
-/// Where parts are taken: the caller takes the first one and helpers the last one, because what a core has written is in
-/// its cache in the next step.
+/// End of the queue from which a part is taken: the caller takes the first part and helpers the last one, so that in
+/// the next step each core finds in its cache what it has written.
 #[derive(Clone, Copy)]
 enum Side {
     Front,
@@ -82,21 +83,21 @@ impl StepQueue {
         }
     }
 
-    /// Runs `lead`, which shares steps with the helpers asked for, and sends them away when it returns or panics.
+    /// Runs `lead`, which shares steps with the requested helpers, and releases them when it returns or panics.
     pub(super) fn lead(&self, helpers: usize, lead: impl FnOnce(&Self)) {
         let _end = EndGuard(self);
-        // Added, because a helper may have come and left before.
+        // The number is added instead of stored, because a helper may already have joined and left.
         self.helpers.fetch_add(helpers, Ordering::Relaxed);
         lead(self);
     }
 
-    /// Whether helpers were asked for and at least one of them has not left.
+    /// Whether helpers were requested and at least one of them has not left.
     pub fn has_helpers(&self) -> bool {
         self.helpers.load(Ordering::Relaxed) > 0
     }
 
-    /// Calls `work` with the step and each of its parts, here and on helpers, and returns when all parts are done. Only
-    /// the caller of [`share_steps`](super::share_steps) shares steps, one at a time.
+    /// Calls `work` with the step and each of its parts, on this thread and on helpers, and returns when all parts are
+    /// done. Only the caller of [`share_steps`](super::share_steps) may share steps, one at a time.
     pub fn share(&self, step: usize, parts: usize, work: impl Fn(usize, usize)) {
         if parts > MAX_PARTS {
             return (0..parts).for_each(|part| work(step, part));
@@ -108,7 +109,7 @@ impl StepQueue {
         self.wait(CALLER_SLEEPS, &self.done, |state| state.count(OPEN) > 0);
     }
 
-    /// Opens a step to helpers. The one before must be done.
+    /// Opens a step to helpers. The previous step must be done.
     pub(super) fn publish(&self, step: usize, parts: usize) {
         self.step.store(step, Ordering::Relaxed);
         let before = State(self.state.swap(State::of_step(parts).0, Ordering::Release));
@@ -117,7 +118,7 @@ impl StepQueue {
         }
     }
 
-    /// Works on parts until the queue ends or the thread may not stay.
+    /// Works on parts until the queue ends or `may_stay` returns false.
     pub(super) fn help(&self, may_stay: impl Fn() -> bool, work: impl Fn(usize, usize)) {
         let _leave = LeaveGuard(self);
         let waits = |state: State| !state.has_parts() && !state.has(ENDED) && may_stay();
@@ -130,7 +131,7 @@ impl StepQueue {
         }
     }
 
-    /// Takes a part of the current step, or gives a state in which there is none to take.
+    /// Takes a part of the current step, or returns the state in which none was available.
     fn take(&self, side: Side) -> Result<usize, State> {
         let take = |state: u64| {
             State(state).has_parts().then(|| match side {
@@ -153,7 +154,7 @@ impl StepQueue {
         work(self.step.load(Ordering::Relaxed), part);
     }
 
-    /// Returns when the thread does not have to wait any more; it sees then what was written before.
+    /// Returns as soon as `waits` is false; writes made before the change of state are then visible to this thread.
     fn wait(&self, sleeps: u64, woken: &Condvar, waits: impl Fn(State) -> bool) {
         let acquire = Ordering::Acquire;
         if spin(|| !waits(State(self.state.load(acquire)))) {
@@ -166,15 +167,15 @@ impl StepQueue {
         }
     }
 
-    /// For threads that have noted that they sleep, after the change of the state that they wait for.
+    /// Wakes the threads whose sleep flag was set, after the change of state that they wait for.
     fn wake(&self, sleepers: &Condvar) {
-        // A thread that has noted that it sleeps, but does not yet, holds the lock.
+        // A thread that has set its sleep flag but does not sleep yet holds the lock.
         drop(lock(&self.sleep));
         sleepers.notify_all();
     }
 }
 
-/// Notes that a part is done, also when its work panics.
+/// Marks a part as done, also if its work panics.
 struct DoneGuard<'a>(&'a StepQueue);
 
 impl Drop for DoneGuard<'_> {
@@ -186,7 +187,7 @@ impl Drop for DoneGuard<'_> {
     }
 }
 
-/// Ends the queue, also when the caller panics.
+/// Ends the queue, also if the caller panics.
 struct EndGuard<'a>(&'a StepQueue);
 
 impl Drop for EndGuard<'_> {
@@ -198,7 +199,7 @@ impl Drop for EndGuard<'_> {
     }
 }
 
-/// Notes that a helper leaves, also when its work panics.
+/// Marks a helper as gone, also if its work panics.
 struct LeaveGuard<'a>(&'a StepQueue);
 
 impl Drop for LeaveGuard<'_> {

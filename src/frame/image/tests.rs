@@ -47,7 +47,7 @@ fn buffers_smaller_than_the_size_says_are_refused() {
 
 #[test]
 fn the_last_row_needs_no_padding() {
-    // Stride 8: one padded row and 6 bytes of the second.
+    // With a stride of 8, the data is one padded row and the 6 bytes of the second one.
     let data = [0u8; 14];
     let planes = [Plane {
         data: &data,
@@ -69,7 +69,7 @@ fn colours_survive_the_way_to_yuv_and_back() {
                 let [y, u, v] = c.from_rgb(rgb).map(f32::from);
                 let back = c.to_rgb().apply(y, u, v);
                 for (a, b) in back.iter().zip(rgb) {
-                    // Half a step of rounding in each of three samples, times at most 2.1.
+                    // Each of three samples is rounded by up to ½, which the conversion multiplies by at most 2.1.
                     assert!((a - f32::from(b)).abs() < 2.2, "{c:?} {rgb:?} {back:?}");
                 }
             }

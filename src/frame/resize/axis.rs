@@ -1,43 +1,44 @@
-//! Which samples of an axis make each output, and with which weights.
+//! Resampling weights along one axis: which samples contribute to each output, and how much.
 
 use std::ops::Range;
 
 use super::{Border, Filter, Resize};
 use crate::frame::image::{Channel, ImageView};
 
-/// A rectangle larger than this, or not finite, reads as what lies outside the image.
+/// A rectangle larger than this, or not finite, is treated as outside the image.
 const MAX_SOURCE: f32 = 1e6;
 
-/// Which samples make one output sample.
+/// The samples that contribute to one output.
 #[derive(Debug, Clone, Copy)]
 pub struct Span {
     /// First sample.
     pub first: usize,
-    /// Where its weight lies in [`Axis::weights`], and how many follow.
+    /// Index of the first sample's weight in [`Axis::weights`].
     pub weights: usize,
+    /// Number of samples.
     pub count: usize,
-    /// Sum of the weights: 1, or less where a part lies outside and is black.
+    /// Sum of the weights: 1, or less if the span is partly outside the image and black there.
     pub sum: f32,
 }
 
-/// The plan of one axis.
+/// The spans and weights of one axis.
 #[derive(Debug, Default)]
 pub struct Axis {
     pub spans: Vec<Span>,
     pub weights: Vec<f32>,
-    /// The same weights, each span's filled up with 0 to [`width`](Self::width).
+    /// The weights with each span zero-padded to [`width`](Self::width).
     even: Vec<f32>,
-    /// The number of weights of the longest span, rounded up to a multiple of 4.
+    /// Number of weights of the longest span, rounded up to a multiple of 4.
     pub width: usize,
-    /// Where each span begins among the [`samples`](Self::samples) that are read.
+    /// Index of the first sample of each span, relative to the [`samples`](Self::samples) that are read.
     pub starts: Vec<usize>,
-    /// Whether a span lies in part outside the image, and counts black for it.
+    /// Whether any span is partly outside the image and black there.
     outside: bool,
-    /// What it was planned for: strips of one picture follow one another.
+    /// Parameters of the current plan, which is reused for successive strips of an image.
     planned: Option<Planned>,
 }
 
-/// The outputs `part` of `count` over `start .. start + length` of `size` samples.
+/// Parameters: the outputs `part` of `count`, over `start .. start + length` of `size` samples.
 #[derive(Debug, Clone, PartialEq)]
 struct Planned {
     start: f32,
@@ -49,7 +50,7 @@ struct Planned {
     border: Border,
 }
 
-/// Less than this of an output is rounding.
+/// Tolerance of the sum of weights for rounding.
 const ROUNDING: f32 = 1e-5;
 
 impl Axis {
@@ -80,8 +81,8 @@ impl Axis {
         part: &Range<usize>,
     ) {
         let scale = 1.0 / (1 << channel.shift_x) as f32;
-        // A chroma sample on the left one of its two columns lies a quarter of its width further
-        // left than one between them.
+        // A chroma sample co-sited with the left one of its two columns is a quarter of its width further left than
+        // one centred between them.
         let shift = if channel.shift_x > 0 && view.info().colorimetry.chroma_left {
             0.25
         } else {
@@ -133,18 +134,18 @@ impl Axis {
         let begin = self.samples().start;
         let starts = self.spans.iter().map(|s| s.first.saturating_sub(begin));
         self.starts.clear();
-        // A span of no weights may lie anywhere.
+        // Spans without weights may start anywhere, hence `saturating_sub`.
         self.starts.extend(starts);
         self.outside = self.spans.iter().any(|s| (s.sum - 1.0).abs() > ROUNDING);
         self.planned = Some(wanted);
     }
 
-    /// The weights of the samples that the cell `from .. from + step` touches.
+    /// Computes the weights of the samples of the output cell `from .. from + step`.
     fn weigh(&mut self, from: f64, step: f64, wanted: &Planned, span: &mut Span) {
         let (center, reach) = (from + step / 2.0, step.max(1.0));
         let (low, high) = match wanted.filter {
             Filter::Area => (from, from + step),
-            // Centres of samples lie half a sample after their start.
+            // The centre of a sample is half a sample after its start.
             Filter::Linear => (center - reach - 0.5, center + reach + 0.5),
         };
         let (mut inside, mut all) = (0.0, 0.0);
@@ -179,7 +180,7 @@ impl Axis {
         }
     }
 
-    /// The samples that are read.
+    /// Range of the samples that are read.
     pub fn samples(&self) -> Range<usize> {
         let used = || self.spans.iter().filter(|s| s.count > 0);
         let first = used().map(|s| s.first).min().unwrap_or(0);
@@ -187,9 +188,10 @@ impl Axis {
         first..end
     }
 
-    /// One output row from the blended samples of one component; where these lie outside the image, black counts.
+    /// Computes one output row from the blended samples of one component; the part outside the image counts as black.
     ///
-    /// Compiled for every CPU alike: where the compiler may gather, it does, and is four times slower.
+    /// It is compiled for the baseline CPU, because the compiler would use gather instructions if available, which
+    /// takes four times as long.
     pub fn blend_columns(&self, line: &[f32], row_sum: f32, black: f32, out: &mut [f32]) {
         match self.width {
             4 => contiguous::<4>(&self.even, line, &self.starts, out),
@@ -211,7 +213,7 @@ impl Axis {
     }
 }
 
-/// The weighted sums of `WIDTH` samples each that lie in a row.
+/// Computes weighted sums of `WIDTH` contiguous samples each.
 fn contiguous<const WIDTH: usize>(
     weights: &[f32],
     line: &[f32],

@@ -37,7 +37,7 @@ fn reds(view: &ImageView, resize: &Resize) -> Vec<u8> {
 
 #[test]
 fn area_weighs_pixels_by_what_is_covered() {
-    // Cells of 1.5 pixels: (10 + ½·40) / 1.5 and (½·40 + 70) / 1.5.
+    // The output cells cover 1.5 pixels each: (10 + ½·40) / 1.5 and (½·40 + 70) / 1.5.
     let view = gray(&[10, 40, 70], 3, 1);
     let plan = resize(whole(&view), 2, 1, Filter::Area);
     assert_eq!(reds(&view, &plan), [20, 60]);
@@ -45,8 +45,7 @@ fn area_weighs_pixels_by_what_is_covered() {
 
 #[test]
 fn linear_enlarges_between_pixel_centres() {
-    // Output centres lie at source positions −¼, ¼, ¾, 1¼ of the pixel centres 0 and 1;
-    // outside is black.
+    // The output centres are at −¼, ¼, ¾ and 1¼, relative to the pixel centres 0 and 1; the outside is black.
     let view = gray(&[0, 100], 2, 1);
     let mut plan = resize(whole(&view), 4, 1, Filter::Linear);
     assert_eq!(reds(&view, &plan), [0, 25, 75, 75]);
@@ -141,7 +140,7 @@ fn a_picture_that_lies_on_its_side_is_read_upright() {
         assert_eq!((view.width(), view.height()), (2, 3));
         let plan = resize(whole(&view), 2, 3, Filter::Area);
         assert_eq!(reds(&view, &plan), expected, "{orientation:?}");
-        // A part of it: the lower right pixel.
+        // The part of the image is the lower right pixel.
         let part = resize(Rect::new(1.0, 2.0, 1.0, 1.0), 1, 1, Filter::Area);
         assert_eq!(reds(&view, &part), expected[5..], "{orientation:?}");
         let mut columns = [0.0; 18];
@@ -186,7 +185,7 @@ fn planes_are_turned_as_single_pixels_are() {
     }
 }
 
-/// A flat colour written in each format reads as that colour, whatever the stride.
+/// A uniform colour written in each format is read as that colour, whatever the stride.
 #[test]
 fn every_format_reads_the_same_colour() {
     let rgb = [200, 60, 30];

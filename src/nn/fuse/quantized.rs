@@ -1,4 +1,4 @@
-//! Quantised tensors: scales, zero points, weights in integers, and where results are rounded.
+//! Lowering of quantised tensors: scales, zero points, integer weights, and the rounding of results.
 
 use prost::bytes::Bytes;
 
@@ -8,7 +8,7 @@ use crate::nn::fused::{FusedNode, FusedOp, Quantization, Tensor, TensorId, Weigh
 use crate::nn::graph::Node;
 
 impl Fuser<'_> {
-    /// The weights of a node on float32, and their shape: constants, or integers that are read back.
+    /// Shape and values of the weights of a float32 node: a float32 constant, or i8 to be dequantised.
     pub(super) fn float_weights(&self, node: &Node) -> Result<(Vec<usize>, Vec<f32>), String> {
         if let Some((dims, values)) = self.graph.f32_constant(node, 1) {
             return Ok((dims.to_vec(), values));
@@ -23,7 +23,7 @@ impl Fuser<'_> {
         Ok((dims, values.collect()))
     }
 
-    /// Scale and zero point of a whole tensor.
+    /// Per-tensor scale and zero point of a node.
     pub(super) fn scale(&self, node: &Node) -> Result<Quantization, String> {
         let scale = self.graph.f32_constant(node, 1).map(|(_, values)| values);
         let Some(&[scale]) = scale.as_deref() else {
@@ -75,7 +75,7 @@ impl Fuser<'_> {
         }
     }
 
-    /// Now that it is known what a quantised result is rounded to.
+    /// Sets scale and zero point of a quantised result from the `QuantizeLinear` that follows it.
     pub(super) fn round(
         &mut self,
         tensor: TensorId,
@@ -101,12 +101,12 @@ impl Fuser<'_> {
             );
         }
         self.fused.tensors[tensor].quantization = Some(given);
-        // The name of the result in integers is that of the file's value.
+        // The u8 result takes the name of QuantizeLinear's output, the value of the file that it equals.
         self.fused.tensors[tensor].name = self.graph.values[node.outputs[0]].name.clone();
         Ok(View::U8(tensor))
     }
 
-    /// A constant in integers that is read back: weights, or a bias.
+    /// Checks the `DequantizeLinear` of an integer constant: weights or a bias.
     pub(super) fn weights(&self, number: usize, node: &Node, axis: i64) -> Result<View, String> {
         let (value, _) = self.graph.constant(node, 0).ok_or("it reads no constant")?;
         let (dims, scales) = self
@@ -137,7 +137,7 @@ impl Fuser<'_> {
         Ok(View::Weights(number))
     }
 
-    /// A constant in integers at an input of a node: its numbers, and a scale for each channel of the output.
+    /// The integer constant at an input of a node: its bytes, and a scale for each output channel.
     pub(super) fn integers(
         &self,
         node: &Node,

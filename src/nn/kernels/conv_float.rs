@@ -1,4 +1,4 @@
-//! Convolutions and fully connected layers on float32, summed up in float32 or in pairs of i16.
+//! Convolutions and fully connected layers on float32, computed in float32 or in i16 pairs.
 
 use pulp::Simd;
 use pulp::bytemuck::cast_slice;
@@ -7,10 +7,10 @@ use super::{Run, needs_staging};
 use crate::nn::pack::{FloatConv, I16Weights};
 use crate::nn::simd::{F32, I16, IntSimd, Kernel, Level, Products};
 
-/// Pixels that are summed up together: what they share of the weights is read once.
+/// Pixels in a register tile, for which each weight is loaded once.
 const TILE: usize = 6;
 
-/// In float32.
+/// A layer computed in float32.
 pub struct F32Conv<'a> {
     pub conv: &'a FloatConv,
     pub weights: &'a [f32],
@@ -30,7 +30,7 @@ impl Kernel for F32Conv<'_> {
     }
 }
 
-/// In pairs of i16.
+/// A layer computed in i16 pairs.
 pub struct I16Conv<'a> {
     pub conv: &'a FloatConv,
     pub weights: &'a I16Weights,
@@ -59,13 +59,13 @@ fn values<'a>(run: &Run<'a>) -> &'a [i32] {
     }
 }
 
-/// Inputs and weights, and what becomes of their sums.
+/// Inputs and weights of a layer, and the conversion of its accumulators to outputs.
 trait Sums<S: Simd>: Copy {
     type By: Products<S>;
 
     fn from(&self) -> &[<Self::By as Products<S>>::Value];
     fn weights(&self) -> &[<Self::By as Products<S>>::Value];
-    /// A sum of an item with the bias, in this vector of the output's channels.
+    /// Converts an accumulator of an item to float32 and adds the bias, for one vector of output channels.
     fn end(
         self,
         simd: S,
@@ -140,7 +140,7 @@ fn layer<S: Simd, A: Sums<S>>(simd: S, by: A, conv: &FloatConv, run: Run) {
     }
 }
 
-/// A tile of one for what has a single pixel, as a fully connected layer of one item has.
+/// Uses a tile of one pixel if there is only one, as in a fully connected layer of one item.
 #[inline(always)]
 fn sized<S: Simd, A: Sums<S>, const V: usize>(simd: S, by: A, conv: &FloatConv, run: Run) {
     match run.pixels.len() {
@@ -149,7 +149,7 @@ fn sized<S: Simd, A: Sums<S>, const V: usize>(simd: S, by: A, conv: &FloatConv, 
     }
 }
 
-/// `V` vectors of channels at a time, and `T` pixels.
+/// Computes register tiles of `V` channel vectors by `T` pixels.
 #[inline(always)]
 fn tiles<S: Simd, A: Sums<S>, const V: usize, const T: usize>(
     simd: S,
@@ -162,7 +162,7 @@ fn tiles<S: Simd, A: Sums<S>, const V: usize, const T: usize>(
     let from = by.from();
     let item_len = from.len() / count.max(1);
     let origins = &conv.windows.origins[..];
-    // A division for each pixel costs as much as a small layer does.
+    // The common cases avoid the division, which for each pixel would cost as much as a small layer.
     let locate = |pixel: usize| match (origins.len(), count) {
         (1, _) => (pixel, origins[0]),
         (_, 1) => (0, origins[pixel]),
@@ -188,8 +188,8 @@ fn tiles<S: Simd, A: Sums<S>, const V: usize, const T: usize>(
             vectors(&conv.slopes.below),
         );
         for first in pixels.clone().step_by(T) {
-            // The last tile sums its last pixel up several times.
-            // Loops, since what the methods of arrays take is not compiled for these vectors.
+            // The last tile computes its last pixel several times. Loops are used because closures passed to array
+            // methods are not compiled for the instruction set.
             let mut numbers = [0; T];
             let mut items = [0; T];
             let mut inputs = [from; T];
@@ -197,7 +197,7 @@ fn tiles<S: Simd, A: Sums<S>, const V: usize, const T: usize>(
                 numbers[i] = (first + i).min(pixels.end - 1);
                 let (item, origin) = locate(numbers[i]);
                 items[i] = item;
-                // Of one length, so that one check of an offset is enough for all.
+                // All slices have the same length, so that one bounds check of an offset covers them all.
                 inputs[i] = &from[item * item_len + origin..][..span];
             }
             let mut tile = [[A::By::zero(simd); V]; T];
@@ -209,7 +209,7 @@ fn tiles<S: Simd, A: Sums<S>, const V: usize, const T: usize>(
                     }
                 }
             }
-            // Nothing here depends on where the tile ends: unrolled, it never leaves the registers.
+            // The bounds are constant, so that the loops are unrolled and the tile stays in registers.
             for i in 0..T {
                 let at = (numbers[i] - pixels.start) * conv.channels + channels;
                 let to = &mut S::as_mut_simd_f32s(&mut out[at..][..conv.block]).0[..V];

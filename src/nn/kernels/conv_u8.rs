@@ -1,4 +1,4 @@
-//! Convolutions on u8 with i8 weights: sums are exact in 32 bits, and rounded as ONNX Runtime does it.
+//! Convolutions on u8 with i8 weights: i32 accumulators are exact, and rounded as in ONNX Runtime.
 
 use super::{Run, needs_staging};
 use crate::nn::pack::{U8_BLOCK, U8Conv};
@@ -23,7 +23,7 @@ impl<const NARROW: bool> Kernel for Conv<'_, NARROW> {
     }
 }
 
-/// With as many pixels at a time as the registers hold, or fewer where many of a last tile would be of no use.
+/// Chooses the register tile: as many pixels as the registers hold, or fewer if much of the last tile would be unused.
 #[inline(always)]
 fn sized<S: IntSimd, D: DotU8I8<S>>(simd: S, conv: &U8Conv, run: Run) {
     let total = run.pixels.len();
@@ -38,7 +38,7 @@ fn sized<S: IntSimd, D: DotU8I8<S>>(simd: S, conv: &U8Conv, run: Run) {
     }
 }
 
-/// `T` pixels at a time, `V` vectors of channels each; a block has `N` vectors.
+/// Computes register tiles of `T` pixels by `V` channel vectors; a block has `N` vectors.
 #[inline(always)]
 fn tiles<S: IntSimd, D: DotU8I8<S>, const T: usize, const V: usize, const N: usize>(
     simd: S,
@@ -73,8 +73,8 @@ fn tiles<S: IntSimd, D: DotU8I8<S>, const T: usize, const V: usize, const N: usi
             let bias = bias.0.as_chunks::<V>().0[0];
             let scale = S::as_simd_f32s(&conv.scale[of_all][..V * S::F32_LANES]).0;
             for first in pixels.clone().step_by(T) {
-                // The last tile sums its last pixel up several times.
-                // Loops, since what the methods of arrays take is not compiled for these vectors.
+                // The last tile computes its last pixel several times. Loops are used because closures passed to array
+                // methods are not compiled for the instruction set.
                 let mut numbers = [0; T];
                 let mut origins = [0; T];
                 for i in 0..T {
@@ -104,7 +104,8 @@ fn tiles<S: IntSimd, D: DotU8I8<S>, const T: usize, const V: usize, const N: usi
                         }
                     }
                 }
-                // Elsewhere, so that the sums themselves never leave the registers: the loop below is not unrolled.
+                // The results have an array of their own, because the loop that stores them is not unrolled and would
+                // force the accumulators out of the registers.
                 let mut values = [[low; V]; T];
                 for i in 0..T {
                     for v in 0..V {

@@ -1,13 +1,13 @@
-//! What is computed number by number; the compiler makes vectors of it.
+//! Elementwise kernels, which the compiler vectorises.
 
 use super::{Input, Run};
 use crate::nn::fused::{Quantization, Slopes};
 
-/// Around this, 1.5 · 2²³, float32 has no fractions, and its lowest bits are an integer. The compiler makes vectors of
-/// what uses it, and calls of `round_ties_even`.
+/// 1.5 · 2²³: float32 around it has no fraction, and its lowest bits are an integer. Rounding by adding it is
+/// vectorised, whereas `round_ties_even` is compiled to function calls.
 const ROUND_MAGIC: f32 = 12_582_912.0;
 
-/// Rounds, ties to even, and keeps to 0…255.
+/// Rounds, ties to even, and clamps to 0…255.
 #[inline(always)]
 pub fn to_u8(value: f32) -> u8 {
     let value = if value > 0.0 { value } else { 0.0 };
@@ -15,13 +15,13 @@ pub fn to_u8(value: f32) -> u8 {
     (value + ROUND_MAGIC).to_bits() as u8
 }
 
-/// To an integer, ties to even: for what is not far beyond 22 bits.
+/// Rounds to an integer, ties to even; for values not far beyond 22 bits.
 #[inline(always)]
 pub fn round(value: f32) -> f32 {
     (value + ROUND_MAGIC) - ROUND_MAGIC
 }
 
-/// Images in u8, with a fourth channel of zero points where there are three.
+/// Quantises images to u8; three channels are padded to four with the zero point.
 #[inline(always)]
 pub fn quantize(mut run: Run) {
     let Some(Quantization { scale, zero_point }) = run.result.quantization else {
@@ -37,7 +37,7 @@ pub fn quantize(mut run: Run) {
         }
         return;
     }
-    // Some pixels at a time, so that the compiler makes vectors of the conversion.
+    // Pixels are converted in chunks so that the compiler vectorises the conversion.
     const PIXELS: usize = 64;
     let mut bytes = [0; 3 * PIXELS];
     for (from, to) in from.chunks(3 * PIXELS).zip(run.out.chunks_mut(PIXELS)) {
@@ -66,7 +66,7 @@ pub fn dequantize(mut run: Run) {
     }
 }
 
-/// Channels of all inputs one after the other in each pixel.
+/// Concatenates the channels of all inputs, each requantised by its table.
 #[inline(always)]
 pub fn concat(tables: &[[u8; 256]], mut run: Run) {
     let stride = run.result.stride;
@@ -121,7 +121,7 @@ pub fn slopes(slopes: &Slopes, mut run: Run) {
     }
 }
 
-/// Of the channels of each pixel.
+/// Softmax over the channels of each pixel.
 #[inline(always)]
 pub fn softmax(mut run: Run) {
     let Input { buffer, .. } = run.inputs[0];
@@ -141,7 +141,7 @@ pub fn softmax(mut run: Run) {
     }
 }
 
-/// Some channels of each pixel.
+/// Copies the channels of each pixel from `first` on.
 #[inline(always)]
 pub fn slice(first: usize, mut run: Run) {
     let Input { buffer, .. } = run.inputs[0];
@@ -153,7 +153,7 @@ pub fn slice(first: usize, mut run: Run) {
     }
 }
 
-/// Each row divided by its Euclidean length, or by `floor` if that is longer.
+/// Divides each row by its Euclidean length, or by `floor` if that is larger.
 #[inline(always)]
 pub fn l2_normalize(floor: f32, mut run: Run) {
     let Input { buffer, .. } = run.inputs[0];

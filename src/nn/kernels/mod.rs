@@ -1,4 +1,4 @@
-//! What the steps of a plan compute, written once and compiled for every instruction set.
+//! The kernels of the steps of a plan, written once and compiled for every instruction set.
 
 mod conv_float;
 mod conv_u8;
@@ -17,7 +17,7 @@ use super::plan::StepOp;
 use super::simd::{Isa, Kernel, Level};
 pub use stage::{Stage, Staged, needs_staging};
 
-/// A tensor with the numbers of `count` items.
+/// A tensor with the data of `count` items.
 #[derive(Clone, Copy)]
 pub struct Input<'a> {
     pub buffer: &'a Buffer,
@@ -35,18 +35,18 @@ impl<'a> Input<'a> {
     }
 }
 
-/// A part of a step.
+/// Arguments of the kernel for a part of a step.
 pub struct Run<'a> {
     pub op: &'a StepOp,
     pub inputs: [Input<'a>; MOST_INPUTS],
-    /// The first input as [`Stage`] made it, where the step needs that.
+    /// The first input as prepared by [`Stage`], if the step needs it.
     pub staged: &'a Staged,
     pub result: &'a Buffer,
-    /// Of the result, counted through all items.
+    /// Pixels of the result, counted across all items.
     pub pixels: Range<usize>,
-    /// Of the result; a part of them in quantised convolutions alone, whole blocks then.
+    /// Channels of the result: a subset, in whole blocks, only in quantised convolutions.
     pub channels: Range<usize>,
-    /// `[pixels, channels]`
+    /// Output of this part, `[pixels, channels]`.
     pub out: &'a mut [i32],
 }
 
@@ -59,7 +59,8 @@ impl Run<'_> {
         cast_slice_mut(self.out)
     }
 
-    /// Runs it. Each kernel is a function of its own: in one large function the compiler makes worse code of the loops.
+    /// Runs the kernel. Each one is a separate function, because the loops of one large function compile to slower
+    /// code.
     pub fn dispatch(self, isa: Isa) {
         match self.op {
             StepOp::FloatConv(conv) => match &conv.weights {
@@ -89,7 +90,7 @@ impl Run<'_> {
     }
 }
 
-/// What the compiler makes vectors of by itself.
+/// Kernels that the compiler vectorises by itself.
 struct Elementwise<'a>(Run<'a>);
 
 impl Kernel for Elementwise<'_> {

@@ -1,4 +1,4 @@
-//! Poolings.
+//! Pooling kernels.
 
 use std::ops::Range;
 
@@ -9,7 +9,7 @@ use super::{Input, Run};
 use crate::nn::fused::Geometry;
 use crate::nn::simd::{Kernel, Level};
 
-/// The pixels of an input that a window of the output sees; padding is not among them.
+/// The input pixels along an axis that the window of output pixel `at` covers, without padding.
 #[inline(always)]
 fn window(at: usize, axis: usize, geometry: &Geometry, size: usize) -> Range<usize> {
     let begin = at * geometry.strides[axis];
@@ -18,7 +18,7 @@ fn window(at: usize, axis: usize, geometry: &Geometry, size: usize) -> Range<usi
     begin.saturating_sub(pad)..(end - pad.min(end)).min(size)
 }
 
-/// Of float32.
+/// Max pooling of float32.
 pub struct Max<'a> {
     pub geometry: &'a Geometry,
     pub run: Run<'a>,
@@ -40,7 +40,7 @@ impl Kernel for Max<'_> {
     }
 }
 
-/// `V` vectors of channels at a time.
+/// Max pooling of `V` channel vectors at a time.
 #[inline(always)]
 fn max_f32<L: Level, const V: usize>(simd: L::Simd, geometry: &Geometry, mut run: Run) {
     let Input { buffer, .. } = run.inputs[0];
@@ -103,7 +103,7 @@ pub fn max_u8(geometry: &Geometry, mut run: Run) {
     }
 }
 
-/// The mean of all pixels, channel by channel; a pixel of the result is an item.
+/// Global average pooling of u8; each pixel of the result is an item.
 #[inline(always)]
 pub fn average(mut run: Run) {
     let Input { buffer, .. } = run.inputs[0];

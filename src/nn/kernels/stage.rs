@@ -1,4 +1,4 @@
-//! The input of a convolution as its kernel reads it: padded, and rounded to pairs of i16 where the weights are.
+//! Prepares the input of a convolution for its kernel: padding, and quantisation to i16 pairs if the weights are i16.
 
 use pulp::Simd;
 use pulp::bytemuck::cast_slice;
@@ -8,12 +8,12 @@ use crate::nn::pack::{FloatConv, FloatWeights, I16_MOST, Padding};
 use crate::nn::plan::StepOp;
 use crate::nn::simd::{IntSimd, Kernel, Level, pair};
 
-/// Reused from step to step.
+/// Staging buffer, reused from step to step.
 #[derive(Debug, Default)]
 pub struct Staged {
-    /// float32, pairs of i16 or fours of u8.
+    /// Values of 32 bits: float32, i16 pairs or four u8.
     pub values: Vec<i32>,
-    /// The scale of each item, for pairs of i16.
+    /// Scale of each item, for i16 pairs.
     pub scales: Vec<f32>,
 }
 
@@ -73,7 +73,7 @@ impl Kernel for Stage<'_> {
     }
 }
 
-/// Copies images of `group` words a pixel into the middle of larger ones.
+/// Copies images of `group` words per pixel into larger ones that are otherwise filled with `fill`.
 #[inline(always)]
 fn pad(input: Input, group: usize, padding: Option<Padding>, fill: i32, to: &mut Vec<i32>) {
     let buffer = input.buffer;
@@ -92,7 +92,7 @@ fn pad(input: Input, group: usize, padding: Option<Padding>, fill: i32, to: &mut
     }
 }
 
-/// Rounds what each item holds to pairs of i16.
+/// Quantises each item, with a scale of its own, to i16 pairs.
 #[inline(always)]
 fn quantize<L: Level>(
     simd: L::Simd,
@@ -144,7 +144,7 @@ fn largest<L: Level>(simd: L::Simd, from: &[f32]) -> f32 {
     most
 }
 
-/// Neighbours of a group of channels make a pair, the last of three one with 0.
+/// Packs adjacent channels of a group as pairs; the last of three channels is paired with 0.
 #[inline(always)]
 fn round<L: Level>(simd: L::Simd, from: &[f32], scale: f32, group: usize, pairs: &mut [i32]) {
     let whole = |x: f32| (x * scale).round_ties_even() as i16;
@@ -161,7 +161,7 @@ fn round<L: Level>(simd: L::Simd, from: &[f32], scale: f32, group: usize, pairs:
     for ([first, second], pairs) in two.iter().zip(vectors) {
         *pairs = simd.pack_i16(simd.mul_f32s(*first, scale), simd.mul_f32s(*second, scale));
     }
-    // Half a vector of pairs.
+    // The remaining values fill half a vector of pairs.
     let numbers = &from[two.len() * 2 * L::Simd::F32_LANES..];
     let pairs: &[[f32; 2]] = cast_slice(&numbers[..numbers.len() / 2 * 2]);
     for ([first, second], pair_of) in pairs.iter().zip(left) {

@@ -1,10 +1,10 @@
-//! The attributes of a node, as operators read them.
+//! Typed access to the attributes of a node.
 
 use std::collections::HashMap;
 
 use super::proto::{AttributeProto, attribute};
 
-/// The attributes of a node, and which of them nobody has read yet.
+/// Attributes of a node that have not been read yet; any that remain in the end are unknown and an error.
 pub struct Attributes<'a> {
     unread: HashMap<&'a str, &'a AttributeProto>,
 }
@@ -63,7 +63,7 @@ impl<'a> Attributes<'a> {
         }
     }
 
-    /// For what has one value alone here.
+    /// Reads an attribute for which only one value is supported.
     pub fn expect(&mut self, name: &str, only: i64) -> Result<(), String> {
         match self.int(name)? {
             Some(other) if other != only => Err(format!("{name} is {other}; expected {only}")),

@@ -1,4 +1,4 @@
-//! From the messages of an ONNX file to a [`Graph`]. What is not understood is refused, never skipped.
+//! Converts the protobuf messages of an ONNX file to a [`Graph`]. Whatever is not understood is refused, never skipped.
 
 use std::collections::{HashMap, HashSet};
 
@@ -12,19 +12,20 @@ use crate::nn::fact::{Constant, Element, Fact};
 use crate::nn::graph::{Graph, Node, Value, ValueId};
 use crate::nn::op::{Input, LARGEST_TENSOR, OPSETS, Op};
 
-/// ONNX's own operators.
+/// Domains of the standard ONNX operators.
 const OWN_DOMAINS: [&str; 2] = ["", "ai.onnx"];
 
-/// Numbers in a constant at most: 16 times FaceNet's largest.
+/// Maximum number of elements of a constant, 16 times FaceNet's largest.
 const LARGEST_CONSTANT: usize = 1 << 24;
 
-/// A model as the file has it, before it is known what it takes.
+/// A decoded model, before the input shape is known.
 pub struct Model {
     proto: ModelProto,
     graph: GraphProto,
 }
 
-/// What a file says of an input or output: a name, and its dimensions, 0 for any; `None` if it is no float32 tensor.
+/// An input or output as declared in the file: name and dimensions (0 for any size), `None` if it is not a float32
+/// tensor with a shape.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Port {
     pub name: String,
@@ -32,7 +33,7 @@ pub struct Port {
 }
 
 impl Model {
-    /// Decodes a whole file. Constants are parts of it, not copies.
+    /// Decodes a file. Constants are slices of it, not copies.
     pub fn decode(file: Bytes) -> Result<Self, ImportError> {
         let invalid = |reason: &str| ImportError::Invalid(reason.to_owned());
         let mut proto = ModelProto::decode(file)
@@ -52,7 +53,7 @@ impl Model {
         Ok(Self { proto, graph })
     }
 
-    /// Inputs that are no constants.
+    /// Inputs that are not initializers.
     pub fn inputs(&self) -> Vec<Port> {
         let constants: HashSet<_> = self.graph.initializer.iter().map(|t| &t.name).collect();
         let inputs = self.graph.input.iter();
@@ -73,8 +74,8 @@ impl Model {
             .collect()
     }
 
-    /// The graph for items of these dimensions, the batch excepted. Nodes that are refused are told in it, so that those
-    /// that the next pass refuses are told at the same time.
+    /// Builds the graph for items of these dimensions, without the batch. Refused nodes are recorded in the graph, so
+    /// that they are reported together with those that the next pass refuses.
     pub fn graph(&self, item: &[usize]) -> Result<Graph, ImportError> {
         let opset = self.check_whole()?;
         let mut builder = Builder::default();
@@ -117,7 +118,7 @@ impl Model {
         })
     }
 
-    /// The version of ONNX's own operators; an error for what concerns the whole model.
+    /// Checks the properties of the whole model and returns the opset version of the standard operators.
     fn check_whole(&self) -> Result<i64, ImportError> {
         if !self.proto.functions.is_empty() {
             return Err(ImportError::unsupported("it has functions of its own"));
@@ -161,12 +162,12 @@ fn port(value: &ValueInfoProto) -> Port {
     }
 }
 
-/// The graph as far as it has been read.
+/// The graph under construction.
 #[derive(Default)]
 struct Builder {
     values: Vec<Value>,
     nodes: Vec<Node>,
-    /// Each name that is defined; `None` for the output of a node that was refused.
+    /// Every defined name; `None` for an output of a refused node.
     names: HashMap<String, Option<ValueId>>,
     refused: Vec<(usize, Unsupported)>,
 }
@@ -207,7 +208,7 @@ impl Builder {
         for input in &proto.input {
             let reader = format!("an input of {} \"{name}\"", proto.op_type);
             inputs.push(match input.as_str() {
-                // An optional input that is left out.
+                // An empty name is an omitted optional input.
                 "" => None,
                 input => {
                     let id = self.find(input, &reader)?;
@@ -219,7 +220,7 @@ impl Builder {
         let op = read_op(proto, opset);
         let facts = match (&op, is_reachable) {
             (Ok(op), true) => self.infer(op, &inputs, proto.output.len()),
-            // Of what reads the output of a refused node only the operator itself can be judged.
+            // Shapes are unknown after a refused node, so only the operator and its attributes are checked.
             (Ok(_), false) => Ok(None),
             (Err(reason), _) => Err(reason.clone()),
         };
@@ -289,7 +290,7 @@ fn constant(tensor: &TensorProto) -> Result<Value, String> {
         data_type::INT8 => Element::I8,
         data_type::INT32 => Element::I32,
         data_type::INT64 => Element::I64,
-        // No operator here takes one: the node that reads it is refused by name.
+        // No operator accepts another type: the node that reads the constant is refused by name.
         _ => {
             return Ok(Value {
                 name: tensor.name.clone(),

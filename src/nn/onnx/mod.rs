@@ -1,4 +1,4 @@
-//! ONNX files: the messages that are read, and the graph that is made of them.
+//! ONNX files: the protobuf messages that are read, and their conversion to a graph.
 
 pub mod attributes;
 pub mod import;

@@ -1,5 +1,5 @@
 //! The fields of <https://github.com/onnx/onnx/blob/main/onnx/onnx.proto> that are read, and those whose mere presence
-//! must be noticed because they change what a model means. Everything else is documentation and is skipped.
+//! must be detected because they change the meaning of a model. Everything else is documentation and is skipped.
 
 use prost::Message;
 use prost::bytes::Bytes;
@@ -12,7 +12,7 @@ pub struct ModelProto {
     pub opset_import: Vec<OperatorSetIdProto>,
     #[prost(message, repeated, tag = "14")]
     pub metadata_props: Vec<StringStringEntryProto>,
-    /// Functions of the model's own.
+    /// Model-local functions.
     #[prost(bytes = "bytes", repeated, tag = "25")]
     pub functions: Vec<Bytes>,
 }
@@ -77,7 +77,7 @@ pub struct TensorShapeProto {
 
 #[derive(Message)]
 pub struct DimensionProto {
-    /// 0 where the dimension has a name instead, or nothing.
+    /// 0 if the dimension is symbolic or not stated.
     #[prost(int64, tag = "1")]
     pub dim_value: i64,
 }
@@ -145,7 +145,7 @@ pub struct TensorProto {
     pub raw_data: Option<Bytes>,
     #[prost(message, repeated, tag = "13")]
     pub external_data: Vec<StringStringEntryProto>,
-    /// 1: in another file.
+    /// 1 if the data is in another file (`EXTERNAL`).
     #[prost(int32, tag = "14")]
     pub data_location: i32,
 }

@@ -1,4 +1,4 @@
-//! What lies between the layers, and how it is summed up: float32, or pairs of i16.
+//! Format of the values between the layers, and arithmetic on them: float32, or i16 pairs.
 
 use pulp::Simd;
 
@@ -9,19 +9,19 @@ use crate::nn::simd::{F32, I16, IntSimd, Products};
 pub type Value<S, F> = <<F as Form<S>>::By as Products<S>>::Value;
 pub type Acc<S, F> = <<F as Form<S>>::By as Products<S>>::Acc;
 
-/// Layers are counted from 0; only the first one reads pixels and has sums of its own.
+/// A format of values. Layers are counted from 0; only layer 0 reads pixels, and it has its own accumulation.
 pub trait Form<S: Simd>: Copy {
     type By: Products<S>;
-    /// Channels in one of its values.
+    /// Number of channels per value.
     const CHANNELS: usize;
 
-    /// After the first layer and after the second one.
+    /// Ring buffers after the first and the second layer.
     fn rings(rings: &mut Rings) -> &mut [Vec<Value<S, Self>>; 2];
-    /// The weights of a layer, in vectors of the output's channels.
+    /// Weights of a layer, in vectors of output channels.
     fn weights(&self, layer: usize) -> &[Acc<S, Self>];
-    /// With the bias, in vector `v` of a layer's channels.
+    /// Converts an accumulator to float32 and adds the bias, for vector `v` of a layer's channels.
     fn end(self, simd: S, layer: usize, acc: Acc<S, Self>, v: usize) -> S::f32s;
-    /// What comes out of a layer for one column. What follows it in `to` may be overwritten, up to a block's length.
+    /// Stores the output of a layer for one column. Values after it in `to` may be overwritten, up to a block's length.
     fn store<const V: usize>(
         self,
         simd: S,
@@ -90,7 +90,7 @@ impl<S: IntSimd> Form<S> for I16Form<'_> {
         let scale = simd.splat_f32s(self.0.i16[layer].scale);
         let to = S::as_mut_simd_i32s(&mut to[..V.div_ceil(2) * S::F32_LANES]).0;
         for (i, to) in to.iter_mut().enumerate() {
-            // A lone vector fills half of the pairs.
+            // A single vector fills only half of the pairs.
             let second = if 2 * i + 1 < V {
                 simd.mul_f32s(values[2 * i + 1], scale)
             } else {

@@ -1,7 +1,7 @@
-//! The arithmetic of P-Net, for vectors of any length.
+//! The kernel of P-Net, for vectors of any length.
 //!
-//! Channels of the output lie side by side in vectors; a tile of neighbouring places is summed up in registers, tap
-//! after tap. Nothing but the sums that stay in registers is between a convolution and its PReLU.
+//! Output channels are contiguous in vectors; a tile of adjacent columns is accumulated in registers, one input value
+//! after another. PReLU is applied to the accumulators while they are in registers.
 
 use pulp::Simd;
 
@@ -10,25 +10,25 @@ use super::pack::{Activation, BLOCK, FIRST, SECOND, Weights};
 use super::{Cell, Rings, output_size};
 use crate::nn::simd::{Isa, Kernel, Level, Products};
 
-/// One run over a part of a level.
+/// Arguments of one run on a strip of a pyramid level.
 pub struct Sweep<'a> {
     pub weights: &'a Weights,
     pub pixels: [&'a [f32]; 3],
     pub width: usize,
     pub height: usize,
-    /// Number of the first row of the output.
+    /// Index of the first output row.
     pub first: usize,
     pub threshold: f32,
     pub rings: &'a mut Rings,
     pub found: &'a mut Vec<Cell>,
 }
 
-/// Rows that a 3×3 convolution reads.
+/// Rows in a ring buffer: those that a 3×3 convolution reads.
 const RING: usize = 3;
 
 impl Sweep<'_> {
-    /// Runs it. Each kind of arithmetic is a function of its own: in one large function the compiler makes worse code of
-    /// the loops.
+    /// Runs the kernel. Each kind of arithmetic is a separate function, because the loops of one large function compile
+    /// to slower code.
     pub fn dispatch(self, isa: Isa, is_i16: bool) {
         match is_i16 {
             true => isa.dispatch(I16Sweep(self)),
@@ -64,8 +64,8 @@ impl Kernel for I16Sweep<'_> {
 impl Sweep<'_> {
     #[inline(always)]
     fn tiled<S: Simd, F: Form<S>>(self, simd: S, form: F) {
-        // Tiles as large as the registers of these vectors allow: (vectors in a block, columns in a tile of the
-        // first, second and third convolution).
+        // Register tiles are as large as the instruction set allows: vectors in a block, vectors in the third
+        // convolution's output, columns in a tile of the first, second and third convolution.
         match S::F32_LANES {
             16 => self.sweep::<S, F, 1, 2, 8, 24, 12>(simd, form),
             8 => self.sweep::<S, F, 2, 4, 2, 6, 3>(simd, form),
@@ -97,7 +97,7 @@ impl Sweep<'_> {
         } = self;
         let (columns, rows) = output_size(width, height);
         let pooled_width = columns + 4;
-        // A vector is stored whole: the channels that are zeros lie where those of the next column will.
+        // Vectors are stored whole: the next column overwrites the padding channels of the one before it.
         let pooled_row = pooled_width * FIRST / F::CHANNELS + BLOCK;
         let convolved_row = (columns + 2) * SECOND / F::CHANNELS + BLOCK;
         let [pooled, convolved] = F::rings(self.rings);
@@ -106,7 +106,7 @@ impl Sweep<'_> {
         let cut = Cut::new(self.threshold);
         for y in 0..rows + 4 {
             let row = |colour: usize, dy: usize| {
-                // Where the height is odd the last row is pooled with itself.
+                // If the height is odd, the last row is pooled with itself.
                 let y = if 2 * y + 3 < height {
                     2 * y + dy
                 } else {
@@ -149,7 +149,7 @@ impl Sweep<'_> {
     }
 }
 
-/// The first convolution, PReLU, and the larger ones of two by two: a row of columns of [`FIRST`] channels.
+/// The first convolution, PReLU, and 2×2 max pooling: computes a row of columns of [`FIRST`] channels.
 #[inline(always)]
 fn first<'a, S: Simd, F: Form<S>, const V: usize, const A: usize>(
     simd: S,
@@ -198,7 +198,7 @@ fn first<'a, S: Simd, F: Form<S>, const V: usize, const A: usize>(
     }
 }
 
-/// One column of the pooled row, from columns `left` and `right` of the convolution.
+/// Computes one column of the pooled row, from columns `left` and `right` of the convolution.
 #[inline(always)]
 fn one_pool<S: Simd, const V: usize>(
     simd: S,
@@ -230,7 +230,7 @@ fn one_pool<S: Simd, const V: usize>(
     pooled
 }
 
-/// Two rows of `P` columns from `x` on of the first convolution.
+/// Computes two rows of the first convolution, `P` columns from `x` on.
 #[inline(always)]
 fn first_tile<S: Simd, const V: usize, const P: usize>(
     simd: S,
@@ -267,7 +267,7 @@ fn first_tile<S: Simd, const V: usize, const P: usize>(
     sums
 }
 
-/// The second convolution and PReLU: a row of columns of [`SECOND`] channels.
+/// The second convolution and PReLU: computes a row of columns of [`SECOND`] channels.
 #[inline(always)]
 fn second<S: Simd, F: Form<S>, const V: usize, const B: usize>(
     simd: S,
@@ -309,7 +309,7 @@ fn second_tiles<S: Simd, F: Form<S>, const V: usize, const P: usize>(
     }
 }
 
-/// The third convolution, PReLU, and the heads: every place of the row that scores enough.
+/// The third convolution, PReLU, and the heads: reports every cell of the row that reaches the threshold.
 #[inline(always)]
 fn third<S: Simd, F: Form<S>, const W: usize, const C: usize>(
     simd: S,
@@ -342,7 +342,7 @@ fn third_tiles<S: Simd, F: Form<S>, const W: usize, const P: usize>(
     let activation = &weights.activations[2];
     let face = S::as_simd_f32s(&weights.score.0).0;
     let offsets = S::as_simd_f32s(&weights.offsets.0).0;
-    // Tiles may overlap: places before this one are done.
+    // Columns before `done` have been reported, because the last tile may overlap the one before.
     let mut done = 0;
     for x in starts(columns, P) {
         let sums = conv_tile::<S, F, W, P>(simd, form, 2, SECOND / F::CHANNELS, rows, x);
@@ -374,16 +374,16 @@ fn dot<S: Simd, const W: usize>(simd: S, a: &[S::f32s; W], b: &[S::f32s]) -> f32
     simd.reduce_sum_f32s(sum)
 }
 
-/// Columns of a tile where the widest do not fit.
+/// Columns of a tile if the row is narrower than the widest tile.
 const FEW: usize = 4;
 
-/// Where tiles of `width` columns begin that cover all `columns`, the last one overlapping with the one before.
+/// First columns of the tiles of `width` columns that cover `columns`; the last one may overlap the one before.
 #[inline(always)]
 fn starts(columns: usize, width: usize) -> impl Iterator<Item = usize> {
     (0..columns.div_ceil(width)).map(move |i| (i * width).min(columns - width))
 }
 
-/// `P` columns from `x` on of a 3×3 convolution, the second or third, of so many values for each column.
+/// Computes `P` columns from `x` on of the second or third convolution, with `values` input values per column.
 #[inline(always)]
 fn conv_tile<S: Simd, F: Form<S>, const V: usize, const P: usize>(
     simd: S,
@@ -398,7 +398,7 @@ fn conv_tile<S: Simd, F: Form<S>, const V: usize, const P: usize>(
     for (y, row) in rows.into_iter().enumerate() {
         let weights = &weights[y * 3 * values * V..][..3 * values * V];
         let row = &row[x * values..][..(P + 2) * values];
-        // Neighbours to the right follow one another, so that three columns are one run of weights.
+        // Adjacent columns are contiguous, so the three columns of a window are one run of values.
         for at in 0..3 * values {
             for p in 0..P {
                 let value = F::By::splat(simd, row[p * values + at]);
@@ -411,7 +411,7 @@ fn conv_tile<S: Simd, F: Form<S>, const V: usize, const P: usize>(
     sums
 }
 
-/// `value` above 0, slope · `value` below.
+/// Returns `value` above 0 and slope · `value` below.
 #[inline(always)]
 fn prelu<S: Simd>(simd: S, value: S::f32s, activation: &Activation, v: usize) -> S::f32s {
     let zero = simd.splat_f32s(0.0);
@@ -420,11 +420,11 @@ fn prelu<S: Simd>(simd: S, value: S::f32s, activation: &Activation, v: usize) ->
     simd.mul_add_e_f32s(slope, below, simd.max_f32s(value, zero))
 }
 
-/// A threshold of probability, compared before the exponential.
+/// A probability threshold that is compared as a logit, before the exponential is computed.
 #[derive(Clone, Copy)]
 struct Cut {
     probability: f32,
-    /// Its log-odds, a little less so that rounding loses nothing.
+    /// Logit of the threshold, reduced by 0.001 so that rounding loses no cell.
     odds: f32,
 }
 

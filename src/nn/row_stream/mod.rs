@@ -1,6 +1,6 @@
-//! P-Net as one kernel: the layers run row after row through rings of a few rows that stay in the cache, so that no tensor
-//! of an image's size is ever written. A plan of one layer after the other takes five times as long
-//! (docs/performance.md), so this stays a kernel of its own; it takes the fused graph like the planner does.
+//! P-Net as one kernel: the layers run row by row through ring buffers of a few rows that stay in the cache, so that no
+//! tensor of the size of the image is written. A layer-by-layer plan takes five times as long (docs/performance.md),
+//! which justifies a separate kernel; like the planner, it takes the fused graph.
 
 mod forms;
 mod kernel;
@@ -11,38 +11,39 @@ use super::simd::Isa;
 use kernel::Sweep;
 use pack::Weights;
 
-/// Pixels of a level that one place of the output sees, along each side.
+/// Side length in pixels of the window (receptive field) of an output cell on a pyramid level.
 pub const WINDOW: usize = 12;
 
-/// The network.
+/// P-Net, packed for an instruction set.
 pub struct RowStream {
     isa: Isa,
     is_i16: bool,
     weights: Weights,
 }
 
-/// A place of the output where a face may be.
+/// An output cell whose window may contain a face.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Cell {
     pub column: usize,
     pub row: usize,
-    /// Probability, 0…1.
+    /// Face probability, 0…1.
     pub score: f32,
-    /// Left, top, right and bottom, in parts of the window.
+    /// Bounding-box regression of left, top, right and bottom, relative to the side of the window.
     pub offsets: [f32; 4],
 }
 
-/// Memory that serves one run after another. One per thread.
+/// Ring buffers, one set per thread, reused from run to run.
 #[derive(Debug, Default)]
 pub struct Rings {
-    /// After the first and the second convolution, in the one form or the other.
+    /// Rows after the first and the second convolution, in float32.
     f32: [Vec<f32>; 2],
+    /// Rows after the first and the second convolution, in i16 pairs.
     i16: [Vec<i32>; 2],
 }
 
-/// Columns and rows of the output for a level of so many pixels.
+/// Columns and rows of the output for a level of `width` × `height` pixels.
 pub fn output_size(width: usize, height: usize) -> (usize, usize) {
-    // 3×3, 2×2 pooled where an odd pixel counts alone, 3×3, 3×3; a window of 12 gives one.
+    // 3×3 convolution, 2×2 pooling that rounds an odd size up, 3×3, 3×3: a window of 12 pixels has one output.
     let side = |pixels: usize| {
         if pixels < WINDOW {
             0
@@ -53,13 +54,13 @@ pub fn output_size(width: usize, height: usize) -> (usize, usize) {
     (side(width), side(height))
 }
 
-/// Rows of a level that rows `rows` of the output see.
+/// Rows of a level that the output rows `rows` depend on.
 pub fn rows_seen(rows: std::ops::Range<usize>, height: usize) -> std::ops::Range<usize> {
     2 * rows.start..(2 * rows.end + WINDOW - 2).min(height)
 }
 
 impl RowStream {
-    /// The reason if the network is not P-Net.
+    /// Packs the network; the error states why it is not P-Net.
     pub fn new(fused: &Fused, isa: Isa) -> Result<Self, String> {
         Ok(Self {
             isa,
@@ -68,14 +69,14 @@ impl RowStream {
         })
     }
 
-    /// What the kernel computes with.
+    /// Architecture, number type and instruction set of the kernel.
     pub fn kernel(&self) -> String {
         let types = if self.is_i16 { "i16" } else { "f32" };
         format!("{}-{types}-{}", std::env::consts::ARCH, self.isa.name())
     }
 
-    /// Looks at a part of a level: red, green and blue, 0…255, `width` to a row, of which rows `first` and so on
-    /// of the output are made. Gives every place that scores `threshold` or more.
+    /// Processes a strip of a level: planes of red, green and blue, 0…255, `width` pixels per row; `first` is the index
+    /// of its first output row. Appends every cell with a score of `threshold` or more to `found`.
     pub fn propose(
         &self,
         pixels: [&[f32]; 3],

@@ -1,46 +1,48 @@
-//! P-Net's weights as the kernels read them.
+//! P-Net's weights, packed for the kernel.
 
 use crate::nn::fused::{self, Conv, Fused, FusedNode, FusedOp, Geometry};
 use crate::nn::pack::i16_scale;
 use crate::nn::simd::pair;
 
-/// Channels after each of the three convolutions.
+/// Output channels of the first convolution.
 pub const FIRST: usize = 10;
+/// Output channels of the second convolution.
 pub const SECOND: usize = 16;
+/// Output channels of the third convolution.
 pub const THIRD: usize = 32;
 
-/// Channels that are summed up together. Those of the first convolution are filled up with zeros.
+/// Channels that are accumulated together. Those of the first convolution are zero-padded to this number.
 pub const BLOCK: usize = 16;
 
-/// Weights of the convolutions lie pixel by pixel of the window, the channels of the output side by side.
+/// Weights of the convolutions, in the order of the window's pixels, with contiguous output channels.
 #[derive(Debug)]
 pub struct Weights {
-    /// `[colour, y, x, BLOCK]`, for pixels 0…255.
+    /// First convolution, `[colour, y, x, BLOCK]`, for pixels 0…255.
     pub first: Vec<f32>,
-    /// Of the second and third convolution: `[y, x, FIRST, SECOND]`, `[y, x, SECOND, THIRD]`
+    /// Second and third convolution, `[y, x, FIRST, SECOND]` and `[y, x, SECOND, THIRD]`.
     pub f32: [Vec<f32>; 2],
-    /// The same in pairs of i16.
+    /// Second and third convolution in i16 pairs.
     pub i16: [I16Weights; 2],
-    /// Bias and PReLU's slope below 0 of each convolution.
+    /// Bias and negative slope of PReLU of each convolution.
     pub activations: [Activation; 3],
-    /// What makes a face likelier than none: `[THIRD]`, and the bias.
+    /// Face logit minus non-face logit: weights `[THIRD]`, and bias.
     pub score: (Vec<f32>, f32),
-    /// The offsets: `[4, THIRD]`, and the biases.
+    /// Bounding-box regression: weights `[4, THIRD]`, and biases.
     pub offsets: (Vec<f32>, [f32; 4]),
 }
 
-/// Weights that take two channels at a time.
+/// Weights as i16 pairs, for two input channels at a time.
 #[derive(Debug)]
 pub struct I16Weights {
-    /// `[y, x, pair, channel of the output]`
+    /// `[y, x, pair of input channels, output channel]`.
     pub pairs: Vec<i32>,
-    /// By what the input is multiplied before it is rounded: its largest values become [`MOST`].
+    /// Factor of the input before rounding, which maps its largest values to [`MOST`].
     pub scale: f32,
-    /// By what sums are multiplied, channel by channel of the output.
+    /// Scale of the accumulators for each output channel.
     pub scales: Vec<f32>,
 }
 
-/// The largest integer that goes into a layer.
+/// Largest integer input of a layer.
 const MOST: f32 = 32_767.0;
 
 #[derive(Debug)]
@@ -50,7 +52,7 @@ pub struct Activation {
 }
 
 impl Weights {
-    /// Of a network of just P-Net's layers.
+    /// Packs a network that has exactly P-Net's layers.
     pub fn new(fused: &Fused) -> Result<Self, String> {
         let Layers {
             convs: [first, second, third],
@@ -61,20 +63,21 @@ impl Weights {
             Activation::new(second, SECOND),
             Activation::new(third, THIRD),
         ];
-        // The network takes (pixel − 127.5) / 128.
+        // The network expects (pixel − 127.5) / 128, which is folded into the weights and biases.
         let of_colours = values(first);
         for (bias, weights) in activations[0]
             .bias
             .iter_mut()
             .zip(of_colours.chunks_exact(27))
         {
-            // Columns before rows, as the published weights lie: the sum keeps its last bit.
+            // The sum runs over columns before rows, the order of the published weights, to be identical to the last
+            // bit.
             let columns = (0..27).map(|at| weights[at / 9 * 9 + at % 3 * 3 + at / 3 % 3]);
             *bias -= columns.sum::<f32>() * (127.5 / 128.0);
         }
         let mut by_colour = vec![0.0; 27 * BLOCK];
         for (at, weight) in of_colours.iter().enumerate() {
-            // [out, colour, y, x] to [colour, y, x, out]
+            // [out, colour, y, x] is reordered to [colour, y, x, out].
             by_colour[at % 27 * BLOCK + at / 27] = weight / 128.0;
         }
         let by_pixel = |conv: &Conv| {
@@ -89,7 +92,7 @@ impl Weights {
         let (none, face) = logits.split_at(THIRD);
         let bias = bias(heads);
         let weights = [by_pixel(second), by_pixel(third)];
-        // No image takes a layer beyond what the largest values before it do.
+        // The scales follow from bounds that hold for every image.
         let pixels = [255.0; 3];
         let after_first = bounds(&by_colour, &pixels.map(|most| (0.0, most)), &activations[0]);
         let after_second = bounds(&weights[0], &after_first[..FIRST], &activations[1]);
@@ -145,7 +148,7 @@ impl<'a> Layers<'a> {
                 if conv.geometry == Geometry { kernel: [kernel; 2], strides: [1, 1], pads: [0; 4] }
                     && (conv.into, conv.out) == (into, out)
                     && conv.slopes.is_some() == is_activated
-                    // What is above 0 must stay as it is.
+                    // The kernel's PReLU has a slope of 1 above 0.
                     && conv.slopes.iter().all(|s| s.above.iter().all(|&a| a == 1.0))
                     && matches!(conv.weights, fused::Weights::F32 { .. }) =>
             {
@@ -194,7 +197,7 @@ fn bias(conv: &Conv) -> &[f32] {
 }
 
 impl Activation {
-    /// Filled up with zeros to so many channels.
+    /// Bias and slope of a convolution, zero-padded to `channels`.
     fn new(conv: &Conv, channels: usize) -> Self {
         let filled = |values: &[f32]| {
             let mut values = values.to_vec();
@@ -209,8 +212,8 @@ impl Activation {
     }
 }
 
-/// Least and largest value of each channel after a convolution `[…, in, out]` and PReLU, whatever goes in between the
-/// least and largest of each channel.
+/// Bounds of each channel after a convolution `[…, in, out]` and PReLU, for inputs within the given bounds of each
+/// channel.
 fn bounds(weights: &[f32], inputs: &[(f32, f32)], activation: &Activation) -> Vec<(f32, f32)> {
     let channels = activation.bias.len();
     (0..channels)
@@ -235,7 +238,7 @@ fn bounds(weights: &[f32], inputs: &[(f32, f32)], activation: &Activation) -> Ve
 }
 
 impl I16Weights {
-    /// Of weights `[y, x, in, out]`.
+    /// Quantises weights `[y, x, in, out]`.
     fn new(weights: &[f32], inputs: &[(f32, f32)], out: usize) -> Self {
         let most = inputs
             .iter()

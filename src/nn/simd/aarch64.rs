@@ -1,4 +1,4 @@
-//! NEON, without and with SDOT. Beside `x86.rs` and `memory.rs` the only file with `unsafe`.
+//! NEON, without and with SDOT. Besides `x86.rs` and `memory.rs`, this is the only file of `nn` with `unsafe`.
 #![allow(unsafe_code)]
 
 use std::arch::aarch64::*;
@@ -44,12 +44,12 @@ pub fn neon<K: Kernel>(kernel: K, simd: Simd128) -> K::Output {
 }
 
 pub fn neon_dot<K: Kernel>(kernel: K, simd: Simd128) -> K::Output {
-    // SAFETY: `simd` proves that the CPU has NEON, and `Isa::available` makes no value with SDOT without asking for that.
+    // SAFETY: `simd` proves that the CPU has NEON, and `Isa::available` returns SDOT only if the CPU has it.
     unsafe { run_neon_dot(kernel, simd) }
 }
 
-// SAFETY of all that follows: every vector is of 128 bits, any bits are a value of it, and the token that is needed to
-// get here proves that the CPU has NEON.
+// SAFETY of all blocks below: every vector has 128 bits, any bit pattern is a valid value, and the token that is needed
+// to call these functions proves that the CPU has NEON.
 
 impl IntSimd for Simd128 {
     #[inline(always)]
@@ -88,7 +88,7 @@ impl IntSimd for Simd128 {
     }
 }
 
-/// Pairs of products are added in 16 bits: exact for weights of at most 7 bits, since 2 × 128 × 64 fits.
+/// Adds pairs of products in 16 bits, exact for weights of at most 7 bits, since 2 × 128 × 64 fits.
 pub struct PairsIn16;
 
 impl DotU8I8<Simd128> for PairsIn16 {
@@ -105,7 +105,8 @@ impl DotU8I8<Simd128> for PairsIn16 {
     }
 }
 
-/// Exact for all weights: 16 bits hold every product of two i8, but not a pair of (−128)².
+/// Adds products in 32 bits, exact for all weights: 16 bits hold every product of two i8, but not the sum of two
+/// (−128)².
 pub struct PairsIn32;
 
 impl DotU8I8<Simd128> for PairsIn32 {
@@ -122,19 +123,19 @@ impl DotU8I8<Simd128> for PairsIn32 {
     }
 }
 
-/// One instruction. Only `NeonDot` names this type.
+/// The `sdot` instruction. Only `NeonDot` names this type.
 pub struct Sdot;
 
 impl DotU8I8<Simd128> for Sdot {
     const SIGNED_ACTIVATIONS: bool = true;
 
-    // `vdotq_s32` is stable only from Rust 1.98 on.
+    // Assembly is used because `vdotq_s32` is stable only from Rust 1.98 on.
     #[inline(always)]
     fn dot(_: Simd128, acc: i32x4, activations: i32x4, weights: i32x4) -> i32x4 {
         unsafe {
             let mut acc: int32x4_t = transmute(acc);
             let (a, w): (int8x16_t, int8x16_t) = (transmute(activations), transmute(weights));
-            // The directive, since `asm!` is assembled for the features of the whole crate.
+            // The directive is needed because `asm!` is assembled for the target features of the whole crate.
             asm!(
                 ".arch_extension dotprod",
                 "sdot {acc:v}.4s, {a:v}.16b, {w:v}.16b",

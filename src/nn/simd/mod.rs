@@ -1,4 +1,4 @@
-//! The instruction sets that the kernels are compiled for, and what they need of each.
+//! The instruction sets that the kernels are compiled for, and the primitives that each provides.
 //!
 //! A kernel is written once, generic over [`Level`]; [`Isa::dispatch`] calls the copy that was compiled for the
 //! instruction set at hand. Everything that a kernel calls must be `#[inline(always)]`, or it is compiled for the
@@ -19,7 +19,7 @@ pub use scalar::ScalarLevel;
 /// The environment variable that caps the instruction set of the kernels, and of nothing else.
 pub const CPU_VARIABLE: &str = "MFR_CPU";
 
-/// Two i16, the first one in the lower half.
+/// Packs two i16, the first one in the lower half.
 pub fn pair(first: i16, second: i16) -> i32 {
     i32::from(second) << 16 | i32::from(first) & 0xffff
 }
@@ -29,22 +29,22 @@ pub trait IntSimd: Simd {
     /// `acc` + the dot products of two i16 in each 32-bit lane.
     fn dot_i16(self, acc: Self::i32s, a: Self::i32s, b: Self::i32s) -> Self::i32s;
     fn i32_to_f32(self, values: Self::i32s) -> Self::f32s;
-    /// Rounds two vectors, ties to even, and packs neighbours: lane `i` holds the elements `2i` (low half) and `2i + 1`
-    /// of both vectors one after the other.
+    /// Rounds two vectors, ties to even, and packs adjacent elements: lane `i` holds the elements `2i` (low half) and
+    /// `2i + 1` of the concatenated vectors.
     fn pack_i16(self, first: Self::f32s, second: Self::f32s) -> Self::i32s;
-    /// Rounds, ties to even, adds `zero_point`, clamps to 0…255 and writes one byte a lane.
+    /// Rounds, ties to even, adds `zero_point`, clamps to 0…255 and writes one byte per lane.
     fn store_u8(self, values: Self::f32s, zero_point: i32, out: &mut [u8]);
 }
 
-/// A way to add the dot product of four u8 and four i8 to each 32-bit lane.
+/// An implementation of the dot product of four u8 and four i8, added to each 32-bit lane.
 pub trait DotU8I8<S: Simd> {
-    /// Whether activations are taken as signed, each less 128: the packer adds 128 × the sum of the weights to the
-    /// bias then.
+    /// Whether activations are converted to i8 by subtracting 128; the packer then adds 128 × the sum of the weights to
+    /// the bias.
     const SIGNED_ACTIVATIONS: bool = false;
 
     fn dot(simd: S, acc: S::i32s, activations: S::i32s, weights: S::i32s) -> S::i32s;
 
-    /// Four activations in every lane.
+    /// Broadcasts four activations to every lane.
     #[inline(always)]
     fn broadcast(simd: S, activations: i32) -> S::i32s {
         const SIGN_BITS: i32 = 0x8080_8080u32 as i32;
@@ -56,16 +56,16 @@ pub trait DotU8I8<S: Simd> {
     }
 }
 
-/// An instruction set, as kernels see it.
+/// An instruction set as a type parameter of kernels.
 pub trait Level: Copy + 'static {
     type Simd: IntSimd;
-    /// For weights of at most 7 bits, −64…64.
+    /// Dot product for weights of at most 7 bits, −64…64.
     type Narrow: DotU8I8<Self::Simd>;
-    /// For weights of 8 bits.
+    /// Dot product for weights of 8 bits.
     type Wide: DotU8I8<Self::Simd>;
 }
 
-/// Something that is compiled for every instruction set.
+/// Code that is compiled for every instruction set.
 pub trait Kernel {
     type Output;
     fn run<L: Level>(self, simd: L::Simd) -> Self::Output;
@@ -102,7 +102,7 @@ impl PartialEq for Isa {
 }
 
 impl Isa {
-    /// Names that [`CPU_VARIABLE`] takes on this architecture, the plainest first.
+    /// Values that [`CPU_VARIABLE`] accepts on this architecture, from the least to the most capable instruction set.
     #[cfg(target_arch = "x86_64")]
     pub const NAMES: &[&str] = &["scalar", "avx2", "avx-vnni", "avx512", "avx512-vnni"];
     #[cfg(target_arch = "aarch64")]
@@ -110,7 +110,7 @@ impl Isa {
     #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
     pub const NAMES: &[&str] = &["scalar"];
 
-    /// Every one that this CPU has, the plainest first.
+    /// The instruction sets of this CPU, from the least to the most capable.
     pub fn available() -> Vec<Self> {
         let mut all = vec![Self::Scalar];
         #[cfg(target_arch = "x86_64")]
@@ -138,12 +138,12 @@ impl Isa {
         all
     }
 
-    /// The best one.
+    /// The most capable instruction set of this CPU.
     pub fn best() -> Self {
         Self::available().pop().unwrap_or(Self::Scalar)
     }
 
-    /// The best one that is not beyond `cap`; `None` if there is no instruction set of this name.
+    /// The most capable instruction set up to `cap`; `None` if there is no instruction set of this name.
     pub fn capped(cap: &str) -> Option<Self> {
         let rank = |name: &str| Self::NAMES.iter().position(|n| *n == name);
         let cap = rank(cap)?;
@@ -152,7 +152,7 @@ impl Isa {
         all.pop()
     }
 
-    /// As [`CPU_VARIABLE`] takes it.
+    /// Name as accepted by [`CPU_VARIABLE`].
     pub fn name(self) -> &'static str {
         match self {
             Self::Scalar => "scalar",
@@ -171,7 +171,7 @@ impl Isa {
         }
     }
 
-    /// Whether dot products of i16 take fewer instructions than float32: twice the products in each vector.
+    /// Whether i16 dot products take fewer instructions than float32, because a vector holds twice as many products.
     pub fn has_fast_i16(self) -> bool {
         #[cfg(target_arch = "x86_64")]
         return !matches!(self, Self::Scalar);
@@ -179,7 +179,7 @@ impl Isa {
         false
     }
 
-    /// Numbers in a vector of float32.
+    /// Number of float32 lanes in a vector.
     pub fn lanes(self) -> usize {
         struct Lanes;
         impl Kernel for Lanes {
@@ -232,9 +232,9 @@ pub fn has_amx() -> bool {
     false
 }
 
-/// How a layer of float32 inputs is summed up, in vectors of its output's channels: in float32, or in pairs of i16.
+/// Arithmetic of a layer with float32 inputs, in vectors of output channels: float32, or i16 pairs.
 pub trait Products<S: Simd> {
-    /// One channel of the input, or two.
+    /// One input channel, or a pair of them.
     type Value: Copy + Default;
     type Acc: Copy;
 
@@ -248,7 +248,7 @@ pub trait Products<S: Simd> {
     }
 }
 
-/// In float32.
+/// Float32 arithmetic.
 pub struct F32;
 
 impl<S: Simd> Products<S> for F32 {
@@ -271,7 +271,7 @@ impl<S: Simd> Products<S> for F32 {
     }
 }
 
-/// In pairs of i16, summed up exactly in i32.
+/// Arithmetic on i16 pairs, accumulated exactly in i32.
 pub struct I16;
 
 impl<S: IntSimd> Products<S> for I16 {
@@ -300,7 +300,7 @@ mod tests {
 
     use super::*;
 
-    /// One call of each primitive, for whole vectors.
+    /// Applies each primitive to whole vectors.
     struct All<'a> {
         acc: &'a [i32],
         a: &'a [i32],
@@ -369,7 +369,7 @@ mod tests {
             extremes.chain(random).collect()
         };
         let (a, b) = (numbers(256), numbers(256));
-        // Small enough that no sum leaves 32 bits: sums of the networks do not.
+        // The values are small enough that no sum overflows 32 bits, as in the networks.
         let acc: Vec<i32> = numbers(256).iter().map(|n| n >> 8).collect();
         let a: Vec<i32> = a.iter().map(|n| n & 0x7fff_ffff).collect();
         let floats: Vec<f32> = (0..256)
@@ -396,7 +396,7 @@ mod tests {
         for isa in Isa::available() {
             let (found, expected) = (run(isa, false), run(Isa::Scalar, false));
             for (i, (found, expected)) in found.iter().zip(&expected).enumerate() {
-                // Signed activations are another number: compared below.
+                // Signed activations have other results, which are compared below.
                 if !(isa.signed_activations() && (i == 1 || i == 2)) {
                     assert_eq!(found, expected, "{isa:?} primitive {i}");
                 }
@@ -418,7 +418,7 @@ mod tests {
         }
     }
 
-    /// Every sum of two activations and two weights of the given ones, for fours of them in each lane.
+    /// Dot products of all combinations of two of the activations with two of the weights, four of them in each lane.
     struct Extremes<'a> {
         activations: &'a [u8],
         weights: &'a [i8],
@@ -451,7 +451,7 @@ mod tests {
                             };
                             let lanes: &[i32] = cast_slice(std::slice::from_ref(&sum));
                             assert!(lanes.iter().all(|&lane| lane == lanes[0]));
-                            // What activations that are taken less 128 lack.
+                            // Compensates the subtraction of 128 from signed activations.
                             let offset = if L::Wide::SIGNED_ACTIVATIONS { 128 } else { 0 };
                             sums.push(lanes[0] + 2 * offset * (i32::from(v) + i32::from(w)));
                         }
@@ -470,7 +470,7 @@ mod tests {
             is_narrow,
         };
         let expected = Isa::Scalar.dispatch(extremes());
-        // Four products of the last ones.
+        // The last result has four products of the last activation and weight.
         let last = i32::from(weights[weights.len() - 1]);
         assert_eq!(expected.last(), Some(&(4 * 255 * last)));
         for isa in Isa::available() {

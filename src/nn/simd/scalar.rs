@@ -1,5 +1,5 @@
-//! The plain reference of every primitive: what runs on a CPU that has nothing better, and what all others are compared
-//! with.
+//! Scalar reference implementation of every primitive. It runs on CPUs without a supported SIMD instruction set, and
+//! all others are tested against it.
 
 use pulp::Scalar;
 

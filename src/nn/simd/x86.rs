@@ -1,4 +1,5 @@
-//! AVX2, AVX-VNNI, AVX-512 and AVX-512 VNNI. Beside `aarch64.rs` and `memory.rs` the only file with `unsafe`.
+//! AVX2, AVX-VNNI, AVX-512 and AVX-512 VNNI. Besides `aarch64.rs` and `memory.rs`, this is the only file of `nn` with
+//! `unsafe`.
 #![allow(unsafe_code)]
 
 use std::arch::x86_64 as intrinsics;
@@ -8,7 +9,7 @@ use pulp::{Simd, cast};
 
 use super::{DotU8I8, IntSimd, Kernel, Level};
 
-/// An instruction set: its [`Level`], and the function that is compiled for its features.
+/// Defines an instruction set: its [`Level`], and the function that is compiled for its features.
 macro_rules! level {
     ($level:ident, $dispatch:ident, $feature_run:ident, $simd:ty, $narrow:ty, $wide:ty, $features:literal) => {
         #[derive(Clone, Copy)]
@@ -26,8 +27,8 @@ macro_rules! level {
         }
 
         pub fn $dispatch<K: Kernel>(kernel: K, simd: $simd) -> K::Output {
-            // SAFETY: `simd` proves that the CPU has its features, and `Isa::available` makes no value with VNNI
-            // without asking for that.
+            // SAFETY: `simd` proves that the CPU has its features, and `Isa::available` returns VNNI only if the CPU
+            // has it.
             unsafe { $feature_run(kernel, simd) }
         }
     };
@@ -70,10 +71,10 @@ level!(
     "avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx512vnni,bmi1,bmi2,lzcnt,popcnt"
 );
 
-/// CPUID leaf 7: AMX-TILE and AMX-INT8. The standard library's detection of AMX is not stable.
+/// Reads AMX-TILE and AMX-INT8 from CPUID leaf 7, because the standard library's detection of AMX is not stable.
 pub fn has_amx() -> bool {
     const AMX: u32 = 1 << 24 | 1 << 25;
-    // SAFETY: every x86-64 CPU has the instruction; leaf 0 says how many leaves there are.
+    // SAFETY: every x86-64 CPU has the instruction; leaf 0 reports the highest leaf.
     #[allow(unused_unsafe)]
     unsafe {
         intrinsics::__cpuid(0).eax >= 7 && intrinsics::__cpuid_count(7, 0).edx & AMX == AMX
@@ -81,7 +82,7 @@ pub fn has_amx() -> bool {
 }
 
 impl IntSimd for V3 {
-    // With VNNI the compiler makes one instruction of the product and the sum.
+    // With VNNI the compiler fuses the product and the sum into one instruction.
     #[inline(always)]
     fn dot_i16(self, acc: Self::i32s, a: Self::i32s, b: Self::i32s) -> Self::i32s {
         let products = self.avx2._mm256_madd_epi16(cast(a), cast(b));
@@ -99,7 +100,7 @@ impl IntSimd for V3 {
             self.avx._mm256_cvtps_epi32(cast(first)),
             self.avx._mm256_cvtps_epi32(cast(second)),
         );
-        // The instruction alternates between quarters of both vectors.
+        // The instruction interleaves quarters of both vectors, which the permutation undoes.
         let packed = self.avx2._mm256_packs_epi32(first, second);
         cast(self.avx2._mm256_permute4x64_epi64::<0b11_01_10_00>(packed))
     }
@@ -112,7 +113,7 @@ impl IntSimd for V3 {
             ._mm256_add_epi32(values, self.avx._mm256_set1_epi32(zero_point));
         let words = self.avx2._mm256_packs_epi32(values, values);
         let bytes = self.avx2._mm256_packus_epi16(words, words);
-        // Each half of the vector holds its own four.
+        // Each half of the vector holds four of the bytes.
         let [low, _, _, _, high, ..]: [u32; 8] = cast(bytes);
         out[..4].copy_from_slice(&low.to_le_bytes());
         out[4..8].copy_from_slice(&high.to_le_bytes());
@@ -137,7 +138,7 @@ impl IntSimd for V4 {
             self.avx512f._mm512_cvtps_epi32(cast(first)),
             self.avx512f._mm512_cvtps_epi32(cast(second)),
         );
-        // The instruction alternates between eighths of both vectors.
+        // The instruction interleaves eighths of both vectors, which the permutation undoes.
         let packed = self.avx512bw._mm512_packs_epi32(first, second);
         let order = cast([0u64, 2, 4, 6, 1, 3, 5, 7]);
         cast(self.avx512f._mm512_permutexvar_epi64(order, packed))
@@ -156,13 +157,15 @@ impl IntSimd for V4 {
     }
 }
 
-/// What is done with bytes where there is no VNNI, on operands of 16 bits.
+/// Operations on bytes in 16-bit lanes, for CPUs without VNNI.
 trait Bytes: IntSimd {
-    /// Sums of two neighbouring products of u8 and i8, saturated.
+    /// Saturated sums of two adjacent products of u8 and i8.
     fn maddubs(self, a: Self::i32s, b: Self::i32s) -> Self::i32s;
-    /// The upper byte of each 16 bits, unsigned and signed; the lower one, signed.
+    /// Upper byte of each 16-bit lane, zero-extended.
     fn odd_u8(self, bytes: Self::i32s) -> Self::i32s;
+    /// Upper byte of each 16-bit lane, sign-extended.
     fn odd_i8(self, bytes: Self::i32s) -> Self::i32s;
+    /// Lower byte of each 16-bit lane, sign-extended.
     fn even_i8(self, bytes: Self::i32s) -> Self::i32s;
 }
 
@@ -209,7 +212,8 @@ bytes!(
     _mm512_slli_epi16
 );
 
-/// `vpmaddubsw` adds two products in 16 bits: exact for weights of at most 7 bits, it saturates with larger ones.
+/// `vpmaddubsw` adds two products in 16 bits, which is exact for weights of at most 7 bits and saturates with larger
+/// ones.
 pub struct Maddubs;
 
 impl<S: Bytes> DotU8I8<S> for Maddubs {
@@ -220,8 +224,8 @@ impl<S: Bytes> DotU8I8<S> for Maddubs {
     }
 }
 
-/// Exact for all weights, at less than half the rate: bytes of even and odd places are widened to 16 bits, as ruy and
-/// XNNPACK do it.
+/// Exact for all weights, at less than half the rate: bytes at even and odd positions are widened to 16 bits, as in ruy
+/// and XNNPACK.
 pub struct Widened;
 
 impl<S: Bytes> DotU8I8<S> for Widened {
@@ -233,7 +237,8 @@ impl<S: Bytes> DotU8I8<S> for Widened {
     }
 }
 
-/// One instruction of VNNI, which the compiler makes of no other code. Only levels whose features hold it name this type.
+/// The `vpdpbusd` instruction of VNNI, which the compiler does not generate from other code. Only levels with this
+/// feature name this type.
 pub struct Vnni;
 
 type I32s<S> = <S as Simd>::i32s;
