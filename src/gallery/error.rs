@@ -2,7 +2,7 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-/// Why a gallery cannot be made, read, written or used. Each message says all there is to say, so no
+/// Why a gallery cannot be made, read, written or used. Each message is complete, so no
 /// variant has a source that a chain of errors would repeat.
 #[derive(Debug, Error)]
 #[non_exhaustive]
@@ -59,7 +59,7 @@ impl GalleryError {
         Self::Format { path: None, found }
     }
 
-    /// Says which file it is about.
+    /// Sets the file that the error is about.
     pub fn at(mut self, file: &Path) -> Self {
         match &mut self {
             Self::Read { .. } | Self::Write { .. } => {}
@@ -70,7 +70,7 @@ impl GalleryError {
         self
     }
 
-    /// Whether there is no such file.
+    /// Whether the error is a missing file.
     pub fn is_missing_file(&self) -> bool {
         matches!(self, Self::Read { reason, .. } if reason.kind() == std::io::ErrorKind::NotFound)
     }
