@@ -1,13 +1,13 @@
-//! Files that come from outside and files that are written: never more is read than is asked for, nothing waits for a file
-//! that is none, and what is written is there as a whole or not at all.
+//! Safe reading and writing of files: reading is limited in size and never blocks on anything but a regular file, and
+//! output files are written atomically.
 
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-/// Opens a regular file for reading. Opening never waits, as it would for the other end of a FIFO; what is opened is
-/// looked at, not what had the name before.
+/// Opens a regular file for reading. Opening does not block, as it otherwise would on a FIFO without a writer; the
+/// type is checked on the open file, because the path may refer to another file by then.
 pub fn open_regular(path: &Path) -> io::Result<File> {
     let file = OpenOptions::new()
         .read(true)
@@ -38,7 +38,7 @@ pub fn read_regular(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     }
     let mut bytes = Vec::new();
     bytes.try_reserve_exact(length as usize + 1)?;
-    // The file may have grown since.
+    // The file may have grown since its size was checked.
     file.take(limit + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > limit {
         return Err(too_large(bytes.len() as u64));
@@ -46,7 +46,7 @@ pub fn read_regular(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// What there is, for messages.
+/// Describes the type of a file, for messages.
 fn kind_of(metadata: &Metadata) -> &'static str {
     let kind = metadata.file_type();
     match () {
@@ -60,12 +60,12 @@ fn kind_of(metadata: &Metadata) -> &'static str {
     }
 }
 
-/// Where the bytes of an output go.
+/// Destination of an output.
 #[derive(Debug, PartialEq)]
 enum Target {
-    /// Under another name beside this file, which then gets its place.
+    /// A temporary file in the same folder, which then replaces this file.
     Replace(PathBuf),
-    /// Into a device or a FIFO, which must not be replaced.
+    /// A device or a FIFO, which is written to directly, because it must not be replaced.
     Through(PathBuf),
 }
 
@@ -73,7 +73,8 @@ fn refused(text: String) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, text)
 }
 
-/// Finds out what a path of an output stands for. A symbolic link is followed, unless others could have put it there.
+/// Determines the destination of an output path. A symbolic link is followed, unless other users could have created
+/// it.
 fn target(path: &Path) -> io::Result<Target> {
     let metadata = match path.symlink_metadata() {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -91,7 +92,7 @@ fn target(path: &Path) -> io::Result<Target> {
                 folder.display()
             )));
         }
-        // A link to nothing is followed to the file that it names.
+        // A dangling link is followed to the path that it names.
         let pointed_at = match path.canonicalize() {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return Ok(Target::Replace(folder.join(path.read_link()?)));
@@ -125,10 +126,10 @@ fn own_uid() -> io::Result<u32> {
     Ok(tempfile::tempfile()?.metadata()?.uid())
 }
 
-/// Checks that a file could be written to `path`, before hours of work; leaves nothing behind.
+/// Checks that a file could be written to `path`, before hours of work, without leaving anything behind.
 pub fn check_writable(path: &Path) -> io::Result<()> {
     let target = match target(path)? {
-        // Opening a FIFO would wait for its reader.
+        // Opening a FIFO would block until it has a reader.
         Target::Through(_) => return Ok(()),
         Target::Replace(target) => target,
     };
@@ -145,11 +146,12 @@ pub fn check_writable(path: &Path) -> io::Result<()> {
     tempfile::NamedTempFile::new_in(folder)?.close()
 }
 
-/// Writes a file under another name beside `path`, mode 0600, makes it safe on the disk, then gives it the name: a reader
-/// finds the old file or the new one, never half of it. A device or a FIFO is written to, a symbolic link is followed.
+/// Writes a temporary file beside `path` with mode 0600, syncs it to disk, and then renames it, so that a reader
+/// finds the old file or the new one, never half of it. A device or a FIFO is written to, a symbolic link is
+/// followed.
 ///
-/// A file that is a mount of its own, as in a container, cannot be replaced. It is then overwritten, and the finished new
-/// file lies beside it until that is done.
+/// A file that is a mount point, as in a container, cannot be replaced. It is overwritten instead, and the complete
+/// new file stays beside it until that is done.
 pub fn write_atomically(
     path: &Path,
     write: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>,
@@ -160,7 +162,7 @@ pub fn write_atomically(
     };
     let folder = folder_of(&path);
     let name = path.file_name().ok_or(io::ErrorKind::IsADirectory)?;
-    // Of mode 0600, and removed if anything fails before it has its name.
+    // The temporary file has mode 0600, and is removed if anything fails before it is renamed.
     let temporary = if is_replaced {
         tempfile::Builder::new()
             .prefix(&format!(".{}.", name.to_string_lossy()))
@@ -184,12 +186,12 @@ pub fn write_atomically(
         copy_into(journal.as_file(), &path)?;
         return journal.close();
     }
-    // The file is there. Some file systems cannot make the name itself safe.
+    // The file itself is already synced; some file systems do not support syncing a folder.
     let _ = File::open(folder).and_then(|folder| folder.sync_all());
     Ok(())
 }
 
-/// Copies all of a file over what there is at `path`.
+/// Overwrites the content of `path` with that of a file.
 fn copy_into(mut source: &File, path: &Path) -> io::Result<()> {
     source.seek(SeekFrom::Start(0))?;
     let mut target = OpenOptions::new().write(true).open(path)?;
@@ -258,7 +260,7 @@ mod tests {
         write_text(&pipe, "text").unwrap();
         assert_eq!(reader.join().unwrap(), b"text");
         assert!(pipe.symlink_metadata().unwrap().file_type().is_fifo());
-        // Neither leaves anything else behind.
+        // Neither call leaves any other file behind.
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 
@@ -267,14 +269,14 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let [real, link] = ["real", "link"].map(|name| folder.path().join(name));
         symlink("real", &link).unwrap();
-        // To a file that is not there yet, and to one that is.
+        // The link's target does not exist the first time, and does the second time.
         for text in ["one", "two"] {
             check_writable(&link).unwrap();
             write_text(&link, text).unwrap();
             assert_eq!(std::fs::read_to_string(&real).unwrap(), text);
             assert!(link.symlink_metadata().unwrap().is_symlink());
         }
-        // A folder of the superuser that everybody may write to, where there is one.
+        // This needs a world-writable folder that belongs to the superuser, if there is one.
         let tmp = Path::new("/tmp").metadata().unwrap();
         if tmp.mode() & 0o022 != 0 && tmp.uid() != own_uid().unwrap() {
             let link = Path::new("/tmp").join(format!("mfr-link-{}", std::process::id()));

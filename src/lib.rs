@@ -1,14 +1,14 @@
-//! Face recognition for GStreamer, also under a mask.
+//! Face recognition for GStreamer, including faces with masks.
 //!
-//! The way of the data: frame → [`detect`] → faces → [`embed`] → embeddings → gallery → identity.
-//! With the feature `plugin` the library is the GStreamer plugin `mfr`; without it, it knows
-//! nothing of GStreamer.
+//! The data flow: frame → [`detect`] → faces → [`embed`] → embeddings → gallery → identity.
+//! With the feature `plugin` the library is the GStreamer plugin `mfr`; without it, it does not
+//! depend on GStreamer.
 //!
-//! An application puts the elements of the installed plugin into a pipeline, or links this crate and
+//! An application uses the elements of the installed plugin in a pipeline, or links this crate and
 //! calls `gstmfr::plugin_register_static()` after `gst::init()`. Without GStreamer,
-//! [`pipeline::Pipeline`] takes one image from end to end, and [`gallery::Gallery`] says who the
-//! faces are. Colours are RGB, boxes and landmarks are pixels of the image, similarities are 0…1 and
-//! higher is surer.
+//! [`pipeline::Pipeline`] processes an image from end to end, and [`gallery::Gallery`] identifies
+//! the faces. Colours are RGB, boxes and landmarks are pixels of the image, similarities are 0…1 and
+//! higher is more certain.
 #![deny(unsafe_code)]
 
 pub mod detect;

@@ -1,12 +1,12 @@
-//! Finds the files of the project (the FaceNet model, ONNX Runtime) with no variable set.
+//! Finds the files of the project (the FaceNet model, ONNX Runtime) without environment variables.
 //!
-//! Models are data, so one lenient rule serves an installed plugin, a program in `target/` and a
-//! copied folder alike: starting at the folder of the plugin or program and going up, each folder
+//! Models are data, so one lenient rule covers an installed plugin, a program in `target/` and a
+//! copied folder: from the folder of the plugin or program upwards, each folder
 //! itself and its `gst-plugin-mfr`, `lib/gst-plugin-mfr` and `share/gst-plugin-mfr` are searched,
 //! then the source tree that the library was built from.
 //!
 //! A shared library is executed, so its rule is strict: only the `lib/gst-plugin-mfr` of a prefix
-//! that the plugin or program is installed in. Whoever can write there can replace the plugin or
+//! that the plugin or program is installed in. A user with write access there can replace the plugin or
 //! program as well; that is not true of the folders above it.
 
 use std::path::{Path, PathBuf};
@@ -24,14 +24,14 @@ const SOURCE_LIBRARY: &str = "target/onnxruntime";
 /// Name of the folder that GStreamer loads plugins of a prefix from.
 const PLUGIN_FOLDER: &str = "gstreamer-1.0";
 
-/// `~/.local/share/gstreamer-1.0/plugins` lies four below the folder that holds `lib` and `share`.
+/// `~/.local/share/gstreamer-1.0/plugins` is four levels below the folder that contains `lib` and `share`.
 const LEVELS_UP: usize = 5;
 
 static START_FOLDERS: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
 
-/// Adds a folder to start from; the plugin says where its own file lies.
+/// Adds a folder to start from; the plugin passes the folder of its own file.
 pub fn add_start_folder(folder: &Path) {
-    // The working directory may have changed by the time that a file is searched for.
+    // The working directory may have changed by the time a file is searched for.
     let folder = std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
     let mut folders = START_FOLDERS.lock().unwrap_or_else(|e| e.into_inner());
     if !folders.contains(&folder) {
@@ -39,7 +39,7 @@ pub fn add_start_folder(folder: &Path) {
     }
 }
 
-/// Folder of the plugin, if it is one, and of the program.
+/// Folder of the plugin, if there is one, and of the program.
 fn start_folders() -> Vec<PathBuf> {
     let mut starts = START_FOLDERS
         .lock()
@@ -53,7 +53,7 @@ fn start_folders() -> Vec<PathBuf> {
     starts
 }
 
-/// Every folder that may hold a model, best first.
+/// All folders that may contain a model, best first.
 fn model_folders(starts: &[PathBuf], source_tree: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for start in starts {
@@ -62,7 +62,7 @@ fn model_folders(starts: &[PathBuf], source_tree: &Path) -> Vec<PathBuf> {
             for below in ["", "lib", "share"] {
                 add(&mut found, folder.join(below).join(DATA_FOLDER));
             }
-            // A program or plugin inside a source tree, wherever that tree has been moved.
+            // A program or plugin may be inside a source tree, which may have been moved.
             add(&mut found, folder.join(SOURCE_MODELS));
         }
     }
@@ -70,7 +70,7 @@ fn model_folders(starts: &[PathBuf], source_tree: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// The first model file of this name beside the plugin or program, in the installation or in the
+/// The first model file with this name near the plugin or program, in the installation or in the
 /// source tree.
 pub fn find(name: &str) -> Option<PathBuf> {
     model_folders(&start_folders(), Path::new(env!("CARGO_MANIFEST_DIR")))
@@ -79,18 +79,18 @@ pub fn find(name: &str) -> Option<PathBuf> {
         .find(|path| path.is_file())
 }
 
-/// Every folder of the project that ONNX Runtime may be loaded from, best first; those of the
-/// system are not among them.
+/// All folders of the project that ONNX Runtime may be loaded from, best first, without those of the
+/// system.
 pub fn library_folders() -> Vec<PathBuf> {
-    // Tests run without any variable set. A release build never loads from a source tree: the path
-    // compiled in may belong to somebody else on the machine it is copied to.
+    // Tests run without environment variables. A release build never loads from a source tree, because the path
+    // compiled in may belong to another user on the computer it is copied to.
     let is_for_tests = cfg!(any(test, debug_assertions));
     let source_tree = is_for_tests.then_some(Path::new(env!("CARGO_MANIFEST_DIR")));
     library_folders_from(&start_folders(), source_tree)
 }
 
-/// [`library_folders`] as seen from these folders. `source_tree` is searched first: a debug build is
-/// tested with what `make onnxruntime` has fetched, not with what is installed.
+/// [`library_folders`] for these start folders. `source_tree` is searched first, because a debug build is
+/// tested with the library that `make onnxruntime` has fetched, not with an installed one.
 pub(crate) fn library_folders_from(starts: &[PathBuf], source_tree: Option<&Path>) -> Vec<PathBuf> {
     let mut found = Vec::new();
     if let Some(tree) = source_tree {
@@ -102,8 +102,8 @@ pub(crate) fn library_folders_from(starts: &[PathBuf], source_tree: Option<&Path
     found
 }
 
-/// The library folders of the prefix that a plugin or program is installed in, none if `start`, the
-/// folder of its file, is no place for an installation.
+/// The library folders of the prefix that a plugin or program is installed in; none if `start`, the
+/// folder of its file, does not belong to an installation.
 fn prefix_folders(start: &Path) -> Vec<PathBuf> {
     let above = |levels: usize| start.ancestors().nth(levels).map(Path::to_owned);
     let lib = |levels: usize| above(levels).map(|prefix| prefix.join("lib"));
@@ -112,7 +112,7 @@ fn prefix_folders(start: &Path) -> Vec<PathBuf> {
     } else if start.ends_with("bin") {
         [lib(1), None]
     } else if start.ends_with("share/gstreamer-1.0/plugins") {
-        // A user's own plugins; the prefix is ~/.local.
+        // This is a user's own plugin folder, whose prefix is ~/.local.
         [lib(3), None]
     } else if !start.ends_with(PLUGIN_FOLDER) {
         [None, None]
@@ -128,8 +128,8 @@ fn prefix_folders(start: &Path) -> Vec<PathBuf> {
     folders.into_iter().flatten().collect()
 }
 
-/// Whether this is Debian's folder for libraries of one architecture, `lib/x86_64-linux-gnu` for
-/// instance.
+/// Whether this is Debian's folder for libraries of one architecture, for instance
+/// `lib/x86_64-linux-gnu`.
 fn is_multiarch(folder: &Path) -> bool {
     let name = folder.file_name().and_then(|name| name.to_str());
     name.is_some_and(|name| name.contains("-linux-"))
@@ -177,11 +177,11 @@ mod tests {
     fn a_program_in_the_target_folder_finds_the_models_of_its_tree() {
         let folders = model_folders(&["/tree/target/release".into()], Path::new("/elsewhere"));
         assert!(folders.contains(&"/tree/models".into()));
-        // The tree it was built from comes last.
+        // The source tree that it was built from comes last.
         assert_eq!(folders.last(), Some(&"/elsewhere/models".into()));
     }
 
-    /// The rule of release builds.
+    /// Library folders by the rule for release builds.
     fn library_folders_seen_from(start: &str) -> Vec<PathBuf> {
         library_folders_from(&[start.into()], None)
     }
@@ -231,7 +231,7 @@ mod tests {
             "/home/ana/gstreamer-1.0/plugins",
             "/home/ana/.local/bin/mfr",
             "/usr/lib/x86_64-linux-gnu/gstreamer-1.0/..",
-            // Relative to whatever the working directory is.
+            // The following are relative to the working directory.
             "bin",
             "lib/gstreamer-1.0",
             "",

@@ -1,5 +1,5 @@
-//! One image end to end: detection, crop, embedding, masks. What the elements do in two steps; for the
-//! command line, tests and programs without GStreamer.
+//! Processes one image from end to end: detection, crop, embedding, mask check. It combines the steps of the two
+//! elements for the command line, tests and programs without GStreamer.
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ use crate::frame::geometry::Rect;
 use crate::frame::image::ImageView;
 use crate::nn::{RuntimeError, SessionOptions};
 
-/// A detector and an embedder that work one after the other.
+/// A detector and an embedder that run one after another.
 #[derive(Debug)]
 pub struct Pipeline {
     pub detector: Detector,
@@ -17,7 +17,7 @@ pub struct Pipeline {
 }
 
 impl Pipeline {
-    /// The built-in detector and the FaceNet found beside the plugin or named.
+    /// A pipeline of the built-in detector and the given FaceNet model, or else the installed one.
     pub fn new(model: Option<&Path>, options: &SessionOptions) -> Result<Self, RuntimeError> {
         let model = match model {
             Some(path) => path.to_owned(),
@@ -29,7 +29,7 @@ impl Pipeline {
         })
     }
 
-    /// The faces of an image, surest first, and what is known of them: row i belongs to face i.
+    /// The faces of an image, the most confident first, and their embeddings and masks: row i belongs to face i.
     pub fn faces(
         &mut self,
         view: &ImageView,

@@ -1,4 +1,4 @@
-//! Texts from outside that are safe to print: names, paths, and what files say of themselves.
+//! Makes untrusted text safe to print: names, paths, and text from files.
 
 /// Whether a character controls a terminal, or the direction in which text is shown: C0 and C1 controls, and the marks,
 /// embeddings, overrides and isolates of the bidirectional algorithm.
@@ -7,7 +7,7 @@ fn is_control(c: char) -> bool {
         || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// A text for the terminal in one line, with such characters as escape sequences (`\n`, `\u{1b}`).
+/// Makes a text printable on a terminal in one line: control characters become escape sequences (`\n`, `\u{1b}`).
 pub fn printable(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for c in text.chars() {
@@ -19,7 +19,7 @@ pub fn printable(text: &str) -> String {
     shown
 }
 
-/// JSON in which such characters, which can only be part of its strings, are escaped.
+/// Escapes control characters in JSON, where they can only be part of strings.
 pub fn escape_json(json: &str) -> String {
     let mut shown = String::with_capacity(json.len());
     for c in json.chars() {

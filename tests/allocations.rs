@@ -1,7 +1,8 @@
-//! Memory that a frame makes anew once the detector is warm: nothing where there is nothing to find, and short lists of
-//! what was found otherwise; never anything of a picture's size.
+//! Allocations per frame once the detector is warm: none if there is nothing to find, otherwise short lists of
+//! candidates and faces, and never anything of the size of an image.
 //!
-//! Counted is what Rust allocates on the thread that calls. ONNX Runtime has an allocator of its own, where it embeds.
+//! Only Rust's allocations on the calling thread are counted. ONNX Runtime, where it embeds, has an allocator of its
+//! own.
 
 mod common;
 
@@ -20,12 +21,12 @@ const ONE_THREAD: SessionOptions = SessionOptions {
     threads: 1,
 };
 
-/// What was allocated.
+/// Number and size of allocations.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 struct Count {
     times: usize,
     bytes: usize,
-    /// Bytes of the largest.
+    /// Size of the largest allocation in bytes.
     largest: usize,
 }
 
@@ -37,7 +38,7 @@ struct Counter;
 
 impl Counter {
     fn note(size: usize) {
-        // While a thread ends there is nothing to count any more.
+        // While a thread ends, its counter no longer exists.
         let _ = COUNT.try_with(|count| {
             if let Some(mut so_far) = count.get() {
                 so_far.times += 1;
@@ -49,28 +50,28 @@ impl Counter {
     }
 }
 
-// SAFETY: everything is done by the system's allocator; counting allocates nothing.
+// SAFETY: all calls are passed to the system's allocator, and counting does not allocate.
 unsafe impl GlobalAlloc for Counter {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         Self::note(layout.size());
-        // SAFETY: the caller's promises are passed on.
+        // SAFETY: the caller's guarantees are passed on.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         Self::note(layout.size());
-        // SAFETY: as above.
+        // SAFETY: the caller's guarantees are passed on.
         unsafe { System.alloc_zeroed(layout) }
     }
 
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         Self::note(size);
-        // SAFETY: as above.
+        // SAFETY: the caller's guarantees are passed on.
         unsafe { System.realloc(pointer, layout, size) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: as above.
+        // SAFETY: the caller's guarantees are passed on.
         unsafe { System.dealloc(pointer, layout) }
     }
 }
@@ -78,14 +79,14 @@ unsafe impl GlobalAlloc for Counter {
 #[global_allocator]
 static COUNTER: Counter = Counter;
 
-/// Detectors of a process share networks and their scratch memory: one that runs beside another for the first time makes
-/// scratch memory of its own. So the tests run one after the other.
+/// Runs tests one after another: the detectors of a process share networks and their scratch buffers, and one that
+/// runs concurrently with another for the first time allocates buffers of its own.
 fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     ALONE.lock().unwrap_or_else(|e| e.into_inner())
 }
 
-/// What a call allocates on this thread after it was made some times.
+/// Allocations of a call on this thread after warm-up calls.
 fn allocations(mut work: impl FnMut()) -> Count {
     for _ in 0..3 {
         work();
@@ -95,7 +96,7 @@ fn allocations(mut work: impl FnMut()) -> Count {
     COUNT.take().unwrap()
 }
 
-/// A frame as a decoder gives it, grey but for what is pasted into it.
+/// A frame as decoded, grey except for pasted images.
 struct Frame {
     info: ImageInfo,
     planes: Vec<Vec<u8>>,
@@ -114,14 +115,14 @@ impl Frame {
         Self { info, planes }
     }
 
-    /// With the demo's photo three times, in grey.
+    /// A frame with the demo photo three times, in grey.
     fn with_faces(format: PixelFormat, width: usize, height: usize) -> Self {
         let mut frame = Self::grey(format, width, height);
         let photo = image::open(common::photo("astronaut.png")).unwrap();
         let photo = photo.to_luma8();
         let stride = format.row_bytes(0, width);
         for component in format.channels() {
-            // Chroma stays at its middle: no colour.
+            // Chroma stays neutral, at its middle value.
             if component.plane > 0 || component.shift_x > 0 {
                 continue;
             }
@@ -168,8 +169,8 @@ fn a_frame_in_which_nothing_is_found_allocates_nothing() {
     }
 }
 
-/// Lists of candidates grow with what is found: with three faces 74 allocations of together 176 kB, the largest of
-/// 15 kB. The picture has 3.1 MB in its smallest format, the finest level of the pyramid 187 kB a channel.
+/// Lists of candidates grow with their number: three faces take 74 allocations of 176 kB in total, the largest of
+/// 15 kB. The image has 3.1 MB in its smallest format, the finest pyramid level 187 kB per channel.
 #[test]
 fn a_frame_with_faces_allocates_short_lists_only() {
     let _alone = alone();
@@ -187,7 +188,7 @@ fn a_frame_with_faces_allocates_short_lists_only() {
     }
 }
 
-/// What is given back, and the places: a few hundred bytes a face. An embedding has 2 kB.
+/// The allocations are the returned faces and embeddings: a few hundred bytes per face, and 2 kB per embedding.
 #[test]
 fn following_and_embedding_faces_allocate_what_they_give_back() {
     let _alone = alone();
@@ -214,8 +215,8 @@ fn following_and_embedding_faces_allocate_what_they_give_back() {
     );
 }
 
-/// Helpers are asked for once for all steps of a network, which takes a few allocations; FaceNet has more than a hundred
-/// steps, and sharing them takes none.
+/// Helper threads are requested once for all steps of a network, which takes a few allocations; sharing the more than
+/// a hundred steps of FaceNet takes none.
 #[test]
 fn steps_that_threads_share_allocate_nothing() {
     let _alone = alone();

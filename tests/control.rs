@@ -1,4 +1,4 @@
-//! What applications and tools reach from outside: controlled properties, and debug categories.
+//! Access from applications and tools: controlled properties, and debug categories.
 
 #![cfg(feature = "plugin")]
 
@@ -39,18 +39,18 @@ const CONTROLLABLE: [(&str, &[&str]); 3] = [
     ),
 ];
 
-/// The debug categories of the elements after the plugin was registered and before the first element was made.
+/// The debug categories of the elements after the plugin was registered and before the first element was created.
 static CATEGORIES: LazyLock<Vec<Option<gst::DebugCategory>>> = LazyLock::new(|| {
     common::init();
     ELEMENTS.map(gst::DebugCategory::get).to_vec()
 });
 
-/// Every test begins with this, so that none makes an element before.
+/// Initialises the test; every test starts with this, so that none creates an element before.
 fn init() {
     LazyLock::force(&CATEGORIES);
 }
 
-/// Lets a property take these values from these stream times on; values are fractions of its range, as in GES.
+/// Sets control points of a property at these stream times; values are fractions of its range, as in GES.
 fn control(
     object: &impl IsA<gst::Object>,
     property: &str,
@@ -81,7 +81,7 @@ fn thresholds_sizes_intervals_and_what_is_drawn_are_controllable() {
                 "{factory} {property}"
             );
             control(&element, property, &[(0, 1.0)], false);
-            // All ranges end with a value other than the default, but for that of a switch that is on.
+            // All ranges end with a value other than the default, except that of a switch that is on by default.
             let is_switch = pspec.value_type() == bool::static_type();
             if is_switch {
                 element.set_property(property, false);
@@ -101,7 +101,7 @@ fn thresholds_sizes_intervals_and_what_is_drawn_are_controllable() {
 #[test]
 fn a_controlled_property_takes_effect_at_its_frame() {
     init();
-    // Twenty frames, ten a second.
+    // The stream has twenty frames, ten per second.
     let pipeline = gst::parse::launch(&format!(
         "filesrc location=\"{}\" ! decodebin ! imagefreeze num-buffers=20 ! video/x-raw,framerate=10/1 ! videoconvert \
          ! videoscale ! video/x-raw,format=I420,width=320,height=400 \
@@ -110,7 +110,7 @@ fn a_controlled_property_takes_effect_at_its_frame() {
     ));
     let pipeline = pipeline.unwrap().downcast::<gst::Pipeline>().unwrap();
     let detect = pipeline.by_name("detect").unwrap();
-    // No face is that large in the second second.
+    // In the second second, the minimum size is larger than any face.
     control(&detect, "min-face-size", &[(0, 40.0), (1, 390.0)], true);
     let faces = Arc::new(Mutex::new(Vec::new()));
     let pad = pipeline.by_name("sink").unwrap().static_pad("sink");

@@ -12,19 +12,19 @@ use gstmfr::plugin::meta::{self, Face};
 mod common;
 use common::{gallery, init, masked_photo, photo};
 
-/// What came out of a pipeline whose last element is called `sink`.
+/// Results of a pipeline whose last element is called `sink`.
 #[derive(Debug, Default)]
 struct Outcome {
-    /// Per buffer its faces.
+    /// The faces of each buffer.
     frames: Vec<Vec<Face>>,
-    /// Text of the error that ended it, with what stands in parentheses.
+    /// Text of the error that ended the pipeline, including the part in parentheses.
     error: Option<String>,
     warnings: Vec<String>,
-    /// Structures of element messages of mfrrecognize.
+    /// Structures of mfrrecognize's element messages.
     messages: Vec<gst::Structure>,
 }
 
-/// Runs a pipeline to its end; no pipeline here may take a minute.
+/// Runs a pipeline to its end, which must not take more than a minute.
 fn run(description: &str) -> Outcome {
     init();
     let pipeline = gst::parse::launch(description)
@@ -107,7 +107,7 @@ const FORMATS: [&str; 17] = [
 
 #[test]
 fn every_format_gives_the_faces_and_identities_of_rgb() {
-    // Odd in both directions: padded rows, and chroma samples that stand for one pixel.
+    // An odd width and height have padded rows, and chroma samples for a single pixel.
     let size = "width=411,height=511,pixel-aspect-ratio=1/1";
     let run = |format: &str, saturation: f32| {
         let source = photo_as("obama2.jpg", size);
@@ -125,7 +125,7 @@ fn every_format_gives_the_faces_and_identities_of_rgb() {
         assert_eq!(label(&rgb[0]), "Barack Obama");
     }
     for format in FORMATS {
-        // The same picture in RGB has no colours either.
+        // Without saturation, the RGB image is grey as well.
         let rgb = if format == "GRAY8" { &grey } else { &colour };
         let faces = run(format, 1.0);
         assert_eq!(faces.len(), 1, "{format}");
@@ -146,7 +146,7 @@ fn a_photo_that_was_not_enrolled_is_named_and_a_stranger_is_not() {
     let named: Vec<_> = outcome.frames[0].iter().map(label).collect();
     assert!(named.contains(&"Barack Obama"), "{named:?}");
 
-    // A gallery without the astronaut: she is nobody.
+    // The gallery does not contain the astronaut, so she must be unknown.
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("two.npz");
     let all = Gallery::load(gallery()).unwrap();
@@ -202,7 +202,7 @@ fn a_picture_stored_on_its_side_gives_the_same_faces_on_its_side() {
     );
     let expected = run(&format!("{upright} ! {} ! fakesink name=sink", recognize()));
     let expected = &expected.frames[0][0];
-    // What a phone does: the picture turned, and a note how to turn it back.
+    // Like a phone, the pipeline rotates the image and adds a tag with the orientation.
     for (turn, note) in [
         ("90l", "rotate-90"),
         ("180", "rotate-180"),
@@ -223,12 +223,12 @@ fn a_picture_stored_on_its_side_gives_the_same_faces_on_its_side() {
             "rotate-270" => (a.y, 600.0 - a.right()),
             _ => (400.0 - a.right(), a.y),
         };
-        // videoflip moves chroma by part of a pixel, which moves the box a little.
+        // videoflip moves chroma by a fraction of a pixel, which moves the box slightly.
         assert!(
             (back.0 - b.x).abs() < 6.0 && (back.1 - b.y).abs() < 6.0,
             "{note}: {a:?} {b:?}"
         );
-        // Upright, the eye that is left in the image is higher up than the mouth, as before.
+        // In the upright image, the left eye is above the mouth, as before.
         let eye = face.landmarks.unwrap().0[0];
         let mouth = face.landmarks.unwrap().0[3];
         let up = match note {
@@ -278,7 +278,7 @@ fn frames_of_any_size_pass_through_also_when_it_changes() {
     assert_eq!(outcome.frames.len(), 10);
 }
 
-/// Two hundred faces of 64 pixels and more, side by side.
+/// Two hundred faces of 64 pixels or more, side by side.
 fn crowd() -> (tempfile::TempDir, String) {
     let photo = image::open(photo("astronaut.png")).unwrap().to_rgb8();
     let face = image::imageops::crop_imm(&photo, 130, 20, 190, 190).to_image();
@@ -304,7 +304,7 @@ fn two_hundred_faces_are_found_and_one_of_them_is_the_person() {
     assert_eq!(outcome.error, None);
     let faces = &outcome.frames[0];
     assert!(faces.len() >= 190, "{}", faces.len());
-    // Nobody is in a picture twice.
+    // A person can be at most once in an image.
     let named = faces
         .iter()
         .filter(|f| label(f) == "Eileen Collins")
@@ -330,7 +330,7 @@ fn only_the_largest_faces_and_only_those_in_the_region_on_request() {
     };
     assert_eq!(run("max-faces=7").len(), 7);
     let faces = run("inference-region=\"0,0,192,192;96,0,192,192\"");
-    // Three tiles wide, two high; what overlaps is found once.
+    // There are three by two faces, and overlapping detections are merged.
     assert_eq!(faces.len(), 6);
     assert!(
         faces
@@ -391,8 +391,8 @@ fn messages_tell_of_changes_of_every_frame_or_of_nothing() {
     assert_eq!(events("none"), []);
 }
 
-/// Shows a photo of Barack Obama again and again; after ten frames changes the gallery at `path` and
-/// tells the element to reload it.
+/// Shows a photo of Barack Obama repeatedly; after ten frames, changes the gallery at `path` and
+/// emits the signal to reload it.
 fn run_and_reload(path: &Path, frames: u32, change: impl Fn() + Send + Sync + 'static) -> Outcome {
     init();
     let pipeline = gst::parse::launch(&format!(
@@ -521,7 +521,7 @@ fn elements_that_share_a_model_work_side_by_side() {
     assert_eq!(label(&outcome.frames[0][0]), "Barack Obama");
 }
 
-/// Runs one element on a test picture and gives the error.
+/// Runs one element on a test image and returns the error.
 fn error_of(element: &str) -> String {
     let outcome = run(&format!(
         "videotestsrc num-buffers=1 ! video/x-raw,format=RGB,width=64,height=64 ! {element} ! fakesink"
@@ -637,7 +637,7 @@ fn models_that_cannot_be_used_are_named() {
             "{model}: {error}"
         );
     }
-    // Of the detector: a folder without files, and one whose networks are mixed up.
+    // Detectors: a folder without files, and one whose networks are mixed up.
     let error = error_of("mfrdetect model-path=/no/such/folder");
     assert!(error.contains("/no/such/folder/pnet.onnx"), "{error}");
     let mixed = tempfile::tempdir().unwrap();
@@ -661,7 +661,7 @@ fn wrong_settings_are_errors_before_the_first_frame() {
         error.contains("\"gpu\"") && error.contains("cpu, cuda"),
         "{error}"
     );
-    // In a build without CUDA the build is the reason, in one with it the missing GPU is.
+    // A build without CUDA reports that, and a build with CUDA the missing GPU.
     let error = error_of("mfrdetect device=cuda:7");
     assert!(error.contains("cuda:7"), "{error}");
 }
@@ -716,7 +716,7 @@ fn properties_have_the_names_ranges_and_defaults_that_are_promised() {
     }
 }
 
-/// Pads of an element by itself, with what a stream begins with.
+/// Pads of an element outside a pipeline, after the initial events of a stream.
 fn started(description: &str, caps: &str) -> (gst::Element, gst::Pad, gst::Pad) {
     init();
     let bin = gst::parse::bin_from_description(description, true).unwrap();
@@ -735,7 +735,7 @@ fn started(description: &str, caps: &str) -> (gst::Element, gst::Pad, gst::Pad) 
 
 #[test]
 fn events_queries_and_properties_are_answered_while_a_frame_is_worked_on() {
-    // Noise, in which P-Net is to see faces of 12 pixels everywhere: seconds for one thread.
+    // Noise in which P-Net finds faces of 12 pixels everywhere takes a single thread seconds.
     let (width, height) = (640, 360);
     let (bin, sink, src) = started(
         "mfrdetect name=detect threads=1 min-face-size=12 pnet-threshold=0.05 rnet-threshold=0.01",
@@ -766,7 +766,8 @@ fn events_queries_and_properties_are_answered_while_a_frame_is_worked_on() {
         detect.set_property("max-faces", 3u32);
         assert_eq!(detect.property::<u32>("max-faces"), 3);
         assert!(detect.property::<Option<String>>("engine").is_some());
-        // It goes on to nobody, which is an answer too.
+        // The source pad is not linked, so the event fails downstream, but it must return while the frame is
+        // processed.
         sink.send_event(gst::event::FlushStart::new());
         assert!(!frame.is_finished(), "the frame was too easy for this test");
         let _ = frame.join().unwrap();

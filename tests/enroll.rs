@@ -1,4 +1,4 @@
-//! The program `mfr-enroll` from outside: status, standard output and standard error.
+//! End-to-end tests of `mfr-enroll`: exit status, standard output and standard error.
 
 mod common;
 
@@ -14,7 +14,7 @@ use image::{DynamicImage, ImageFormat, Rgb, RgbImage};
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// A folder that goes away with the test.
+/// A folder that is deleted after the test.
 struct Folder(TempDir);
 
 impl Folder {
@@ -33,12 +33,12 @@ impl Folder {
         path
     }
 
-    /// A demo photo under another name.
+    /// Writes a demo photo under another name.
     fn photo(&self, photo: &str, name: &str) -> PathBuf {
         self.write(name, &fs::read(demo_photos().join(photo)).unwrap())
     }
 
-    /// Three people, one with two photos.
+    /// Writes photos of three people, one of whom has two.
     fn dataset(&self) -> PathBuf {
         self.photo("obama.jpg", "people/Barack Obama/1.jpg");
         self.photo("obama2.jpg", "people/Barack Obama/2.jpg");
@@ -47,7 +47,7 @@ impl Folder {
         self.path("people")
     }
 
-    /// A gallery of [`Folder::dataset`].
+    /// Makes a gallery of [`Folder::dataset`].
     fn gallery(&self) -> PathBuf {
         let output = self.path("gallery.npz");
         run(&[
@@ -65,7 +65,7 @@ fn text(path: &Path) -> String {
     path.to_str().unwrap().to_owned()
 }
 
-/// What a run of the program gave.
+/// Result of a run of the program.
 struct Ran {
     status: i32,
     stdout: String,
@@ -79,7 +79,7 @@ impl Ran {
         self.stdout
     }
 
-    /// Ends with this status and says all of these on standard error.
+    /// Asserts this exit status, and that standard error contains all of these texts.
     #[track_caller]
     fn fails(self, status: i32, says: &[&str]) -> String {
         assert_eq!(self.status, status, "{}\n{}", self.stdout, self.stderr);
@@ -206,7 +206,7 @@ fn a_photo_that_is_nothing_but_a_masked_face_shows_one() {
     .succeeds();
     for kind in kinds {
         let copy = image::open(output.join(format!("astronaut-{kind}.png"))).unwrap();
-        // The face is at 178, 59 and has 90×114 pixels: ears, hair and chin are cut off.
+        // The face is at 178, 59 and has 90×114 pixels; the crop cuts off ears, hair and chin.
         let (width, height) = (54, 62);
         let crop = encoded(copy.crop_imm(195, 93, width, height), ImageFormat::Png);
         let path = folder.write(&format!("{kind}.png"), &crop);
@@ -323,7 +323,7 @@ fn symlinks_are_followed_and_loops_end() {
     );
 }
 
-/// Files that are no photo of anybody, with the reason that each is to be rejected for.
+/// Writes files without a usable photo; returns each with the expected reason for rejection.
 fn bad_photos(folder: &Folder, dir: &str) -> Vec<(&'static str, &'static str)> {
     let png = |image: DynamicImage| encoded(image, ImageFormat::Png);
     let write = |name: &str, bytes: &[u8]| folder.write(&format!("{dir}/{name}"), bytes);
@@ -369,7 +369,7 @@ fn darkened(image: &DynamicImage) -> DynamicImage {
     image.into()
 }
 
-/// The same with a face of some 21 pixels.
+/// The image with a face of some 21 pixels.
 fn far_away(face: &DynamicImage) -> DynamicImage {
     let small = face
         .resize_exact(40, 49, image::imageops::FilterType::Triangle)
@@ -384,7 +384,7 @@ fn every_rejected_photo_is_listed_with_a_reason_and_stops_nothing() {
     let folder = Folder::new();
     let dataset = folder.dataset();
     let mut expected = bad_photos(&folder, "people/Eileen Collins");
-    // The same file again, and under another person's name.
+    // The same file is repeated, and also under another person's name.
     folder.photo("astronaut.png", "people/Eileen Collins/d0 copy.png");
     folder.photo("astronaut.png", "people/Zoe/d1.png");
     expected.push(("d0 copy.png", "duplicate"));
@@ -458,7 +458,7 @@ fn a_photo_of_several_people_is_settled_by_the_other_photos_or_rejected() {
     );
 }
 
-/// Three photos of a person and one of somebody else, and a person under two names.
+/// A dataset with three photos of a person and one of another person, and a person under two names.
 fn odd_dataset(folder: &Folder) -> PathBuf {
     for (photo, name) in [
         ("obama.jpg", "Barack Obama/1.jpg"),
@@ -469,14 +469,14 @@ fn odd_dataset(folder: &Folder) -> PathBuf {
     ] {
         folder.photo(photo, &format!("odd/{name}"));
     }
-    // Changed a little, so that it is not the same file.
+    // Brightened, so that it is not the same file.
     let biden = image::open(demo_photos().join("biden.jpg")).unwrap();
     let copy = encoded(biden.brighten(5), ImageFormat::Png);
     folder.write("odd/Joseph Biden/copy.png", &copy);
     folder.path("odd")
 }
 
-/// The strings of an array of a report.
+/// The strings of an array in a report.
 fn texts(list: &Value) -> Vec<&str> {
     let list = list.as_array().unwrap();
     list.iter().map(|text| text.as_str().unwrap()).collect()
@@ -510,7 +510,7 @@ fn a_file_that_two_people_have_stays_with_the_one_it_shows() {
         ("obama3.jpg", "Barack Obama/3.jpg"),
         ("astronaut.png", "Barack Obama/wrong.png"),
         ("astronaut.png", "Eileen Collins/1.png"),
-        // Nothing says whose these are: the first keeps it.
+        // No other photo shows whose these are, so the first person keeps the photo.
         ("biden.jpg", "Joe Biden/1.jpg"),
         ("biden.jpg", "Joseph Biden/1.jpg"),
     ] {
@@ -585,10 +585,10 @@ fn a_report_shows_every_photo_and_is_for_its_owner_alone() {
     let mode = fs::metadata(&page).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
     for html in [&checked, &built] {
-        // Six photos, and two for each of the pairs: one that looks the same, three that are near.
+        // There are six photos, and two for each of the pairs: one that looks the same, three that are near.
         let photos = 6 + 2 * (1 + 3);
         let pictures = html.matches("src=\"data:image/jpeg;base64,").count();
-        // Build shows the four masked copies of the five that it uses as well.
+        // The build report also has the four masked copies of the five used photos.
         let copies = if html == &built { 4 * 5 } else { 0 };
         assert_eq!(pictures, photos + copies);
         assert!(html.contains("somebody else"));
@@ -706,7 +706,7 @@ fn an_output_that_cannot_be_written_is_said_before_the_work() {
 
 // Photos
 
-/// People with a photo each, and what a run leaves that is killed in the middle.
+/// Ten people with a photo each, and the files left by a run that was killed in the middle.
 fn interrupted(folder: &Folder) -> (PathBuf, PathBuf, PathBuf) {
     let photo = image::open(demo_photos().join("obama.jpg")).unwrap();
     let photo = photo.resize(320, 320, image::imageops::FilterType::Triangle);
@@ -718,7 +718,7 @@ fn interrupted(folder: &Folder) -> (PathBuf, PathBuf, PathBuf) {
     let partial = folder.path("gallery.npz.partial");
     let lines =
         || fs::read(&partial).map_or(0, |text| text.iter().filter(|b| **b == b'\n').count());
-    // On a busy machine a run may be over before anybody looks.
+    // On a computer under load, a run may finish before its progress is checked.
     for _ in 0..10 {
         let mut run = std::process::Command::new(env!("CARGO_BIN_EXE_mfr-enroll"))
             .args(["--jobs", "1", "--dataset", &text(&dataset), "--output"])
@@ -727,7 +727,7 @@ fn interrupted(folder: &Folder) -> (PathBuf, PathBuf, PathBuf) {
             .stderr(std::process::Stdio::null())
             .spawn()
             .unwrap();
-        // The settings and three photos.
+        // These lines are the settings and three photos.
         while lines() < 4 && run.try_wait().unwrap().is_none() {
             std::thread::sleep(std::time::Duration::from_millis(2));
         }
@@ -741,7 +741,7 @@ fn interrupted(folder: &Folder) -> (PathBuf, PathBuf, PathBuf) {
     panic!("no run could be interrupted");
 }
 
-/// All of a gallery but when it was made.
+/// The contents of a gallery without its creation time.
 fn arrays(gallery: &Path) -> (Vec<ndarray::ArrayD<f32>>, Vec<String>) {
     let mut npz = ndarray_npy::NpzReader::new(fs::File::open(gallery).unwrap()).unwrap();
     let names = [
@@ -759,10 +759,10 @@ fn arrays(gallery: &Path) -> (Vec<ndarray::ArrayD<f32>>, Vec<String>) {
 fn an_interrupted_enrolment_goes_on_and_ends_as_if_nothing_had_been() {
     let folder = Folder::new();
     let (dataset, output, partial) = interrupted(&folder);
-    // It holds faces.
+    // The file holds biometric data.
     let mode = fs::metadata(&partial).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
-    // A line that did not reach the disk, and a photo that is another one now.
+    // The last line did not reach the disk completely, and a photo has been replaced.
     let mut torn = fs::read(&partial).unwrap();
     torn.extend(&torn[..300].to_vec());
     fs::write(&partial, torn).unwrap();
@@ -851,10 +851,10 @@ fn photos_that_lie_on_their_side_or_head_are_rotated_and_named() {
         assert_eq!(line["rotated"].as_u64().unwrap_or(0), degrees, "{line}");
         faces.push(line["faces"].clone());
     }
-    // The very same pixels are looked at.
+    // The pixels are the same for all files.
     assert!(faces.iter().all(|face| *face == faces[0]), "{faces:?}");
 
-    // The demo photos of others go with it, since one person alone is no dataset to tell anything apart in.
+    // The demo photos of other people are added, because a dataset of one person allows no comparison.
     let dataset = folder.path("people");
     folder.write(
         "people/Ana/1.png",
@@ -900,7 +900,7 @@ fn photos_of_every_kind_show_the_same_face() {
         folder.write("a.jpg", &encoded(rgb, ImageFormat::Jpeg)),
         folder.write("grey.png", &encoded(photo.to_luma8(), ImageFormat::Png)),
         folder.write("alpha.png", &encoded(photo.to_rgba8(), ImageFormat::Png)),
-        // Stored lying on its side; 6: to be turned by 90° clockwise.
+        // The photo is stored on its side; orientation 6 means a rotation by 90° clockwise.
         folder.write("turned.jpg", &with_orientation(&turned, 6)),
     ];
     let paths: Vec<_> = files.iter().map(|f| text(f)).collect();
@@ -926,7 +926,7 @@ fn photos_of_every_kind_show_the_same_face() {
                 first[key].as_f64().unwrap(),
                 face[key].as_f64().unwrap() + offset,
             );
-            // Colour, compression and neighbours move the edges of a face 110 pixels wide.
+            // Colour, compression and surroundings change the box of a face 110 pixels wide.
             assert!((a - b).abs() < 12.0, "{path}: {key} {a} {b}");
         }
         assert_eq!(face["landmarks"].as_array().unwrap().len(), 5);
@@ -934,7 +934,7 @@ fn photos_of_every_kind_show_the_same_face() {
     }
 }
 
-/// The JPEG file with an Exif segment that says nothing but the orientation.
+/// The JPEG file with an Exif segment that contains only the orientation.
 fn with_orientation(jpeg: &[u8], orientation: u8) -> Vec<u8> {
     let exif = [
         b"\xff\xe1\x00\x22Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0".as_slice(),
@@ -999,7 +999,7 @@ fn embeddings_come_with_a_row_for_every_photo() {
     let mut npz = ndarray_npy::NpzReader::new(fs::File::open(output).unwrap()).unwrap();
     let embeddings: ndarray::Array2<f32> = npz.by_name("embeddings").unwrap();
     let length: f32 = embeddings.row(0).iter().map(|v| v * v).sum();
-    // float32 rounding of 512 squares.
+    // The tolerance covers float32 rounding of 512 squares.
     assert!((length - 1.0).abs() < 1e-4);
     assert!(embeddings.row(1).iter().all(|v| v.is_nan()));
     let boxes: ndarray::Array2<f32> = npz.by_name("boxes").unwrap();
@@ -1011,7 +1011,7 @@ fn embeddings_come_with_a_row_for_every_photo() {
 
 // Videos
 
-/// Clips made of the demo photos by GStreamer.
+/// Clips that GStreamer makes from the demo photos.
 #[cfg(feature = "plugin")]
 mod videos {
     use super::*;
@@ -1033,7 +1033,7 @@ mod videos {
         pipeline.set_state(gst::State::Null).unwrap();
     }
 
-    /// Shows each photo for a second, ten frames of it. `each` is what is done to the frames.
+    /// Writes a clip that shows each photo for a second, in ten frames. `each` are elements that process the frames.
     fn clip(photos: &[PathBuf], each: &str, muxer: &str, output: &Path) {
         fs::create_dir_all(output.parent().unwrap()).unwrap();
         let shots = photos.iter().map(|photo| {
@@ -1070,18 +1070,18 @@ mod videos {
         let output = folder.path("o.npz");
         let report = json(&build(&folder.path("people"), &output).succeeds());
         assert_eq!(rejected(&report), []);
-        // Two seconds, two frames each; the second of each shows the same picture once more.
+        // The clip has two seconds with two frames each; the second frame of each shows the same image again.
         let video = &report["videos"][0];
         assert_eq!(video["path"], "Barack Obama/clip.avi");
         assert_eq!((&video["frames"], &video["used"]), (&4.into(), &2.into()));
         assert_eq!(video["rejected"]["duplicate"], 2);
         assert!(video.get("error").is_none());
-        // A video is one file, however many frames are used.
+        // A video counts as one file, however many frames are used.
         assert_eq!(report["people"][0]["photos"], 1);
         assert_eq!(report["people"][0]["used"], 1);
         assert_eq!(report["photos"]["used"], 2);
         let mut sources = sources(&output);
-        // Each frame that is used has masked copies, too.
+        // Each used frame has masked copies as well.
         let copies: Vec<_> = sources.extract_if(.., |s| s.contains("#mask:")).collect();
         assert_eq!(copies.len(), 3 * 4);
         assert_eq!(
@@ -1117,7 +1117,7 @@ mod videos {
         };
         let (status, stderr) = used("turned");
         assert_eq!(status, 0, "{stderr}");
-        // The detector knows no face that lies on its side: the tag makes the difference.
+        // The detector does not find a face that lies on its side, so the tag makes the difference.
         let (status, stderr) = used("lying");
         assert_eq!(status, 1, "{stderr}");
         assert!(
@@ -1134,7 +1134,7 @@ mod videos {
         clip(&demo(&["obama3.jpg"]), "identity", "qtmux", &whole);
         let whole = fs::read(&whole).unwrap();
         let write = |name: &str, bytes: &[u8]| folder.write(&format!("people/Zoe/{name}"), bytes);
-        // Its index is at the end.
+        // This file has its index at the end, so it is unreadable without it.
         write("a cut.mov", &whole[..whole.len() / 2]);
         write("b empty.mp4", b"");
         write(
@@ -1215,7 +1215,7 @@ mod videos {
         assert_eq!(json(&lines)["path"], text(&photo));
         let output = text(&folder.path("o.npz"));
         run(&["embed", "--output", &output, &photos]).fails(0, &says);
-        // Asked for by name it is an error.
+        // A video passed explicitly is an error.
         run(&["identify", &text(&video)]).fails(1, &["b.mp4: it is a video"]);
     }
 }
@@ -1248,7 +1248,7 @@ fn masked_copies_keep_the_eyes_and_are_called_like_their_photo() {
     let lines: Vec<Value> = run(&args).succeeds().lines().map(json).collect();
     assert_eq!(lines.len(), 3);
     assert!(lines.iter().all(|line| line["faces"] == 1));
-    // Kinds take turns: two of one, one of the other.
+    // Kinds are used in rotation: two copies of one, one of the other.
     let mut kinds: Vec<_> = (0..3)
         .map(|i| lines[1]["copies"][i]["mask"].as_str())
         .collect();
@@ -1256,7 +1256,7 @@ fn masked_copies_keep_the_eyes_and_are_called_like_their_photo() {
     kinds.sort_unstable();
     kinds.dedup();
     assert_eq!(kinds, [Some("black"), Some("n95")]);
-    // The second photo of the name keeps its ending in the copies' names.
+    // The second photo of the same name keeps its extension in the names of its copies.
     for name in [
         "a-black.png",
         "a-n95.png",
@@ -1282,7 +1282,7 @@ fn masked_copies_keep_the_eyes_and_are_called_like_their_photo() {
         "{:?}",
         at(&after, 3)
     );
-    // Nothing is written over; the same photo gets the same masks elsewhere.
+    // Existing files are not overwritten; the same photo gets the same masks elsewhere.
     run(&args).fails(
         1,
         &["a-black.png: the file is there already", "3 of 3 photos"],
@@ -1335,7 +1335,7 @@ fn people_enrolled_bare_are_known_with_a_mask_on() {
     let output = folder.gallery();
     let masked = folder.path("masked");
     let photo = text(&demo_photos().join("obama3.jpg"));
-    // Of another seed than the copies in the gallery, and of a photo that is not in it.
+    // The mask has another seed than the copies in the gallery, and the photo is not in the gallery.
     let args = ["mask", "--output", &text(&masked), "--seed", "77", &photo];
     run(&args).succeeds();
     let lines = identify(&["--database", &text(&output), &text(&masked)]);
@@ -1418,7 +1418,7 @@ fn an_evaluation_counts_the_known_and_the_unknown() {
     assert_eq!(figures["probes"], 2);
     assert_eq!(figures["detected"], 1);
     assert_eq!(figures["rank1"], 0.5);
-    // The "stranger" is enrolled, with this very photo: nobody is more similar than that.
+    // The "stranger" is enrolled, with this very photo, so no probe is more similar.
     assert_eq!(figures["tpir_at_fpir"]["0.01"], 0.0);
     let by_mask = &figures["by_mask"];
     assert_eq!(by_mask["without_mask"]["detected"], 1);
@@ -1460,7 +1460,7 @@ fn a_gallery_of_another_model_is_refused() {
     let folder = Folder::new();
     let photo = text(&demo_photos().join("obama.jpg"));
     let dataset = text(&folder.dataset());
-    // The same network in another file, and one whose embedding is the picture itself.
+    // The same network in another file, and a network whose embedding is the image itself.
     let mut facenet = fs::read(models().join("facenet.onnx")).unwrap();
     facenet.extend(common::unknown_field());
     let others = [
@@ -1517,7 +1517,7 @@ fn models_that_are_missing_or_something_else_are_named() {
     embed(&folder.write("text.onnx", b"Dear Ana")).fails(1, &["text.onnx is not a network"]);
     let says = ["rnet.onnx is not FaceNet", "[-1, 24, 24, 3]"];
     embed(&models().join("rnet.onnx")).fails(1, &says);
-    // Channels first, and a batch that is fixed to one.
+    // One has channels first, the other a batch size fixed to one.
     for shape in [[-1, 3, 160, 160], [1, 160, 160, 3]] {
         let wrong = folder.write("wrong.onnx", &flatten_network(&shape));
         let found = format!("{shape:?}");
@@ -1538,7 +1538,7 @@ fn without_onnx_runtime_the_message_says_what_to_do() {
     let photo = text(&demo_photos().join("obama.jpg"));
     let folder = Folder::new();
     let output = text(&folder.path("o.npz"));
-    // A network that only ONNX Runtime runs.
+    // Only ONNX Runtime can run this network.
     let model = text(&folder.write("flat.onnx", &flatten_network(&[-1, 160, 160, 3])));
     let embed = || command(&["embed", "--output", &output, "--model", &model, &photo]);
     let gone = ran(embed().env("ORT_DYLIB_PATH", "/gone/libonnxruntime.so"));
@@ -1550,7 +1550,7 @@ fn without_onnx_runtime_the_message_says_what_to_do() {
     let says = ["libonnxruntime.so cannot be used as ONNX Runtime 1.17 or newer"];
     ran(embed().env("ORT_DYLIB_PATH", text_file)).fails(1, &says);
 
-    // Nor is it asked for where it would be of no use.
+    // ONNX Runtime is not required either where it would be of no use.
     let cut = text(&folder.write("cut.onnx", b"Dear Ana"));
     let mut embed = command(&["embed", "--output", &output, "--model", &cut, &photo]);
     let ran = ran(embed.env("ORT_DYLIB_PATH", "/gone/libonnxruntime.so"));
@@ -1627,7 +1627,7 @@ fn the_networks_are_told_with_what_runs_them() {
         );
     }
 
-    // One that our kernels refuse, without ONNX Runtime; something else; a file that is not there.
+    // A network that the built-in kernels do not support, without ONNX Runtime; a text file; a missing file.
     let text_file = text(&folder.write("text.onnx", b"Dear Ana"));
     let gone = text(&folder.path("gone.onnx"));
     let mut model = command(&["model", "--json", &flat, &text_file, &gone]);
@@ -1656,7 +1656,7 @@ fn faces_are_found_without_onnx_runtime() {
     let mut identify = command(&["identify", &photo]);
     let found = ran(identify.env("ORT_DYLIB_PATH", "/gone/libonnxruntime.so"));
     let found = found.succeeds();
-    // 239×320, or a pixel more or less by the CPU's instructions.
+    // The box is 239×320, or a pixel more or less depending on the CPU's instruction set.
     let size = found.split_once("face ").and_then(|(_, rest)| {
         let (width, rest) = rest.split_once('×')?;
         let height = rest.split_once(' ')?.0;
@@ -1668,8 +1668,8 @@ fn faces_are_found_without_onnx_runtime() {
 
 #[test]
 fn a_library_planted_in_a_folder_above_the_program_is_not_loaded() {
-    // In the target folder, as a hard link cannot lead to another file system. A symbolic link would be
-    // followed, and a copy might still be open for writing in a child process of another test.
+    // The folder is in the target folder, because a hard link cannot refer to another file system. A symbolic link
+    // would be followed, and a copy might still be open for writing in a child process of another test.
     let folder = Folder(tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap());
     for planted in ["tools", "target/onnxruntime", "lib/gst-plugin-mfr"] {
         folder.write(&format!("{planted}/libonnxruntime.so.99"), b"Dear Ana");
@@ -1679,7 +1679,7 @@ fn a_library_planted_in_a_folder_above_the_program_is_not_loaded() {
 
     let photo = text(&demo_photos().join("obama.jpg"));
     let output = text(&folder.path("o.npz"));
-    // A network that only ONNX Runtime runs. The source tree's is loaded, if it has one.
+    // Only ONNX Runtime can run this network. The source tree's library is loaded, if there is one.
     let model = text(&folder.write("flat.onnx", &flatten_network(&[-1, 160, 160, 3])));
     let mut embed = Command::new(&program);
     embed.args(["embed", "--output", &output, "--model", &model, &photo]);
@@ -1717,7 +1717,7 @@ fn an_onnx_runtime_that_is_too_old_is_refused_with_its_version() {
     ran.fails(1, &["1.10.0", "1.17 or newer"]);
 }
 
-/// Answers what ONNX Runtime 1.10 does when asked for a later API.
+/// A library that answers like ONNX Runtime 1.10 if a later API is requested.
 const OLD_RUNTIME: &str = r#"
     struct base { const void *(*api)(unsigned); const char *(*version)(void); };
     static const void *api(unsigned version) { return 0; }

@@ -1,4 +1,4 @@
-//! The networks against a plain Python implementation (tests/golden.json says which).
+//! Compares the networks with a plain Python implementation, which tests/golden.json describes.
 
 use std::path::Path;
 use std::time::Duration;
@@ -40,7 +40,7 @@ fn faces_are_found_where_the_reference_finds_them() {
         let view = ImageView::rgb(&data, width, height).unwrap();
         let params = Params {
             min_face_size: golden["min_face_size"].as_u64().unwrap() as u32,
-            // As the reference: one threshold of P-Net, more boxes for O-Net, which looks once.
+            // Settings of the reference: one threshold of P-Net, more boxes for O-Net, and a single O-Net pass.
             fine_odds: 1.0,
             overlap: REFERENCE_OVERLAP,
             settle: false,
@@ -108,7 +108,7 @@ fn only_the_smallest_faces_must_be_surer() {
         };
         !detector.detect(&view, &params).unwrap().is_empty()
     };
-    // Odds that no network gives.
+    // No network reaches the larger odds.
     assert!(is_found(face.width * 1.5, 1.0) && !is_found(face.width * 1.5, 1e30));
     assert!(is_found(face.width * 0.5, 1e30));
 }
@@ -131,7 +131,7 @@ fn with_little_time_the_likeliest_candidates_are_looked_at() {
         found.iter().any(|face| face.rect.iou(&all[0].rect) > 0.7)
     };
     assert!(search());
-    // The others have their turn too.
+    // Other candidates have their turn as well, so the face is not found every time.
     let found = (0..100).filter(|_| search()).count();
     assert!((1..100).contains(&found), "{found}");
 }
@@ -139,7 +139,7 @@ fn with_little_time_the_likeliest_candidates_are_looked_at() {
 #[test]
 fn embeddings_of_given_crops_are_those_of_the_reference() {
     let side = INPUT_SIZE as i64;
-    // Whole numbers from whole numbers, the same in every language.
+    // Integers computed from integers, so that the pattern is the same in every language.
     let mut pattern = Vec::new();
     for y in 0..side {
         for x in 0..side {
@@ -176,7 +176,7 @@ fn a_batch_gives_what_single_faces_give() {
         .map(|i| Rect::new(170.0 + i as f32 * 5.0, 50.0, 100.0, 120.0))
         .collect();
     let model = common::models().join("facenet.onnx");
-    // A batch of two: three runs, the last one not full.
+    // With a batch size of two there are three runs, the last one not full.
     let mut embedder = Embedder::from_file(&model, &SessionOptions::default(), 2).unwrap();
     let together = embedder.embed(&view, &rects).unwrap().embeddings;
     for (row, rect) in together.rows().into_iter().zip(&rects) {

@@ -1,4 +1,5 @@
-//! Files made to do harm: a gallery of a few kilobytes takes neither the memory nor the time of the process that opens it.
+//! Malicious files: a gallery of a few kilobytes must exhaust neither the memory nor the time of the process that
+//! opens it.
 
 use std::io::{Cursor, Write};
 use std::time::{Duration, Instant};
@@ -7,12 +8,12 @@ use gstmfr::gallery::Gallery;
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipWriter};
 
-/// An array with a header of one's own.
+/// An array with an arbitrary header.
 struct Array {
     name: &'static str,
     descr: &'static str,
     shape: &'static str,
-    /// A byte, and how often.
+    /// A byte, and its number of repetitions.
     data: (u8, usize),
 }
 
@@ -30,7 +31,7 @@ const fn array(
     }
 }
 
-/// The arrays as an .npz file, packed as tightly as they can be.
+/// The arrays as an .npz file with maximum compression.
 fn npz(arrays: &[Array]) -> Vec<u8> {
     let mut zip = ZipWriter::new(Cursor::new(Vec::new()));
     let options = SimpleFileOptions::default().compression_method(CompressionMethod::Deflated);
@@ -57,12 +58,12 @@ fn npz(arrays: &[Array]) -> Vec<u8> {
 }
 
 const ONE_PERSON: [Array; 2] = [
-    // 0x3f3f3f3f as float32 is .747.
+    // The bytes 0x3f3f3f3f are .747 as float32.
     array("embeddings", "<f4", "(1, 4)", (0x3f, 16)),
     array("labels", "|u1", "(1,)", (0, 1)),
 ];
 
-/// A gallery whose arrays are these and those of one person.
+/// A gallery of these arrays and those of one person.
 fn with(arrays: impl IntoIterator<Item = Array>) -> Vec<u8> {
     let mut all: Vec<_> = arrays.into_iter().collect();
     for array in ONE_PERSON {
@@ -71,13 +72,13 @@ fn with(arrays: impl IntoIterator<Item = Array>) -> Vec<u8> {
         }
     }
     if !all.iter().any(|a| a.name == "names") {
-        // "A" in UTF-32 would need other bytes; four zeros are an empty name.
+        // "A" in UTF-32 would need different bytes; four zeros are an empty name.
         all.push(array("names", "<U1", "(1,)", (0, 4)));
     }
     npz(&all)
 }
 
-/// Most that this process has ever had in memory, in bytes.
+/// Peak memory of this process in bytes.
 fn peak() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find(|l| l.starts_with("VmHWM")).unwrap();
@@ -85,7 +86,7 @@ fn peak() -> u64 {
     kilobytes.parse::<u64>().unwrap() * 1024
 }
 
-/// Opens files one after the other in one test, since the peak is that of the process.
+/// Opens all files in one test, one after another, because the peak is that of the process.
 #[test]
 fn small_files_take_neither_memory_nor_time() {
     Gallery::read(Cursor::new(with([]))).unwrap();
@@ -179,9 +180,9 @@ fn small_files_take_neither_memory_nor_time() {
         assert!(file.len() < 2_000_000, "{what}: {} bytes", file.len());
         let begin = Instant::now();
         let outcome = Gallery::read(Cursor::new(file));
-        // Many seconds less than without limits, and enough for a machine that is busy.
+        // The limit is many seconds less than without limits, and sufficient on a computer under load.
         assert!(begin.elapsed() < Duration::from_secs(10), "{what}");
-        // One person with 20,000 photos may be opened.
+        // A gallery of one person with 20,000 photos may be opened.
         if what != "many people of the original scripts" {
             let error = outcome.unwrap_err().to_string();
             assert!(error.len() < 1000, "{what}: {error}");

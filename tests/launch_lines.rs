@@ -1,5 +1,5 @@
-//! What the documentation promises: every gst-launch-1.0 line of README.md and of the elements' own
-//! documentation works, and README.md's tables of properties say what the elements say.
+//! Checks the documentation: every gst-launch-1.0 line of README.md and of the elements' own
+//! documentation works, and README.md's tables of properties match the elements.
 
 #![cfg(feature = "plugin")]
 
@@ -13,7 +13,7 @@ mod common;
 
 const ELEMENTS: [&str; 3] = ["mfrdetect", "mfrrecognize", "mfroverlay"];
 
-/// Frames of the clip that stands in for a user's video, and of the camera's stand-in.
+/// Number of frames of the clip that replaces a user's video, and of the source that replaces a camera.
 const FRAMES: u32 = 5;
 
 fn source(path: &str) -> String {
@@ -21,7 +21,7 @@ fn source(path: &str) -> String {
     std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
 }
 
-/// The commands of a text that begin with gst-launch-1.0, without comment signs and line breaks.
+/// The commands of a text that start with gst-launch-1.0, without comment signs and line breaks.
 fn launch_lines(text: &str) -> Vec<String> {
     let mut found = Vec::new();
     let mut open = false;
@@ -46,7 +46,7 @@ fn launch_lines(text: &str) -> Vec<String> {
     found
 }
 
-/// The words of a command as a shell makes them, up to a pipe into another program.
+/// The words of a command as a shell splits them, up to a pipe into another program.
 fn words(command: &str) -> Vec<String> {
     let mut words = Vec::new();
     let (mut word, mut quote) = (None::<String>, None);
@@ -68,14 +68,14 @@ fn words(command: &str) -> Vec<String> {
     words
 }
 
-/// What the lines work on, and where they write.
+/// Input files of the lines, and a folder for their output.
 struct Stage {
     folder: tempfile::TempDir,
     clip: PathBuf,
 }
 
 impl Stage {
-    /// Films a man who is in the gallery, in a photo that it was not made from.
+    /// Makes a clip of a man in the gallery, from a photo that is not in the gallery.
     fn new() -> Self {
         common::init();
         let folder = tempfile::tempdir().unwrap();
@@ -92,7 +92,7 @@ impl Stage {
         Self { folder, clip }
     }
 
-    /// The words with what there is here in place of cameras, screens and a user's files.
+    /// Replaces cameras, screens and a user's files by what is available here.
     fn replace(&self, words: &[String]) -> Vec<String> {
         let mut replaced = Vec::new();
         let mut element = "";
@@ -125,7 +125,7 @@ impl Stage {
         replaced
     }
 
-    /// Parses a line and, unless it wants the network, runs it to its end.
+    /// Parses a line and, unless it needs the network, runs it to its end.
     fn try_line(&self, line: &str) -> Result<(), String> {
         let words: Vec<String> = words(line)
             .into_iter()
@@ -134,7 +134,7 @@ impl Stage {
             .collect();
         let arguments = self.replace(&words);
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-        // As gst-launch-1.0 does it: a missing element is an error, not a gap.
+        // Like gst-launch-1.0, a missing element is an error.
         let pipeline = gst::parse::launchv_full(&arguments, None, gst::ParseFlags::FATAL_ERRORS)
             .map_err(|e| e.to_string())?;
         if words.iter().any(|word| word.contains("rtsp://")) {
@@ -142,7 +142,7 @@ impl Stage {
         }
         let labels = play(&pipeline)?;
         let has = |name: &str| words.iter().any(|word| word == name);
-        // The camera's stand-in shows nobody.
+        // The source that replaces a camera shows no person.
         if has("mfrrecognize") && !has("v4l2src") && !labels.iter().any(|l| l == "Barack Obama") {
             return Err(format!("the man in the clip was not named, but {labels:?}"));
         }
@@ -159,11 +159,11 @@ impl Stage {
     }
 }
 
-/// Runs a pipeline to its end; the names that mfrrecognize has told.
+/// Runs a pipeline to its end; returns the names that mfrrecognize has reported.
 fn play(pipeline: &gst::Element) -> Result<Vec<String>, String> {
     let bus = pipeline.bus().unwrap();
     let mut labels = Vec::new();
-    // An error is on the bus then.
+    // If this fails, the error is on the bus.
     let _ = pipeline.set_state(gst::State::Playing);
     let end = loop {
         let Some(message) = bus.timed_pop(gst::ClockTime::from_seconds(60)) else {
@@ -210,7 +210,7 @@ fn lines_that_are_wrong_do_not_pass() {
     for line in [
         "gst-launch-1.0 filesrc location=in.mp4 ! decodebin ! mfrdetct ! fakesink",
         "gst-launch-1.0 filesrc location=in.mp4 ! decodebin ! mfrdetect min-size=3 ! fakesink",
-        // Nobody is found, so nobody is named.
+        // No face is detected, so none is named.
         "gst-launch-1.0 filesrc location=in.mp4 ! decodebin ! mfrrecognize database=g.npz ! fakesink",
         "gst-launch-1.0 uridecodebin uri=rtsp://host/ ! mfrdetect ! mfrdtect ! fakesink",
     ] {
@@ -232,7 +232,7 @@ fn lines_are_joined_and_cut_into_words_as_a_shell_does() {
 /// A row of a table of properties: name, type, range, default.
 type Row = [String; 4];
 
-/// The rows below the heading of an element, sorted; the meaning left out.
+/// The rows below the heading of an element, sorted, without the description.
 fn documented(readme: &str, element: &str) -> Vec<Row> {
     let heading = format!("### {element}");
     let mut rows: Vec<Row> = readme
@@ -250,7 +250,7 @@ fn documented(readme: &str, element: &str) -> Vec<Row> {
     rows
 }
 
-/// The same as the element itself says it, what it has inherited left out.
+/// The rows for the element's own properties, without inherited ones.
 fn actual(element: &str) -> Vec<Row> {
     let element = gst::ElementFactory::make(element).build().unwrap();
     let mut rows: Vec<Row> = element

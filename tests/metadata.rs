@@ -1,4 +1,4 @@
-//! What is left of the faces behind elements that we did not write: it is right, or it is absent.
+//! Faces downstream of third-party elements: the metadata is either correct or absent.
 
 #![cfg(feature = "plugin")]
 
@@ -21,7 +21,7 @@ struct Read {
     by_elements: Vec<Face>,
     by_applications: Vec<Face>,
     by_json: Vec<Rect>,
-    /// As a program in Python or of DL Streamer reads them, which does not know the mirror.
+    /// Boxes as read by a Python or DL Streamer program, which does not know the mirror.
     by_regions: Vec<Rect>,
 }
 
@@ -60,7 +60,8 @@ fn read(pad: &gst::Pad, buffer: &gst::BufferRef) -> Read {
     }
 }
 
-/// One photo as a frame of 640×480 pixels with the faces of mfrdetect and mfrrecognize: before `elements` and behind them.
+/// A photo as a frame of 640×480 pixels with the faces of mfrdetect and mfrrecognize, upstream and downstream of
+/// `elements`.
 fn before_and_behind(elements: &str) -> Option<[Read; 2]> {
     init();
     let factories = elements.split(" ! ").filter_map(|e| e.split(' ').next());
@@ -104,10 +105,10 @@ fn before_and_behind(elements: &str) -> Option<[Read; 2]> {
     Some([before.unwrap(), behind.unwrap()])
 }
 
-/// Where a box of the frame before is behind an element; None if it is there no more, or not a box.
+/// Position of a box downstream of an element; None if it is not in the frame any more, or not a rectangle.
 type Way = fn(Rect) -> Option<Rect>;
 
-/// Whether the element has to keep the faces.
+/// Whether the element must keep the faces.
 #[derive(Clone, Copy, PartialEq)]
 enum Faces {
     Kept,
@@ -137,7 +138,7 @@ const ELEMENTS: &[(&str, Faces, Way)] = &[
             r.height / 2.0,
         ))
     }),
-    // Pixels that are not square keep the aspect ratio without borders.
+    // Non-square pixels keep the aspect ratio without borders.
     (
         "videoscale ! video/x-raw,width=640,height=640,pixel-aspect-ratio=4/3",
         Kept,
@@ -150,7 +151,7 @@ const ELEMENTS: &[(&str, Faces, Way)] = &[
             ))
         },
     ),
-    // Borders above and below of 80 pixels each.
+    // The scaler adds borders of 80 pixels above and below.
     (
         "videoscale ! video/x-raw,width=640,height=640,pixel-aspect-ratio=1/1",
         MayBeGone,
@@ -225,7 +226,7 @@ const ELEMENTS: &[(&str, Faces, Way)] = &[
     ("autovideoflip video-direction=90r", MayBeGone, |r| {
         Some(Rect::new(HEIGHT - r.bottom(), r.x, r.height, r.width))
     }),
-    // The metas of a copy made behind `tee` go through a scaler too.
+    // Metas of a copy downstream of `tee` must pass a scaler as well.
     (
         "tee ! queue ! videobalance ! videoscale ! video/x-raw,width=640,height=640,pixel-aspect-ratio=1/1 \
          ! videoscale ! video/x-raw,width=320,height=320",
@@ -286,7 +287,7 @@ fn faces_are_right_or_absent_behind_every_element() {
                 "{elements}, {reader}: {rects:?}, not {expected:?}"
             );
         }
-        // What is known of a face goes with it.
+        // Identity and mask state of a face are kept as well.
         for face in &behind.by_elements {
             assert_eq!(
                 face.identity.as_ref().unwrap().label,
@@ -314,7 +315,7 @@ fn a_name_stays_with_its_face_where_another_detector_adds_regions_behind_borders
     let [face] = &behind.by_elements[..] else {
         panic!("{behind:?}");
     };
-    // Found anew where it is, and not known: the name was that of the other region.
+    // The face is detected again at its position, without an identity, because the name belonged to the other region.
     assert!(
         face.rect.iou(&expected) > 0.8,
         "{:?} {expected:?}",

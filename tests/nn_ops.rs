@@ -1,4 +1,4 @@
-//! Single operators: graphs that this file writes, run by our kernels at every instruction set of the CPU and by
+//! Single operators: generated graphs, run by the built-in kernels at every instruction set of the CPU and by
 //! ONNX Runtime.
 
 use std::fmt::Debug;
@@ -13,18 +13,18 @@ mod skip;
 use onnx::Value::{Float, Int, Ints, Text};
 use onnx::*;
 
-/// Between two ways to compute the same integers.
+/// Tolerance between two ways to compute the same integers.
 const EXACT: f32 = 0.0;
-/// A step of u8, in parts of a result that has at least a hundred: ONNX Runtime rounds some sums of two tensors that lie
-/// in the middle of two steps to the other one.
+/// A step of u8, relative to a result of at least a hundred: ONNX Runtime rounds some sums of two tensors that lie
+/// half way between two steps to the other one.
 const ONE_UNIT: f32 = 0.01;
-/// Sums of float32 in another order, in parts of the largest result.
+/// Tolerance for sums of float32 in another order, relative to the largest result.
 const REORDERED: f32 = 1e-5;
-/// Inputs and weights rounded to i16, in parts of the largest result: 400 weights of −1…1 have steps of 1/655, so that
-/// their sum is not beyond 31 bits.
+/// Tolerance for inputs and weights rounded to i16, relative to the largest result: 400 weights of −1…1 have steps of
+/// 1/655, so that their sum fits 31 bits.
 const ROUNDED: f32 = 2e-3;
 
-/// Numbers that look like chance.
+/// Pseudo-random numbers.
 struct Noise(u32);
 
 impl Noise {
@@ -33,13 +33,13 @@ impl Noise {
         ((self.0 >> 8) as usize * limit) >> 24
     }
 
-    /// −1…1
+    /// Numbers in −1…1.
     fn floats(&mut self, count: usize) -> Vec<f32> {
         let mut float = |_| self.below(1 << 20) as f32 / (1 << 19) as f32 - 1.0;
         (0..count).map(&mut float).collect()
     }
 
-    /// From −`most` to `most`, or to one less than that.
+    /// Integers from −`most` to `most`, or to one less.
     fn weights(&mut self, count: usize, most: i32, has_most: bool) -> Vec<i8> {
         let range = 2 * most + i32::from(has_most);
         let mut weight = |_| (self.below(range as usize) as i32 - most) as i8;
@@ -63,8 +63,8 @@ fn load(model: &Model, isa: Isa, arithmetic: Arithmetic) -> Kernels {
     Kernels::load(&model.file(), model.item, isa, arithmetic).unwrap()
 }
 
-/// Runs a model in every way and compares the outputs, in parts of the largest number: those of instruction sets with the
-/// scalar one's, which are returned, and those of ONNX Runtime.
+/// Runs a model in every way and compares the outputs, relative to the largest value: those of each instruction set
+/// with the scalar ones, which are returned, and those of ONNX Runtime.
 fn check(
     what: impl Debug,
     model: &Model,
@@ -99,7 +99,7 @@ fn check(
     scalar
 }
 
-/// The same summed up in pairs of i16, where an instruction set does so.
+/// Runs the model with sums of i16 pairs, where an instruction set supports it, and compares the outputs.
 fn check_i16(what: impl Debug, model: &Model, input: &[f32], expected: &[Vec<f32>]) {
     let mut first = None;
     for isa in Isa::available()
@@ -108,13 +108,13 @@ fn check_i16(what: impl Debug, model: &Model, input: &[f32], expected: &[Vec<f32
     {
         let found = load(model, isa, Arithmetic::I16).run(1, input);
         assert_near((&what, isa, "i16"), &found, expected, ROUNDED);
-        // The sums are the same; they are scaled in float32.
+        // The sums are the same integers, but they are scaled in float32.
         let first = first.get_or_insert_with(|| found.clone());
         assert_near((&what, isa, "i16 sums"), &found, first, 1e-6);
     }
 }
 
-/// Two items of a model's input.
+/// Two random items of a model's input.
 fn two_items(model: &Model, noise: &mut Noise) -> Vec<f32> {
     noise.floats(2 * model.item.iter().product::<usize>())
 }
@@ -136,7 +136,7 @@ impl Window {
         auto_pad: None,
     };
 
-    /// Every kernel with every stride and every padding that it can have.
+    /// Every kernel size with every stride and every padding that it can have.
     fn all() -> Vec<Self> {
         let mut all = Vec::new();
         for kernel in [[1, 1], [1, 3], [3, 1], [3, 3], [5, 5]] {
@@ -162,7 +162,7 @@ impl Window {
                     ..plain.clone()
                 });
                 all.extend(explicit);
-                // Steps of 3 over windows of 1 cut the input where others pad it.
+                // With strides of 3 and kernels of 1, SAME padding is negative, and crops the input.
                 let cuts = (0..2).any(|axis| strides[axis] > kernel[axis] + 1);
                 let auto = ["VALID", "SAME_UPPER", "SAME_LOWER"];
                 let auto = auto.into_iter().filter(|auto| *auto == "VALID" || !cuts);
@@ -189,7 +189,7 @@ impl Window {
         (self.kernel[0] * self.kernel[1]) as usize
     }
 
-    /// Height and width of what it makes of an input, as the specification of ONNX has it.
+    /// Height and width of the output for an input, according to the ONNX specification.
     fn output(&self, input: [usize; 2]) -> [usize; 2] {
         [0, 1].map(|axis| {
             let (kernel, stride) = (self.kernel[axis] as usize, self.strides[axis] as usize);
@@ -222,7 +222,7 @@ fn float_conv(
     m.node("Conv", &inputs, &window.attributes())
 }
 
-/// One of: nothing, Relu, PRelu with one slope, PRelu with one for each channel.
+/// One of: no activation, Relu, PRelu with one slope, PRelu with one slope per channel.
 fn activation(
     m: &mut Model,
     noise: &mut Noise,
@@ -239,7 +239,7 @@ fn activation(
         }
         kind => {
             let mut dims = channels.to_vec();
-            // A first axis for the batch may be there.
+            // The slopes may have a leading axis for the batch.
             dims.splice(0..0, vec![1; kind - 3]);
             let slopes = noise.floats(dims.iter().product());
             let slopes = m.constant(&dims, Data::F32(&slopes));
@@ -248,7 +248,7 @@ fn activation(
     }
 }
 
-/// Says what a green run covers.
+/// Prints which instruction sets a passing run covers.
 #[test]
 fn every_instruction_set_of_this_cpu_is_covered() {
     let covered = Isa::available();
@@ -343,7 +343,7 @@ fn a_convolution_with_a_group_for_each_channel_is_a_factor() {
     }
 }
 
-/// below · y + factor · relu(y), as converters from Keras write it; in either order.
+/// A PReLU as converters from Keras write it, below · y + factor · relu(y), in either order.
 #[test]
 fn a_prelu_of_four_operators_is_one_activation() {
     let mut noise = Noise(5);
@@ -403,7 +403,7 @@ fn fully_connected_layers_take_factors_layouts_and_activations() {
                 let axis = [1, -3][number % 2];
                 let mut flat = m.node("Flatten", &[&x], &[("axis", Int(axis))]);
                 if number % 3 == 0 {
-                    // Of pixels whose channels are filled up.
+                    // The channels of these pixels are padded.
                     let y = float_conv(&mut m, &mut noise, &x, [5, 5], &Window::PLAIN, false);
                     flat = m.node("Flatten", &[&y], &[]);
                 }
@@ -433,7 +433,7 @@ fn fully_connected_layers_take_factors_layouts_and_activations() {
     }
 }
 
-/// A row of features: what Gemm makes of the input.
+/// A vector of features: the output of a Gemm on the input.
 fn features(m: &mut Model, noise: &mut Noise, out: usize) -> String {
     let into: usize = m.item.iter().product();
     let x = channels_first(m);
@@ -456,7 +456,7 @@ fn weights_in_integers_are_read_back_for_float_layers() {
         let y = m.node("Gemm", &[&flat, &weights], &[("transB", Int(trans_b))]);
         m.output(&y);
         let input = two_items(&m, &mut noise);
-        // ONNX Runtime rounds the inputs of such layers to 8 bits.
+        // ONNX Runtime quantises the inputs of such layers to 8 bits.
         check((trans_b, by_row), &m, &input, REORDERED, 1e-2);
     }
 }
@@ -557,7 +557,7 @@ fn rows_are_divided_by_their_length_or_by_the_least_that_it_counts_as() {
     }
 }
 
-/// The tensors of a file may be in fields of their type as well.
+/// The tensors of a file may also be in the fields of their type.
 #[test]
 fn constants_are_read_from_raw_bytes_and_from_lists_of_numbers() {
     let values = [0.5, -1.0, 2.0];
@@ -603,7 +603,7 @@ fn every_opset_from_13_to_20_means_the_same() {
 
 // --- known faults
 
-/// The engine for networks on faces once took no notice of `alpha`.
+/// The engine for networks on faces once ignored `alpha`.
 #[test]
 fn gemm_with_alpha_of_a_quarter_gives_a_quarter() {
     let mut m = Model::new([1, 1, 2]);
@@ -618,15 +618,16 @@ fn gemm_with_alpha_of_a_quarter_gives_a_quarter() {
     assert_eq!(found, [[4.0, 8.0]]);
 }
 
-/// A 4×4 image of 1…16 with windows of 3×3 in steps of 2: one row and one column of padding make two windows a side.
+/// A 4×4 image of 1…16 with kernels of 3×3 and strides of 2: one row and one column of padding result in two by two
+/// outputs.
 #[test]
 fn max_pool_with_auto_pad_pads_on_the_side_that_it_says() {
     let input: Vec<_> = (1..=16).map(|n| n as f32).collect();
     for (auto_pad, expected) in [
         ("VALID", &[11.0][..]),
-        // Windows see rows and columns 0…2 and 2…3.
+        // Windows cover rows and columns 0…2 and 2…3.
         ("SAME_UPPER", &[11.0, 12.0, 15.0, 16.0]),
-        // Windows see rows and columns 0…1 and 1…3.
+        // Windows cover rows and columns 0…1 and 1…3.
         ("SAME_LOWER", &[6.0, 8.0, 14.0, 16.0]),
     ] {
         let mut m = Model::new([4, 4, 1]);
@@ -661,10 +662,10 @@ fn softmax_of_equal_numbers_is_even_however_large_they_are() {
 
 const ZERO_POINTS: [u8; 4] = [0, 100, 128, 255];
 
-/// Of inputs: whole numbers of it are exact in float32.
+/// Scale of inputs; integer multiples of it are exact in float32.
 const STEP: f32 = 1.0 / 64.0;
 
-/// Every byte, in steps from the zero point.
+/// Random u8 values including the extremes, dequantised.
 fn bytes(m: &Model, noise: &mut Noise, q: Quantization) -> Vec<f32> {
     let count = 2 * m.item.iter().product::<usize>();
     let mut byte = |i: usize| match i % 16 {
@@ -680,14 +681,14 @@ fn bytes(m: &Model, noise: &mut Noise, q: Quantization) -> Vec<f32> {
 struct U8Conv<'a> {
     channels: [usize; 2],
     window: &'a Window,
-    /// From −this on.
+    /// Weights are from −this value on.
     largest_weight: i32,
     is_by_channel: bool,
     has_bias: bool,
 }
 
 impl U8Conv<'_> {
-    /// Adds it; what it gives is rounded so that most is within 0…255.
+    /// Adds the convolution; its output is quantised so that most values are within 0…255.
     fn add(
         &self,
         m: &mut Model,
@@ -708,7 +709,7 @@ impl U8Conv<'_> {
                 .collect(),
         };
         let weights = weights_i8(m, &[out, into, rows, columns], &values, &scales);
-        // Spread of a sum of products of bytes and weights that are evenly spread.
+        // Standard deviation of a sum of products of uniformly distributed bytes and weights.
         let spread = 256.0 * 2.0 * self.largest_weight as f32 / 12.0 * (products as f32).sqrt();
         let bias = self.has_bias.then(|| {
             let bias = noise.floats(out).into_iter();
@@ -775,7 +776,7 @@ fn quantised_convolutions_of_every_window_are_exact() {
     }
 }
 
-/// Pairs of products in 16 bits would overflow at 8 bits, and nearly do at 7.
+/// Pairs of products in 16 bits would overflow with 8-bit weights, and nearly do with 7-bit ones.
 #[test]
 fn sums_of_the_largest_products_do_not_overflow() {
     for weight in [-128, -127, 127, -64, 64] {
@@ -788,7 +789,7 @@ fn sums_of_the_largest_products_do_not_overflow() {
             let mut m = Model::new([3, 3, 8]);
             let x = channels_first(&mut m);
             let x = quantized(&mut m, &x, input);
-            // The first weight of every other channel differs, so that results do.
+            // The first weight of every other channel differs, so that the results differ.
             let mut weights = vec![weight; 16 * 72];
             weights.iter_mut().step_by(144).for_each(|w| *w = 1);
             let weights = weights_i8(&mut m, &[16, 8, 3, 3], &weights, &[1.0]);
@@ -816,7 +817,7 @@ fn sums_of_the_largest_products_do_not_overflow() {
     }
 }
 
-/// Large enough that threads share it, by pixels and by channels.
+/// The convolutions are large enough to be shared among threads, by pixels and by channels.
 #[test]
 fn quantised_convolutions_are_shared_among_threads_without_a_difference() {
     let mut noise = Noise(22);
@@ -874,7 +875,7 @@ fn quantised_max_pools_of_every_window_are_exact() {
     }
 }
 
-/// Two to four layers on one image, each rounded in its own way.
+/// Two to four layers on one image, each quantised differently.
 fn branches(m: &mut Model, noise: &mut Noise, count: usize) -> Vec<(String, Quantization)> {
     let input = Quantization {
         scale: STEP,
@@ -953,7 +954,7 @@ fn averages_of_quantised_pixels_are_exact() {
     }
 }
 
-/// Halves, numbers beyond 0…255, and infinite ones.
+/// The inputs include halves, numbers beyond 0…255, and infinite ones.
 #[test]
 fn images_are_rounded_to_even_and_clamped() {
     for zero_point in ZERO_POINTS {

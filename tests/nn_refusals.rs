@@ -1,4 +1,5 @@
-//! What our kernels cannot run exactly is refused, with operator, node and reason: graphs that this file writes.
+//! Networks that the built-in kernels cannot run exactly are refused, with operator, node and reason: generated
+//! graphs.
 
 use gstmfr::nn::Isa;
 use gstmfr::nn::testing::{Arithmetic, ImportError, Kernels};
@@ -15,7 +16,7 @@ fn refusal(model: &Model) -> ImportError {
     }
 }
 
-/// What is refused of a model, each as a text with operator, node and reason.
+/// The refusals of a model, each as a text with operator, node and reason.
 fn refused(model: &Model) -> Vec<String> {
     match refusal(model) {
         ImportError::Unsupported(all) => all.iter().map(|one| one.to_string()).collect(),
@@ -38,7 +39,7 @@ fn assert_refused(cases: &[Refusal]) {
     }
 }
 
-/// A convolution of the input with 16 channels of float32.
+/// A convolution of the input to 16 channels of float32.
 fn conv_with(m: &mut Model, attributes: &[Attribute]) -> String {
     let x = channels_first(m);
     let weights = m.constant(&[16, 4, 1, 1], Data::F32(&[0.5; 64]));
@@ -255,7 +256,7 @@ fn weights_of_other_shapes_are_refused() {
             },
             "1 inputs, of which the first 1 are given; expected 2 to 2",
         ),
-        // Four times as many channels each time.
+        // Each layer has four times as many channels as the previous one.
         (
             |m| {
                 let mut y = quantized_input(m);
@@ -325,7 +326,7 @@ fn axes_other_than_those_of_channels_are_refused() {
     ]);
 }
 
-/// Pixels that are flattened lie with their channels side by side, whatever the file says; only Gemm knows.
+/// Flattened pixels are stored with interleaved channels, whatever the file states; only Gemm supports that.
 #[test]
 fn flattened_pixels_are_read_by_nothing_but_gemm() {
     assert_refused(&[
@@ -357,7 +358,7 @@ fn a_softmax_of_the_input_itself_is_refused() {
     )]);
 }
 
-/// The input in u8, and a value for each input of `QuantizeLinear` that is to be refused.
+/// Quantises the input with a value for each input of `QuantizeLinear` that must be refused.
 fn quantized_by(m: &mut Model, scale: f32, zero: Data) -> String {
     let x = channels_first(m);
     let scale = m.constant(&[], Data::F32(&[scale]));
@@ -365,7 +366,7 @@ fn quantized_by(m: &mut Model, scale: f32, zero: Data) -> String {
     m.node("QuantizeLinear", &[&x, &scale, &zero], &[])
 }
 
-/// Of inputs in u8.
+/// Quantisation of inputs in u8.
 const PLAIN: Quantization = Quantization {
     scale: 1.0 / 64.0,
     zero_point: 128,
@@ -376,7 +377,7 @@ fn quantized_input(m: &mut Model) -> String {
     quantized(m, &x, PLAIN)
 }
 
-/// A constant of 16 × 4 weights read back with this scale and zero point.
+/// A constant of 16 × 4 weights, dequantised with this scale and zero point.
 fn weights_by(m: &mut Model, scale: f32, zero: i8) -> String {
     let values = m.constant(&[16, 4, 1, 1], Data::I8(&[1; 64]));
     let scale = m.constant(&[], Data::F32(&[scale]));

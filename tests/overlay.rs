@@ -1,4 +1,4 @@
-//! `mfroverlay` in pipelines: over time, and before elements that lay compositions over frames.
+//! `mfroverlay` in pipelines: over time, and upstream of elements that blend overlay compositions.
 
 #![cfg(feature = "plugin")]
 
@@ -13,18 +13,18 @@ use common::{assert_leaves_nothing, init};
 const WIDTH: u32 = 320;
 const HEIGHT: u32 = 240;
 const FACE: (u32, u32, u32, u32) = (120, 90, 60, 70);
-/// Every byte of a frame that nothing is drawn on.
+/// Value of every byte of a frame without annotations.
 const GREY: u8 = 90;
 
-/// What to send.
+/// An input to send.
 enum Input {
-    /// A frame at this time in milliseconds with a face at each place; ids count from 1.
+    /// A frame at this time in milliseconds with a face at each position; ids count from 1.
     Frame(Option<u64>, &'static [(u32, u32, u32, u32)]),
     Event(gst::Event),
 }
 use Input::{Event, Frame};
 
-/// What comes out for a frame.
+/// The output for a frame.
 struct Output {
     buffer: gst::Buffer,
     caps: gst::Caps,
@@ -53,12 +53,12 @@ fn caps(format: &str) -> gst::Caps {
         .unwrap()
 }
 
-/// A fake element downstream.
+/// A fake downstream element.
 #[derive(Clone, Copy)]
 struct Downstream {
-    /// Takes caps that promise compositions.
+    /// Whether it accepts caps with the feature for compositions.
     takes_caps: bool,
-    /// Says in its answer to ALLOCATION queries that it lays them over frames.
+    /// Whether its answer to ALLOCATION queries states that it blends them over frames.
     lays_over: bool,
 }
 
@@ -71,7 +71,7 @@ const LAYS_OVER: Downstream = Downstream {
     lays_over: true,
 };
 
-/// Sends inputs through elements, of which the last one is linked to the downstream.
+/// Sends inputs through elements, the last of which is linked to the downstream element.
 fn send(elements: &str, format: &str, downstream: Downstream, inputs: Vec<Input>) -> Vec<Output> {
     init();
     let outputs = Arc::new(Mutex::new(Vec::new()));
@@ -146,7 +146,7 @@ fn pixels_are_drawn_where_nobody_lays_compositions_over() {
         lays_over: false,
         ..LAYS_OVER
     };
-    // Its caps do not promise that anything between here and there keeps compositions.
+    // Without the caps feature, elements in between may drop compositions.
     let said_without_caps = Downstream {
         takes_caps: false,
         ..LAYS_OVER
@@ -161,7 +161,7 @@ fn pixels_are_drawn_where_nobody_lays_compositions_over() {
 
 #[test]
 fn a_composition_goes_with_untouched_pixels_to_who_lays_it_over() {
-    // Also behind an element that knows nothing before it has caps.
+    // The second case has an element in between that cannot answer before its caps are set.
     for elements in ["mfroverlay", "mfroverlay ! videoconvert"] {
         for format in ["I420", "YUY2", "RGB", "BGRA", "GRAY8"] {
             let output = &send(elements, format, LAYS_OVER, one_face())[0];
@@ -171,7 +171,7 @@ fn a_composition_goes_with_untouched_pixels_to_who_lays_it_over() {
             let (x, y, w, h) = composition.rectangle(0).unwrap().render_rectangle();
             let (x, y) = (u32::try_from(x).unwrap(), u32::try_from(y).unwrap());
             assert_eq!(composition.n_rectangles(), 1);
-            // The box; "pending" says nothing in a label.
+            // The rectangle is that of the box, because a pending face has no label.
             assert!(x < FACE.0 && x + w > FACE.0 + FACE.2, "{x} {w}");
             assert!(y < FACE.1 && y + h > FACE.1 + FACE.3, "{y} {h}");
             assert!(w < FACE.2 + 12 && h < FACE.3 + 12);
@@ -198,7 +198,8 @@ fn a_composition_laid_over_is_what_would_have_been_drawn() {
                 buffer.map_readable().unwrap(),
                 drawn.buffer.map_readable().unwrap(),
             );
-            // Chroma at edges is a mean there and one of two pixels here; all else is rounding.
+            // At edges, GStreamer uses the chroma of one of two pixels, and the painter their mean; all else is
+            // rounding.
             let differs = |tolerance| {
                 let pairs = a.iter().zip(b.iter());
                 pairs.filter(|(a, b)| a.abs_diff(**b) > tolerance).count()
@@ -249,7 +250,7 @@ fn nothing_is_drawn_from_before_a_break() {
         let mut inputs = vec![Frame(Some(0), &[FACE]), Frame(Some(40), &[FACE])];
         inputs.extend(events);
         inputs.push(Frame(Some(time), &[]));
-        // The smallest of the formats: after new caps, frames are still large enough.
+        // I420 is the smallest format: after new caps, frames are still large enough.
         let outputs = send("mfroverlay", "I420", PLAIN, inputs);
         assert!(outputs[1].is_drawn_on(), "{number}");
         assert!(!outputs[2].is_drawn_on(), "{number}");
@@ -310,6 +311,6 @@ fn compositions_of_some_frames() {
     });
     assert_eq!(rectangles.collect::<Vec<_>>(), [1; 5]);
     drop(outputs);
-    // Safety: nothing of GStreamer is used after this, the process runs this test only.
+    // SAFETY: no GStreamer function is called after this, because the process runs this test only.
     unsafe { gst::deinit() };
 }

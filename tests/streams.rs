@@ -1,4 +1,4 @@
-//! Streams as cameras send them: dark and damaged frames, gaps, other sizes, timestamps and rows in any order.
+//! Streams as cameras send them: dark and damaged frames, gaps, size changes, and timestamps and rows in any order.
 
 #![cfg(feature = "plugin")]
 
@@ -17,7 +17,7 @@ use common::{gallery, init, photo};
 const WIDTH: u32 = 320;
 const HEIGHT: u32 = 400;
 
-/// Of 25 frames a second.
+/// Frame interval at 25 frames per second.
 const INTERVAL: gst::ClockTime = gst::ClockTime::from_mseconds(40);
 
 /// A demo photo in grey, of the size of the frames here.
@@ -30,7 +30,7 @@ fn picture(name: &str) -> Vec<u8> {
         .into_raw()
 }
 
-/// A picture without a face that looks like no other.
+/// An image without a face that differs from all others.
 fn no_face(number: usize) -> Vec<u8> {
     let pixel = |i: usize| {
         let (x, y) = ((i % WIDTH as usize) as f32, (i / WIDTH as usize) as f32);
@@ -54,7 +54,7 @@ fn recognize() -> String {
     format!("mfrdetect ! mfrrecognize name=r database=\"{gallery}\"")
 }
 
-/// A pipeline that a test feeds by hand, and what has come out of it.
+/// A pipeline that a test feeds frame by frame, and its output.
 struct Stream {
     pipeline: gst::Pipeline,
     source: AppSrc,
@@ -63,7 +63,7 @@ struct Stream {
     warnings: Vec<String>,
     error: Option<String>,
     news: Vec<FaceNews>,
-    /// States of the messages about the gallery.
+    /// States in the messages about the gallery.
     galleries: Vec<String>,
 }
 
@@ -130,7 +130,7 @@ impl Stream {
 
     fn push(&mut self, pixels: &[u8]) {
         let buffer = self.buffer(pixels);
-        // Fails after an error, which `end` gives.
+        // This fails after an error, which `end` returns.
         let _ = self.source.push_buffer(buffer);
     }
 
@@ -140,7 +140,7 @@ impl Stream {
         let _ = self.source.push_buffer(buffer);
     }
 
-    /// Waits until every frame that was pushed has come out.
+    /// Waits until every frame that was pushed has been output.
     fn wait(&self) {
         let end = Instant::now() + Duration::from_secs(60);
         while (self.frames.lock().unwrap().len() as u64) < self.count {
@@ -272,7 +272,7 @@ fn a_bright_face_in_the_dark_and_an_underexposed_one_are_found() {
 #[test]
 fn in_gaps_time_passes_and_people_leave() {
     let face = picture("obama2.jpg");
-    // Buffers with the flag GAP, with pixels and without.
+    // These are buffers with the flag GAP, with pixels and without.
     for pixels in [&face[..], &[]] {
         let mut stream = Stream::recognizing();
         for _ in 0..8 {
@@ -292,7 +292,7 @@ fn in_gaps_time_passes_and_people_leave() {
         assert_eq!(stream.warnings, [""; 0]);
         assert_eq!(stream.news.len(), 4);
     }
-    // An event instead of buffers.
+    // This is a GAP event instead of buffers.
     let mut stream = Stream::recognizing();
     for _ in 0..8 {
         stream.push(&face);
@@ -466,7 +466,7 @@ fn everybody_leaves_when_a_live_stream_freezes() {
     assert_eq!(stream.events(), expected);
 }
 
-/// Adds a VideoMeta that says the rows lie from the bottom to the top, as they do in these pixels then.
+/// A buffer with bottom-up rows and a VideoMeta that states so.
 fn bottom_up(pixels: &[u8]) -> gst::Buffer {
     let rows = pixels.chunks_exact(WIDTH as usize).rev();
     let flipped: Vec<u8> = rows.flatten().copied().collect();
@@ -530,7 +530,7 @@ fn settings_that_let_everything_pass_are_reported_once_and_the_face_is_found() {
         panic!("{:?}", stream.warnings)
     };
     assert!(warning.contains("min-face-size"), "{warning}");
-    // The likeliest candidates are those that are looked at.
+    // Of all candidates the most confident ones must be processed.
     let frames = stream.frames();
     let surest = |frame: &Vec<Face>| {
         let confidences = frame.iter().filter_map(|face| face.confidence);

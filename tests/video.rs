@@ -1,4 +1,4 @@
-//! Faces over time: ids, names and messages, in pipelines that play films made of photos.
+//! Faces over time: ids, names and messages, in pipelines that play videos made from photos.
 
 #![cfg(feature = "plugin")]
 
@@ -22,7 +22,7 @@ const WIDTH: u32 = 400;
 const HEIGHT: u32 = 400;
 const FRAMES_PER_SECOND: u64 = 25;
 
-/// A photo with one face, and what was found in it.
+/// A photo with one face, and the detected face.
 #[derive(Clone)]
 struct Portrait {
     rgb: image::RgbImage,
@@ -30,7 +30,7 @@ struct Portrait {
 }
 
 impl Portrait {
-    /// The face in the middle of the frame, 160 pixels wide.
+    /// A photo with its face in the middle of the frame, 160 pixels wide.
     fn new(name: &str) -> Self {
         let image = image::open(photo(name)).unwrap().to_rgb8();
         let face = found(&image);
@@ -60,7 +60,7 @@ impl Portrait {
         self
     }
 
-    /// A hand, or something like it, before mouth and nose.
+    /// The photo with a hand, or something like it, in front of mouth and nose.
     fn hidden(mut self) -> Self {
         let rect = self.face.rect;
         for (x, y, pixel) in self.rgb.enumerate_pixels_mut() {
@@ -74,7 +74,7 @@ impl Portrait {
         self
     }
 
-    /// Moved to the right, the rest grey.
+    /// The photo moved to the right on grey.
     fn at(&self, x: u32) -> Vec<u8> {
         let mut frame = image::RgbImage::from_pixel(WIDTH, HEIGHT, image::Rgb([128; 3]));
         image::imageops::overlay(&mut frame, &self.rgb, x.into(), 0);
@@ -89,9 +89,9 @@ fn found(image: &image::RgbImage) -> detect::Face {
     detector.detect(&view, &Default::default()).unwrap()[0]
 }
 
-/// What came out of a film.
+/// The output of a video.
 struct Seen {
-    /// Of each frame.
+    /// The faces of each frame.
     frames: Vec<Vec<Face>>,
     messages: Vec<Message>,
 }
@@ -101,7 +101,7 @@ impl Seen {
         self.frames[frames].iter().flatten().map(|f| f.id).collect()
     }
 
-    /// The names that were given in these frames; "-" for a face that was not tried.
+    /// The names in these frames; "-" for a face without identity.
     fn names(&self, frames: std::ops::Range<usize>) -> BTreeSet<String> {
         let faces = self.frames[frames].iter().flatten();
         let name = |f: &Face| f.identity.as_ref().map_or("-".into(), |i| i.label.clone());
@@ -126,7 +126,7 @@ fn elements(detect: &str, recognize: &str) -> String {
     format!("mfrdetect name=detect {detect} ! mfrrecognize database=\"{database}\" {recognize}")
 }
 
-/// Plays frames of RGB.
+/// Plays RGB frames.
 fn play(frames: &[Vec<u8>], detect: &str, recognize: &str) -> Seen {
     let elements = elements(detect, recognize);
     let pipeline = launch(&format!(
@@ -182,7 +182,7 @@ fn until_end(pipeline: &gst::Pipeline) -> Vec<Message> {
     }
 }
 
-/// A face that walks to the right and back.
+/// A face that moves to the right and back.
 fn walk(portrait: &Portrait, frames: u32) -> Vec<Vec<u8>> {
     let x = |frame: u32| 3 * frame.min(frames - frame);
     (0..frames).map(|frame| portrait.at(x(frame))).collect()
@@ -206,7 +206,7 @@ fn a_face_keeps_its_id_and_its_name_however_often_the_picture_is_searched() {
             ["Barack Obama".into()].into(),
             "{detect}"
         );
-        // Followed, not left standing: the face is where it is.
+        // The face is followed, so its position is the current one.
         let way = seen.frames[25][0].rect.x - seen.frames[0][0].rect.x;
         assert!((way - 75.0).abs() < 8.0, "{detect}: {way}");
         let obama = |event| (event, "Barack Obama".to_owned());
@@ -233,7 +233,7 @@ fn between_searches_faces_are_followed_and_embedded_when_it_is_worth_it() {
     assert_eq!(embedded("reclassify-interval=10"), 5);
     assert_eq!(embedded("reclassify-interval=0"), 1);
     let adaptive = embedded("");
-    // Three at first, then one a second, and better views.
+    // There are three embeddings at first, then one per second, and further ones of better views.
     assert!((4..12).contains(&adaptive), "{adaptive}");
 }
 
@@ -250,7 +250,8 @@ fn without_tracking_every_frame_stands_alone() {
 #[test]
 fn a_scene_cut_ends_faces_and_names() {
     let obama = walk(&Portrait::new("obama2.jpg"), 20);
-    // The same place at the cut: nothing of one man is the other's, not even that he wears no mask.
+    // At the cut both faces are in the same place: no state of one man may be attributed to the other, not even his
+    // mask state.
     let biden = walk(&Portrait::new("biden.jpg").masked(), 20);
     let film = [obama, biden].concat();
     for detect in ["", "tracking=false"] {
@@ -312,7 +313,7 @@ fn two_people_who_change_places_from_one_frame_to_the_next_stay_who_they_are() {
                     biden
                 };
                 let name = face.identity.as_ref().map(|i| i.label.as_str());
-                // A name may take a frame or two, and is never that of the other.
+                // A name may take a frame or two, but must never be that of the other.
                 let is_new = [0, 1, 20, 21].contains(&number);
                 let is_right =
                     name == Some(expected) || is_new && name.is_none_or(|n| n == "unknown");
@@ -393,7 +394,7 @@ fn a_seek_begins_anew() {
         let messages = until_end(&pipeline);
         let frames = std::mem::take(&mut *seen.lock().unwrap());
         let ids: BTreeSet<_> = frames.iter().flatten().map(|f| f.id).collect();
-        // One face, and not one of before.
+        // There is one face, with a new id.
         assert_eq!(ids, [round + 1].into());
         let events: Vec<_> = messages.iter().flat_map(|m| &m.faces).collect();
         let last = events.iter().rev().find(|n| n.event != Some(Event::Left));
@@ -402,7 +403,7 @@ fn a_seek_begins_anew() {
     pipeline.set_state(gst::State::Null).unwrap();
 }
 
-/// Numbers that are as good as random, the same ones in every run.
+/// Pseudo-random numbers, the same ones in every run.
 fn random(state: &mut u64, below: u64) -> u64 {
     *state = state
         .wrapping_mul(6_364_136_223_846_793_005)
@@ -410,7 +411,7 @@ fn random(state: &mut u64, below: u64) -> u64 {
     (*state >> 33) % below
 }
 
-/// How many changes there are to be in [`changes_in_any_order`], if not the 40 that take seconds.
+/// Variable with the number of changes in [`changes_in_any_order`]; the default of 40 takes seconds.
 const CHANGES: &str = "MFR_TEST_CHANGES";
 
 #[test]
@@ -435,7 +436,7 @@ fn changes_in_any_order() {
         .unwrap()
         .static_pad("sink")
         .unwrap();
-    // The highest number of a face, and that of before the last thing that ends them all.
+    // The highest id of a face, and the highest one before the last flush.
     let numbers = Arc::new(Mutex::new((0, 0)));
     let seen = Arc::clone(&numbers);
     let wanted = gst::PadProbeType::BUFFER
@@ -451,7 +452,7 @@ fn changes_in_any_order() {
         }
         match info.event().map(|event| event.type_()) {
             Some(gst::EventType::FlushStop) => seen.1 = seen.0,
-            // Elements that were stopped count from 1.
+            // Elements that were stopped count from 1 again.
             Some(gst::EventType::StreamStart) => *seen = (0, 0),
             _ => {}
         }
@@ -476,7 +477,7 @@ fn changes_in_any_order() {
                     .field("height", size * 5 / 4);
                 let filter = pipeline.by_name("size").unwrap();
                 let wait = || pipeline.state(gst::ClockTime::from_seconds(30));
-                // A frame that is under way in videoscale would no longer fit.
+                // A frame that is being processed in videoscale would have the wrong size.
                 let is_playing = wait().1 == gst::State::Playing;
                 if is_playing {
                     pipeline.set_state(gst::State::Paused).unwrap();
@@ -498,7 +499,7 @@ fn changes_in_any_order() {
                 pipeline.state(gst::ClockTime::from_seconds(30)).0.unwrap();
             }
         }
-        // Some frames, if it plays.
+        // Some frames pass in the meantime, if the pipeline is playing.
         std::thread::sleep(std::time::Duration::from_millis(20));
         faces = faces.max(numbers.lock().unwrap().0);
         let bus = pipeline.bus().unwrap();
@@ -511,14 +512,14 @@ fn changes_in_any_order() {
     assert!(faces > 0);
     pipeline.set_state(gst::State::Null).unwrap();
     drop((pad, pipeline));
-    // Safety: nothing of GStreamer is used after this, the process runs this test only.
+    // SAFETY: no GStreamer function is called after this, because the process runs this test only.
     unsafe { gst::deinit() };
 }
 
 #[test]
 fn a_live_source_loses_no_frame_and_its_latency_is_told() {
     let elements = elements("min-face-size=12 threads=1", "threads=1");
-    // More than any CPU can search at this rate: where there is no time, inference is left out.
+    // No CPU can search frames of this size at this rate, so inference is skipped.
     let pipeline = launch(&format!(
         "videotestsrc is-live=true num-buffers=90 pattern=smpte \
          ! video/x-raw,format=I420,width=1920,height=1080,framerate=60/1 ! {elements} \
@@ -546,7 +547,7 @@ fn a_live_source_loses_no_frame_and_its_latency_is_told() {
     assert_eq!(seen.lock().unwrap().len(), 90);
 }
 
-/// Of each frame hardly anything may be looked at: all are found in the end, and none of them gets lost.
+/// Per frame hardly any region may be searched, but in the end all faces are found, and none is lost.
 #[test]
 fn with_hardly_any_time_a_crowd_is_found_bit_by_bit() {
     let portrait = Portrait::new("obama.jpg").rgb;

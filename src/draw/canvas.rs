@@ -1,7 +1,7 @@
-//! Colours on pixels of any format: the one place of the drawing code that knows how they lie in
-//! memory.
+//! Blends colours into pixels of any format: the only part of the drawing code that knows their memory
+//! layout.
 //!
-//! Whatever is drawn arrives as rows of coverage (0 = not touched, 255 = all colour). Components
+//! Everything to draw is passed as rows of coverage (0 = unchanged, 255 = full colour). Components
 //! of full resolution are blended by the coverage of their pixel, subsampled ones by the mean
 //! coverage of the pixels that share them.
 
@@ -22,7 +22,7 @@ pub(super) struct Area {
 }
 
 impl Area {
-    /// Far outside of any frame and far from overflow.
+    /// A coordinate far outside of any frame, but without risk of overflow.
     const LIMIT: f32 = 1e7;
 
     pub fn new(x0: i64, y0: i64, width: i64, height: i64) -> Self {
@@ -34,7 +34,7 @@ impl Area {
         }
     }
 
-    /// The pixels nearest to a rectangle, at least one; `None` where it is not finite or has no
+    /// The pixels nearest to a rectangle, at least one; `None` if it is not finite or has no
     /// size.
     pub fn from_rect(rect: &Rect) -> Option<Self> {
         let (right, bottom) = (rect.right(), rect.bottom());
@@ -74,13 +74,13 @@ impl Area {
         }
     }
 
-    /// Pixels that both have.
+    /// Number of pixels in both areas.
     pub fn overlap(&self, other: &Self) -> i64 {
         let both = self.intersection(other);
         both.width().max(0) * both.height().max(0)
     }
 
-    /// The smallest area that holds both.
+    /// The smallest area that contains both.
     pub fn union(&self, other: &Self) -> Self {
         Self {
             x0: self.x0.min(other.x0),
@@ -99,7 +99,7 @@ impl Area {
         }
     }
 
-    /// Where an area of the upright image is stored, in a stored image of this size.
+    /// Converts an area of the upright image to the stored image, which has this size.
     pub fn stored(&self, orientation: Orientation, (width, height): (i64, i64)) -> Self {
         let (x, y) = orientation.turn_size((self.x0, self.y0));
         let (w, h) = orientation.turn_size((self.width(), self.height()));
@@ -112,7 +112,7 @@ impl Area {
         Self::new(x, y, w, h)
     }
 
-    /// Smaller by `by` pixels on each side; the middle where nothing would be left.
+    /// The area smaller by `by` pixels on each side; its centre if nothing would be left.
     pub fn shrunk(&self, by: i64) -> Self {
         let (x, y) = ((self.x0 + self.x1) / 2, (self.y0 + self.y1) / 2);
         Self {
@@ -123,7 +123,7 @@ impl Area {
         }
     }
 
-    /// Larger by `by` pixels on each side.
+    /// The area larger by `by` pixels on each side.
     pub fn grown(&self, by: i64) -> Self {
         Self {
             x0: self.x0 - by,
@@ -134,10 +134,10 @@ impl Area {
     }
 }
 
-/// Rows of coverage, kept from frame to frame.
+/// Buffers of coverage, reused from frame to frame.
 #[derive(Debug, Default)]
 pub(super) struct Scratch {
-    /// Two neighbouring rows, the upper one on an even line.
+    /// Two adjacent rows, the upper one on an even line.
     rows: [Vec<u8>; 2],
     /// Means over the pixels that share a chroma sample.
     shared: Vec<u8>,
@@ -145,13 +145,13 @@ pub(super) struct Scratch {
     upright: Vec<u8>,
 }
 
-/// What can be drawn on.
+/// A target to draw on.
 pub(super) trait Surface {
-    /// Blends a colour into `area`. `coverage(x, y, row)` gives the coverage of the pixels from
-    /// (x, y) on, relative to the corner of `area`; it is asked for pixels of the surface only.
+    /// Blends a colour into `area`. `coverage(x, y, row)` writes the coverage of the pixels from
+    /// (x, y) on, relative to the corner of `area`; it is called for pixels of the surface only.
     fn paint(&mut self, area: &Area, rgb: Rgb, coverage: impl FnMut(usize, usize, &mut [u8]));
 
-    /// Blends the whole of `area`; `opacity` 255 replaces what was there.
+    /// Blends a colour into the whole of `area`; `opacity` 255 replaces the previous colour.
     fn fill(&mut self, area: &Area, rgb: Rgb, opacity: u8) {
         self.paint(area, rgb, |_, _, row| row.fill(opacity));
     }
@@ -188,14 +188,14 @@ pub(super) trait Surface {
 pub(super) struct Canvas<'c, 'i> {
     image: &'c mut ImageViewMut<'i>,
     scratch: &'c mut Scratch,
-    /// All pixels of the image, seen upright.
+    /// All pixels of the image, in upright coordinates.
     extent: Area,
-    /// Where the image lies in the frame that is drawn.
+    /// Position of the image in the frame that is drawn.
     origin: (i64, i64),
 }
 
 impl<'c, 'i> Canvas<'c, 'i> {
-    /// `image` is the part of a frame whose upper left corner is `origin`, seen upright.
+    /// `image` is the part of a frame whose upper left corner, in upright coordinates, is `origin`.
     pub fn new(
         image: &'c mut ImageViewMut<'i>,
         origin: (i64, i64),
@@ -224,7 +224,7 @@ impl<'c, 'i> Canvas<'c, 'i> {
         }
     }
 
-    /// `paint` on pixels as they are stored; `clip` is the part of `area` inside the image.
+    /// Implements `paint` for pixels in stored orientation; `clip` is the part of `area` inside the image.
     fn paint_stored(
         &mut self,
         area: &Area,
@@ -256,7 +256,7 @@ impl<'c, 'i> Canvas<'c, 'i> {
         }
     }
 
-    /// Blends the two scratch rows into the lines `y` (even) and `y + 1`, from column `x` (even).
+    /// Blends the two scratch rows into the lines `y` (even) and `y + 1`, from column `x` (even) on.
     fn blend_pair(&mut self, x: usize, y: usize, samples: [u8; 3]) {
         match self.image.info().format.color_model() {
             ColorModel::Rgb => self.blend_packed(x, y, samples),
@@ -264,11 +264,11 @@ impl<'c, 'i> Canvas<'c, 'i> {
         }
     }
 
-    /// For formats whose pixels lie component by component in one plane.
+    /// Blends into formats whose pixels interleave all components in one plane.
     fn blend_packed(&mut self, x: usize, y: usize, samples: [u8; 3]) {
         let info = *self.image.info();
         let channels = info.format.channels();
-        // Bytes that are no colour get a coverage of zero.
+        // Bytes that hold no colour get a coverage of zero.
         let (mut color, mut lanes) = ([0; 4], [0; 4]);
         for (channel, sample) in channels.iter().zip(samples) {
             color[channel.offset] = sample;
@@ -293,7 +293,7 @@ impl<'c, 'i> Canvas<'c, 'i> {
         }
     }
 
-    /// For formats whose components lie apart or are subsampled.
+    /// Blends into formats whose components are in separate planes or subsampled.
     fn blend_channels(&mut self, x: usize, y: usize, samples: [u8; 3]) {
         let info = *self.image.info();
         let Scratch { rows, shared, .. } = &mut *self.scratch;
@@ -311,7 +311,7 @@ impl<'c, 'i> Canvas<'c, 'i> {
         if channels().any(|(c, _)| c.shift_y > 0) {
             let [upper, lower] = &*rows;
             let both: [&[u8]; 2] = [upper, lower];
-            // The last line of an odd height has its chroma to itself.
+            // The last line of an odd height does not share its chroma.
             share(&both[..(info.height - y).min(2)], info.width - x, shared);
         }
         for (channel, sample) in channels().filter(|(c, _)| c.shift_y > 0) {
@@ -333,7 +333,7 @@ impl Surface for Canvas<'_, '_> {
             self.paint_stored(area, &clip, rgb, coverage);
             return;
         }
-        // Coverage as the viewer sees it first, then turned as the picture lies in memory.
+        // Coverage is computed upright first and then turned to the stored orientation.
         let (width, height) = (clip.width() as usize, clip.height() as usize);
         let mut upright = std::mem::take(&mut self.scratch.upright);
         upright.resize(width * height, 0);
@@ -361,7 +361,7 @@ impl Surface for Canvas<'_, '_> {
     }
 }
 
-/// Width and height of an image as it is seen.
+/// Width and height of the upright image.
 pub(super) fn upright_size(image: &ImageViewMut<'_>) -> (i64, i64) {
     let extent = |v: usize| i64::try_from(v).unwrap_or(i64::MAX);
     let info = image.info();
@@ -370,7 +370,7 @@ pub(super) fn upright_size(image: &ImageViewMut<'_>) -> (i64, i64) {
         .turn_size((extent(info.width), extent(info.height)))
 }
 
-/// The samples of one component from pixel (x, y) on.
+/// The samples of one component, from pixel (x, y) on.
 fn line<'a>(
     image: &'a mut ImageViewMut<'_>,
     channel: &Channel,
@@ -387,14 +387,14 @@ fn line<'a>(
 fn mix(a: u8, b: u8, coverage: u8) -> u8 {
     let c = u16::from(coverage);
     let t = u16::from(a) * (255 - c) + u16::from(b) * c + 128;
-    // Exactly t / 255 for every t that can occur, and quicker.
+    // This equals t / 255 for every t that can occur, and is faster.
     ((t + (t >> 8)) >> 8) as u8
 }
 
 /// Blends `sample` into every `step`-th byte.
 fn blend(line: &mut [u8], step: usize, coverage: &[u8], sample: u8) {
     let pixels = coverage.len();
-    // Most of what is drawn is plates and lines: a look at the coverage saves the arithmetic.
+    // Most drawn areas are plates and lines: checking for full coverage first avoids the arithmetic.
     let solid = coverage.iter().all(|&c| c == 255);
     match (step, solid) {
         (1, true) => line[..pixels].fill(sample),
@@ -402,7 +402,7 @@ fn blend(line: &mut [u8], step: usize, coverage: &[u8], sample: u8) {
             let samples = line.iter_mut().step_by(step).take(pixels);
             samples.for_each(|d| *d = sample);
         }
-        // A loop of its own: the compiler makes vector code of it.
+        // A separate loop, which the compiler can vectorise.
         (1, false) => {
             for (d, &c) in line.iter_mut().zip(coverage) {
                 *d = mix(*d, sample, c);
@@ -416,7 +416,7 @@ fn blend(line: &mut [u8], step: usize, coverage: &[u8], sample: u8) {
     }
 }
 
-/// Blends `color` into pixels of N bytes. `lanes` is 255 for the bytes that are colour, 0 for others.
+/// Blends `color` into pixels of N bytes. `lanes` is 255 for the bytes that hold colour, 0 for others.
 fn blend_pixels<const N: usize>(line: &mut [u8], coverage: &[u8], color: [u8; N], lanes: [u8; N]) {
     let (pixels, _) = line.as_chunks_mut::<N>();
     for (pixel, &c) in pixels.iter_mut().zip(coverage) {
@@ -428,24 +428,24 @@ fn blend_pixels<const N: usize>(line: &mut [u8], coverage: &[u8], color: [u8; N]
     }
 }
 
-/// Makes pixels opaque by `coverage`, and turns the coverage into the weight that the drawn colour
-/// has in the result: what lay invisible under a transparent pixel must not shine through.
+/// Makes pixels opaque by `coverage`, and converts the coverage to the weight of the drawn colour
+/// in the result, so that the invisible colour of a transparent pixel does not show through.
 fn cover_alpha(line: &mut [u8], step: usize, coverage: &mut [u8]) {
     for (alpha, c) in line.iter_mut().step_by(step).zip(coverage) {
-        // Nothing to do, or nothing to mend: by far the most pixels.
+        // Uncovered or already opaque pixels, which are by far the most, need no change.
         if *c == 0 || *alpha == 255 {
             continue;
         }
         let result = mix(*alpha, 255, *c);
         *alpha = result;
-        // At least the coverage itself, as `result` ≤ 255.
+        // The weight is at least the coverage itself, since `result` ≤ 255.
         let weight = (u16::from(*c) * 255 + u16::from(result) / 2) / u16::from(result).max(1);
         *c = weight.min(255) as u8;
     }
 }
 
-/// Mean coverage of one or two rows by pairs of columns. `existing` columns are left of the end of
-/// the image: the last one of an odd width is a pair of its own.
+/// Mean coverage of one or two rows by pairs of columns. `existing` is the number of columns up to the end of
+/// the image: the last column of an odd width forms a pair of its own.
 fn share(rows: &[&[u8]], existing: usize, out: &mut Vec<u8>) {
     let sum = |pair: &[u8]| pair.iter().map(|&c| u16::from(c)).sum::<u16>();
     out.clear();
@@ -460,7 +460,7 @@ fn share(rows: &[&[u8]], existing: usize, out: &mut Vec<u8>) {
         }
         _ => {}
     }
-    // A last column without its neighbour: not drawn on, or not there.
+    // The neighbour of the last column is either not drawn on or outside the image.
     let whole = 2 * out.len();
     let rest: u16 = rows.iter().map(|row| sum(&row[whole..])).sum();
     if rows.iter().any(|row| row.len() > whole) {
@@ -478,7 +478,7 @@ mod tests {
         for a in 0..=255u8 {
             for c in 0..=255u8 {
                 let exact = f64::from(a) + (77.0 - f64::from(a)) * f64::from(c) / 255.0;
-                // Ties cannot occur: 255 is odd.
+                // Ties cannot occur, because 255 is odd.
                 assert_eq!(f64::from(mix(a, 77, c)), exact.round(), "{a} {c}");
             }
         }
@@ -487,17 +487,17 @@ mod tests {
     #[test]
     fn shared_coverage_is_the_mean_of_the_pixels_that_exist() {
         let mut out = Vec::new();
-        // (200 + 100 + 0 + 100) / 4; the third column is alone: (40 + 60) / 2.
+        // (200 + 100 + 0 + 100) / 4; the third column has no neighbour: (40 + 60) / 2.
         share(&[&[200, 100, 40], &[0, 100, 60]], 3, &mut out);
         assert_eq!(out, [100, 50]);
-        // With a fourth column in the image, uncovered: (40 + 60) / 4.
+        // With a fourth, uncovered column in the image: (40 + 60) / 4.
         share(&[&[200, 100, 40], &[0, 100, 60]], 4, &mut out);
         assert_eq!(out, [100, 25]);
     }
 
     #[test]
     fn half_covered_transparent_pixels_take_the_colour_unmixed() {
-        // Alpha 0: nothing was visible, so the weight is full and alpha is the coverage.
+        // With alpha 0 nothing was visible, so the weight is full and alpha is the coverage.
         let (mut alpha, mut coverage) = ([0u8, 255, 0], [100u8, 100, 0]);
         cover_alpha(&mut alpha, 1, &mut coverage);
         assert_eq!(alpha, [100, 255, 0]);

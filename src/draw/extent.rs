@@ -2,7 +2,7 @@
 
 use super::canvas::{Area, Rgb, Surface};
 
-/// Takes note of what is painted: areas that hold all of it and do not overlap.
+/// Records what is painted, as areas that cover all of it and do not overlap.
 #[derive(Debug)]
 pub(super) struct Extent {
     frame: Area,
@@ -28,9 +28,9 @@ impl Surface for Extent {
         if whole.is_empty() {
             return;
         }
-        // The strips of a box touch each other and are one.
+        // The strips of a box touch each other and are merged.
         let touches = |a: &Area, b: &Area| a.grown(1).overlap(b) > 0;
-        // What has grown may reach others that were passed by.
+        // The merged area may touch others that were checked before.
         while let Some(i) = self.areas.iter().position(|a| touches(a, &whole)) {
             whole = whole.union(&self.areas.swap_remove(i));
         }
@@ -51,7 +51,7 @@ mod tests {
         let mut areas = extent.areas().to_vec();
         areas.sort_by_key(|a| a.x0);
         assert_eq!(areas, [Area::new(0, 0, 10, 10), Area::new(28, 28, 24, 24)]);
-        // Joins both.
+        // This area touches both and merges them.
         extent.fill(&Area::new(9, 9, 20, 20), [0; 3], 255);
         assert_eq!(extent.areas(), [Area::new(0, 0, 52, 52)]);
     }

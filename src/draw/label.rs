@@ -8,38 +8,38 @@ use super::style::{DARK, MASK_PLATE, Style, text_color};
 use super::text::{TextMask, Typesetter};
 use super::{Annotation, IdentityState};
 
-/// Written for a face that was tried and is nobody of the gallery, unless it has another name.
+/// Text for a face that is not a person of the gallery, unless it has another name.
 pub const UNKNOWN_TEXT: &str = "unknown";
-/// Written for a face that wears a mask.
+/// Text for a face that wears a mask.
 pub const MASK_TEXT: &str = "mask";
-/// Written for a face that wears none.
+/// Text for a face without a mask.
 pub const NO_MASK_TEXT: &str = "no mask";
 
-/// Longer names are shortened, in ems: about 24 letters.
+/// Maximum width of a name in ems, about 24 letters; longer ones are shortened.
 const MAX_NAME_EMS: u32 = 13;
-/// Rather than to make a name shorter than this, mask state and similarity are left out.
+/// Minimum width of a shortened name in ems: mask state and similarity are left out first.
 const MIN_NAME_EMS: u32 = 5;
 /// Opacity of the dark rim that sets plates and lines off against any background.
 pub(super) const RIM_OPACITY: u8 = 180;
-/// Thickness of that rim round a plate in pixels.
+/// Thickness of that rim around a plate in pixels.
 pub(super) const RIM: i64 = 1;
 
-/// The texts of one label and their measures in pixels.
+/// The texts of one label and their sizes in pixels.
 #[derive(Debug)]
 pub(super) struct Label {
     name: Option<Arc<TextMask>>,
     similarity: Option<Arc<TextMask>>,
     mask: Option<Arc<TextMask>>,
     height: i64,
-    /// Between the edge of a plate and its text.
+    /// Space between the edge of a plate and its text.
     pad: i64,
-    /// Between name and similarity.
+    /// Space between name and similarity.
     gap: i64,
 }
 
 impl Label {
-    /// Sets the texts of a face, in at most `room` pixels; `None` where there is nothing to say or
-    /// no room to say it. `digits` is scratch.
+    /// Renders the texts of a face in at most `room` pixels; `None` if there is no text or no
+    /// room for it. `digits` is a scratch buffer.
     pub fn new(
         face: &Annotation<'_>,
         style: &Style,
@@ -69,7 +69,7 @@ impl Label {
         let similarity = face.similarity.filter(|s| s.is_finite());
         if let Some(similarity) = similarity.filter(|_| style.show_identity) {
             digits.clear();
-            // Writing to a string cannot fail.
+            // Writing to a String cannot fail.
             let _ = write!(digits, "{:.2}", similarity.clamp(0.0, 1.0));
             label.similarity = Some(word(digits));
         }
@@ -80,7 +80,7 @@ impl Label {
         (label.width() > 0 && label.width() <= room - 2 * RIM).then_some(label)
     }
 
-    /// Leaves out and shortens until the label is at most `room` pixels wide.
+    /// Leaves out and shortens texts until the label is at most `room` pixels wide.
     fn fit(&mut self, name: &str, size: u32, room: i64, texts: &mut Typesetter) {
         let shortest = i64::from(size * MIN_NAME_EMS).min(width(&self.name));
         let excess = |label: &Self| label.width() - width(&label.name) + shortest - room;
@@ -92,14 +92,14 @@ impl Label {
         }
         if self.name.is_some() && self.width() > room {
             let left = room - (self.width() - width(&self.name));
-            // Nothing but "…" says nothing.
+            // A name shortened to only "…" has no information.
             let enough = left >= i64::from(size);
             let limit = u32::try_from(left).ok().filter(|_| enough);
             self.name = limit.map(|limit| texts.set(name, size, limit));
         }
     }
 
-    /// Pixels of the coloured part of the plate; 0 without name and similarity.
+    /// Width of the coloured part of the plate in pixels; 0 without name and similarity.
     fn identity_width(&self) -> i64 {
         match (width(&self.name), width(&self.similarity)) {
             (0, 0) => 0,
@@ -108,7 +108,7 @@ impl Label {
         }
     }
 
-    /// Pixels of the dark part of the plate; 0 without mask state.
+    /// Width of the dark part of the plate in pixels; 0 without mask state.
     fn mask_width(&self) -> i64 {
         match width(&self.mask) {
             0 => 0,
@@ -120,12 +120,12 @@ impl Label {
         self.identity_width() + self.mask_width()
     }
 
-    /// Whether there is no more than the name.
+    /// Whether the label has at most the name.
     pub fn is_short(&self) -> bool {
         self.similarity.is_none() && self.mask.is_none()
     }
 
-    /// The name alone, or `None` where it is alone already.
+    /// The label reduced to the name; `None` if it is already.
     pub fn shortened(self) -> Option<Self> {
         (!self.is_short() && self.name.is_some()).then_some(Self {
             similarity: None,
@@ -134,7 +134,7 @@ impl Label {
         })
     }
 
-    /// Width and height in pixels, with the rim.
+    /// Width and height in pixels, including the rim.
     pub fn size(&self) -> (i64, i64) {
         (self.width() + 2 * RIM, self.height + 2 * RIM)
     }
@@ -172,7 +172,7 @@ impl Label {
     }
 }
 
-/// How round the corners of a plate are.
+/// Radius of a plate's corners.
 pub(super) fn corner_radius(line_height: i64) -> f32 {
     (line_height as f32 / 6.0).max(2.0)
 }
@@ -186,10 +186,10 @@ pub(super) fn draw_text(canvas: &mut impl Surface, text: &TextMask, x: i64, y: i
     canvas.paint(&area, color, |x, y, row| text.row(x, y, row));
 }
 
-/// The dark rim: a band as wide as the corners are round, of which the plate hides the inner part.
+/// Draws the dark rim: a band as wide as the corner radius, of which the plate hides the inner part.
 pub(super) fn draw_rim(canvas: &mut impl Surface, place: &Area, radius: f32) {
     let band = radius.ceil() as i64;
-    // Where the bands of a low plate would meet.
+    // On a low plate the upper and lower bands would overlap, so they are clipped.
     let (upper, lower) = (
         (place.y0 + band).min(place.y1),
         (place.y1 - band).max(place.y0 + band).min(place.y1),
@@ -218,7 +218,7 @@ pub(super) fn draw_rim(canvas: &mut impl Surface, place: &Area, radius: f32) {
     }
 }
 
-/// Fills `part` of a plate whose corners are rounded.
+/// Fills `part` of a plate with rounded corners.
 pub(super) fn fill_rounded(
     canvas: &mut impl Surface,
     part: &Area,
@@ -230,7 +230,7 @@ pub(super) fn fill_rounded(
     let (width, height) = (plate.width(), plate.height());
     let (left, top) = (part.x0 - plate.x0, part.y0 - plate.y0);
     let reach = radius.ceil() as i64;
-    // How far a pixel's centre lies beyond the centres of the corner circles.
+    // Distance of a pixel's centre beyond the centres of the corner circles.
     let beyond = |v: i64, length: i64| {
         let v = v as f32 + 0.5;
         (radius - v).max(v - (length as f32 - radius)).max(0.0)

@@ -1,4 +1,4 @@
-//! A small key of the colours.
+//! A small legend of the colours.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ const STATES: [(IdentityState, &str); 3] = [
     (IdentityState::Pending, "not yet known"),
 ];
 
-/// The key and where it lies.
+/// The legend and its position.
 #[derive(Debug)]
 pub(super) struct Legend {
     lines: [Arc<TextMask>; 3],
@@ -23,14 +23,14 @@ pub(super) struct Legend {
 }
 
 impl Legend {
-    /// In the lower left corner; `None` where it would take more than half of the frame.
+    /// A legend in the lower left corner; `None` if it would take more than half of the frame.
     pub fn new(style: &Style, frame: &Area, texts: &mut Typesetter) -> Option<Self> {
         let size = style.font_for_frame(frame);
         let line_height = i64::from(Typesetter::line_height(size));
         let room = u32::try_from(frame.width() / 2).ok()?;
         let lines = STATES.map(|(_, text)| texts.set(text, size, room));
         let widest = lines.iter().map(|l| l.width as i64).max()?;
-        // A square of colour and half of one as air on each side of it and of the text.
+        // A square of colour, with half its width of space on each side of it and of the text.
         let width = widest + line_height * 5 / 2 + 2 * RIM;
         let height = line_height * lines.len() as i64 + 2 * RIM;
         let away = line_height / 2;

@@ -1,12 +1,12 @@
 //! Faces drawn on an image of any format, in place: box, landmarks, name, similarity, mask state.
 //!
-//! Nothing is converted and nothing but the drawn pixels is touched, so the cost does not depend on
-//! the size of the frame. [`Painter::overlays`] draws beside the image instead, for programs that
-//! lay one over the other later. [`Steady`] keeps boxes and texts of a video still.
+//! Nothing is converted and only the drawn pixels are changed, so the cost does not depend on
+//! the size of the frame. [`Painter::overlays`] draws separate overlay images instead, for programs that
+//! blend them later. [`Steady`] stabilises boxes and texts of a video.
 //!
 //! Names may be in any script: Latin, Greek, Cyrillic, Armenian, Georgian,
 //! Hebrew and Arabic are in the embedded font (DejaVu Sans 2.37, Bitstream Vera licence); for others
-//! the fonts of the system are looked through the first time that they are needed.
+//! the fonts of the system are loaded when they are first needed.
 
 mod canvas;
 mod extent;
@@ -41,36 +41,36 @@ use place::{Last, Placer};
 use style::DARK;
 use text::Typesetter;
 
-/// More faces than these get boxes and landmarks but no label: each label looks at all others, and
-/// nobody could read them.
+/// In frames with more faces than this, faces get boxes and landmarks but no label: the placement of each label
+/// compares it with all others, and so many would be illegible.
 const MAX_LABELS: usize = 256;
-/// Radius of a landmark's dot as a part of the shorter side of its face.
+/// Radius of a landmark's dot as a fraction of the shorter side of its face.
 const DOT_PER_FACE: f32 = 0.018;
 /// Smallest radius of a dot in pixels.
 const MIN_DOT: f32 = 1.0;
 /// Width of the dark rim of a dot in pixels.
 const DOT_RIM: f32 = 1.0;
-/// Five dots of the smallest size hide more than they show on faces with a shorter side than this,
-/// in pixels.
+/// Faces whose shorter side is less than this, in pixels, get no dots: five dots of the smallest size would hide
+/// more than they show.
 const MIN_FACE_WITH_DOTS: f32 = 32.0;
 
-/// What is known of who a face is.
+/// State of the identification of a face.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum IdentityState {
-    /// Not tried yet.
+    /// Not identified yet.
     #[default]
     Pending,
-    /// Tried, and nobody of the gallery.
+    /// Not a person of the gallery.
     Unknown,
-    /// Somebody of the gallery.
+    /// A person of the gallery.
     Known,
 }
 
-/// One face and what to say about it.
+/// One face and the texts of its label.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Annotation<'a> {
-    /// The same for a face in successive frames, above 0; otherwise it is not known which face of
-    /// the last frame this one was.
+    /// Id of the face, above 0, that stays the same in successive frames; 0 or less if it is unknown which
+    /// face of the last frame this one is.
     pub id: i32,
     /// In pixels of the image; may reach beyond it. A face whose rectangle has no size, is not
     /// finite or lies outside of the image is not drawn.
@@ -78,8 +78,8 @@ pub struct Annotation<'a> {
     /// In pixels of the image.
     pub landmarks: Option<Landmarks>,
     pub state: IdentityState,
-    /// Any Unicode text; shortened with "…" where too long, control characters are blanks. Empty:
-    /// [`UNKNOWN_TEXT`] for [`IdentityState::Unknown`], nothing for the others.
+    /// Any Unicode text, shortened with "…" if too long; control characters are drawn as spaces. If empty, the label
+    /// has [`UNKNOWN_TEXT`] for [`IdentityState::Unknown`], and no name for the others.
     pub name: &'a str,
     /// 0…1, drawn with two decimals.
     pub similarity: Option<f32>,
@@ -87,20 +87,20 @@ pub struct Annotation<'a> {
     pub masked: Option<bool>,
 }
 
-/// A drawn part of a frame, to be laid over it.
+/// A drawn part of a frame, to be blended over it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Overlay {
-    /// Where its upper left pixel belongs in the frame as it is stored.
+    /// Position of its upper left pixel in the frame as it is stored.
     pub x: usize,
     pub y: usize,
     /// In pixels.
     pub width: usize,
     pub height: usize,
-    /// Rows without padding. Colours are not multiplied by alpha.
+    /// Rows without padding. Alpha is straight, not premultiplied.
     pub pixels: Vec<u8>,
 }
 
-/// Draws on frame after frame. It owns fonts, rasterised texts and scratch: from the second frame
+/// Draws on frame after frame. It owns fonts, rasterised texts and scratch buffers: from the second frame
 /// with the same texts on, drawing in place allocates nothing. Labels of faces with an id keep their
 /// place and size from frame to frame, unless there is a clear reason to change.
 ///
@@ -141,25 +141,25 @@ pub struct Painter {
     labels_before: Labels,
 }
 
-/// What is drawn on a frame, and where.
+/// The layout of one frame.
 #[derive(Debug, Default)]
 struct Scene {
     frame: Area,
-    /// The boxes of the frame's faces in pixels; `None` for those that cannot be seen.
+    /// The boxes of the frame's faces in pixels; `None` for those that are not visible.
     areas: Vec<Option<Area>>,
-    /// With place and colour.
+    /// Labels with their place and colour.
     labels: Vec<(Label, Area, Rgb)>,
     legend: Option<Legend>,
 }
 
-/// By the ids of their faces.
+/// State of labels by the ids of their faces.
 type Labels = HashMap<i32, LabelState>;
 
-/// How a label looked that should not change without need.
+/// The state of a label that should not change without need.
 #[derive(Debug, Clone, Copy)]
 struct LabelState {
     font_size: u32,
-    /// Whether it was a short one, and the step of its place. `None`: left out.
+    /// Whether it was a short one, and the step of its place; `None` if it was left out.
     place: Option<(bool, usize)>,
 }
 
@@ -191,22 +191,22 @@ impl Painter {
         }
     }
 
-    /// Forgets where labels were: what comes next has nothing to do with what was before.
+    /// Discards the places of labels, at a discontinuity of the video.
     pub fn forget(&mut self) {
         self.labels.clear();
     }
 
     /// Draws `faces` on `image`: all boxes and landmarks first, then the labels, so that no box
-    /// crosses a name. Where labels compete for a place, the earlier face has the better one; in a
-    /// crowd a label is reduced to the name, or left out where it would hide others.
+    /// crosses a name. Where labels compete for a place, the earlier face gets the better one; in a
+    /// crowd a label is reduced to the name, or left out if it would hide others.
     pub fn draw(&mut self, image: &mut ImageViewMut<'_>, faces: &[Annotation<'_>], style: &Style) {
         self.arrange(upright_size(image), faces, style);
         let mut canvas = Canvas::new(image, (0, 0), &mut self.scratch);
         self.scene.paint(&mut canvas, faces, style);
     }
 
-    /// What [`draw`](Self::draw) would draw on a frame of this size, stored and turned in this way,
-    /// as images that do not overlap. `format` is one with alpha.
+    /// Draws what [`draw`](Self::draw) would draw on a frame of this stored size and orientation,
+    /// as images that do not overlap. `format` must have alpha.
     pub fn overlays(
         &mut self,
         (width, height): (usize, usize),
@@ -221,7 +221,7 @@ impl Painter {
         let frame = self.scene.frame;
         let mut parts = Extent::new(frame);
         if faces.len() > MAX_LABELS {
-            // Too many to look for gaps between them.
+            // With so many faces, looking for gaps between them would take too long.
             parts.fill(&frame, DARK, 255);
         } else {
             self.scene.paint(&mut parts, faces, style);
@@ -255,7 +255,7 @@ impl Painter {
         parts.areas().iter().map(part).collect()
     }
 
-    /// Finds out what goes where in a frame of this size, seen upright.
+    /// Lays out a frame of this size, in upright coordinates.
     fn arrange(&mut self, (width, height): (i64, i64), faces: &[Annotation<'_>], style: &Style) {
         let frame = Area::new(0, 0, width, height);
         let scene = &mut self.scene;
@@ -283,7 +283,7 @@ impl Painter {
                 font_size,
                 place: None,
             };
-            // In a crowd the name alone, or else nothing.
+            // Without a good place the label is reduced to the name, and else left out.
             while let Some(current) = label {
                 let short = current.is_short();
                 let last = before.map_or(Last::New, |b| b.last_place(short));
@@ -307,7 +307,7 @@ impl Painter {
 }
 
 impl Scene {
-    /// `faces` and `style` are those that it was arranged for.
+    /// Draws the layout; `faces` and `style` must be those that it was made for.
     fn paint(&self, canvas: &mut impl Surface, faces: &[Annotation<'_>], style: &Style) {
         let seen = || {
             let faces = faces.iter().zip(&self.areas);
@@ -332,7 +332,7 @@ impl Scene {
 }
 
 /// A coloured line along the edge of the face, half inside and half outside, between two dark ones;
-/// of a small face more outside.
+/// for a small face it is mostly outside.
 fn draw_box(
     canvas: &mut impl Surface,
     frame: &Area,
@@ -358,7 +358,7 @@ fn draw_landmarks(
     if side < MIN_FACE_WITH_DOTS {
         return;
     }
-    // The largest keeps dots from growing into discs on a face that fills a large frame.
+    // The upper bound keeps dots from growing into discs on a face that fills a large frame.
     let largest = frame.height().max(1) as f32 / 150.0;
     let radius = (side * DOT_PER_FACE).min(largest).max(MIN_DOT);
     for point in landmarks.0 {
@@ -367,7 +367,7 @@ fn draw_landmarks(
     }
 }
 
-/// A filled circle; nothing where the point is not finite.
+/// Draws a filled circle, or nothing if the point is not finite.
 fn draw_dot(canvas: &mut impl Surface, center: Point, radius: f32, color: Rgb) {
     let reach = radius.ceil() + 1.0;
     let rect = Rect::new(
@@ -379,7 +379,7 @@ fn draw_dot(canvas: &mut impl Surface, center: Point, radius: f32, color: Rgb) {
     let Some(area) = Area::from_rect(&rect) else {
         return;
     };
-    // Pixel (0, 0) covers 0…1 in x and y, its centre is (0.5, 0.5).
+    // Pixel (0, 0) covers 0…1 in x and y, and its centre is (0.5, 0.5).
     let (cx, cy) = (center.x - area.x0 as f32, center.y - area.y0 as f32);
     canvas.paint(&area, color, |x, y, row| {
         let dy = y as f32 + 0.5 - cy;

@@ -1,53 +1,53 @@
-//! Where labels go: at their face, inside the frame and clear of each other where that is possible.
+//! Placement of labels: at their face, inside the frame and, if possible, without overlap.
 
 use super::canvas::Area;
 
-/// Weights of what a label may cover, and of being far from the usual place, per pixel of label.
-/// Two labels on each other cannot be read; a label on a face is only a pity.
+/// Costs, per pixel of label, of what a label may cover and of the distance from its usual place.
+/// Overlapping labels are illegible; a label on a face is merely undesirable.
 const COVERS_LABEL: i64 = 2048;
 const COVERS_FACE: i64 = 32;
 const PER_STEP_AWAY: i64 = 6;
-/// A label that hides more than one of so many parts is left out: two heaps of letters on each other
-/// say less than one name.
+/// Reciprocal of the largest fraction of its own area that a label may cover of other labels. Beyond it the label is
+/// left out: two overlapping labels tell less than one legible name.
 const MAX_COVERED_PART: i64 = 12;
-/// A label that hides more than one of so many parts of a face is left out: a small face says more
-/// than its name.
+/// Reciprocal of the largest fraction of a face that a label may hide. Beyond it the label is left out: a small face
+/// tells more than its name.
 const MAX_HIDDEN_PART: i64 = 2;
-/// A long label yields to the name alone where it would hide more than one of so many parts of a
-/// face, or lie away from its own from this step on.
+/// Reciprocal of the largest fraction of a face that a long label may hide, and the first step that is away from its
+/// own face. Beyond either the label is reduced to the name.
 const MAX_HIDDEN_PART_BY_LONG: i64 = 6;
 const FIRST_STEP_AWAY: usize = 6;
-/// A label moves, or comes back, only to where so much of its height is free all round.
+/// Reciprocal of the fraction of a label's height that must be free all around it before it moves or reappears.
 const MARGIN: i64 = 4;
 
-/// How the label of a face lay in the last frame, so that it does not jump to and fro.
+/// Placement of a face's label in the last frame, used as hysteresis so that labels do not jump.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Last {
-    /// There was none of this face.
+    /// The face had no label before.
     New,
-    /// It was left out, or was another one.
+    /// The label was left out, or had another form.
     Elsewhere,
-    /// At this step of the places to try.
+    /// The label was at this step of the candidate places.
     At(usize),
 }
 
-/// Finds places for the labels of one frame, one after the other.
+/// Finds places for the labels of one frame, one after another.
 #[derive(Debug, Default)]
 pub(super) struct Placer {
     labels: Vec<Area>,
 }
 
 impl Placer {
-    /// Forgets the labels of the last frame. Where `taken` lies something else that is read.
+    /// Starts a new frame without labels. `taken` is an area that labels must not cover, such as the legend.
     pub fn clear(&mut self, taken: Option<Area>) {
         self.labels.clear();
         self.labels.extend(taken);
     }
 
-    /// A place of `width`×`height` pixels for the label of `face`, and its step; `None` where the
+    /// A place of `width`×`height` pixels for the label of `face`, and its step; `None` if the
     /// frame is too small or the best place would hide a good part of an earlier label or most of
-    /// a face. `faces` are all faces of the frame, this one too. Of a `long` label there is a
-    /// shorter form, for places that are not as good.
+    /// a face. `faces` are all faces of the frame, including this one. A `long` label has a
+    /// shorter form, so it is not put in a poor place.
     pub fn place(
         &mut self,
         frame: &Area,
@@ -67,14 +67,14 @@ impl Placer {
             .map(|(step, (x, y))| {
                 let x = x.clamp(frame.x0, frame.x1 - width);
                 let inside = y.clamp(frame.y0, frame.y1 - height);
-                // Pushed back into the frame it lies on its face: the overlap below says so.
+                // A place that is pushed back into the frame covers its face, which the cost below accounts for.
                 let place = Area::new(x, inside, width, height);
                 let stays = matches!(last, Last::New) || last == Last::At(step);
                 let needed = place.grown(if stays { 0 } else { height / MARGIN });
                 let away = step as i64 * PER_STEP_AWAY * width * height;
                 (self.cost(&needed, faces) + away, step, place, needed)
             })
-            // The first one of equal cost.
+            // Ties go to the first candidate.
             .min_by_key(|(cost, ..)| *cost)?;
         let hides = |area: &Area, part: i64| {
             let hidden = |f: &Area| area.overlap(f) * part > f.width() * f.height();
@@ -101,7 +101,7 @@ impl Placer {
     }
 }
 
-/// Upper left corners to try, the usual one first.
+/// Candidate upper left corners, the usual one first.
 fn candidates(face: &Area, width: i64, height: i64) -> [(i64, i64); 9] {
     let (left, right) = (face.x0, face.x1 - width);
     let (above, below) = (face.y0 - height, face.y1);
@@ -113,7 +113,7 @@ fn candidates(face: &Area, width: i64, height: i64) -> [(i64, i64); 9] {
         // Within the box, for faces as large as the frame.
         (left, face.y0),
         (left, face.y1 - height),
-        // Past a neighbour's label.
+        // Beyond the label of a neighbouring face.
         (left, below + height),
         (left, above - height),
         (left, below + 2 * height),
@@ -189,8 +189,8 @@ mod tests {
 
     #[test]
     fn a_label_stays_on_its_side_of_a_face_that_trembles_at_the_edge() {
-        // The label of 20 pixels is pushed onto the face by what lacks above: from 10 pixels on,
-        // below is the better place.
+        // The label of 20 pixels is pushed onto the face by the height that is missing above: from 10 pixels on,
+        // the place below is better.
         let tremble = [10, 12, 10, 12, 10];
         let steps = |mut last: Last| {
             tremble.map(|y| {
@@ -211,7 +211,7 @@ mod tests {
 
     #[test]
     fn a_label_comes_back_only_where_there_is_air_round_it() {
-        // There is one row for labels, and a label in it this far from the face.
+        // There is space for one row of labels, and another label in it at distance `gap` from the face.
         let frame = Area::new(0, 0, 640, 40);
         let face = Area::new(200, 20, 100, 20);
         let place = |gap: i64, last| {
@@ -223,13 +223,13 @@ mod tests {
         assert_eq!(place(0, Last::New), Some(0));
         assert_eq!(place(0, Last::At(0)), Some(0));
         assert_eq!(place(0, Last::Elsewhere), None);
-        // A quarter of its height.
+        // The distance is a quarter of the label's height.
         assert_eq!(place(5, Last::Elsewhere), Some(0));
     }
 
     #[test]
     fn a_label_that_would_hide_a_small_face_is_left_out() {
-        // As high as the frame: within the box is the only place.
+        // The face is as high as the frame, so the only place is within the box.
         let frame = Area::new(0, 0, 200, 24);
         let face = Area::new(50, 1, 22, 22);
         let mut placer = Placer::default();
@@ -248,13 +248,13 @@ mod tests {
             let place = placer.place(frame, &face, faces, SIZE, long, Last::New);
             place.map(|(step, _)| step)
         };
-        // One row for labels, into which a quarter of another face reaches.
+        // There is space for one row of labels, of which another face covers a quarter.
         let low = Area::new(0, 0, 640, 40);
         let faces = [Area::new(200, 20, 40, 20), Area::new(250, 15, 40, 20)].map(Some);
         assert_eq!(place(&low, &faces, &[], false), Some(0));
         assert_eq!(place(&low, &faces, &[], true), None);
         assert_eq!(place(&low, &faces[..1], &[], true), Some(0));
-        // Labels of others above and below.
+        // Labels of other faces are above and below.
         let faces = [Some(Area::new(200, 200, 80, 80))];
         let labels = [180, 280].map(|y| Area::new(100, y, 300, 20));
         assert_eq!(place(&FRAME, &faces, &labels, false), Some(FIRST_STEP_AWAY));

@@ -1,8 +1,8 @@
-//! Faces over time: boxes that do not tremble, texts that can be read, no flicker where a frame
+//! Temporal smoothing: boxes that do not jitter, texts that stay long enough to be read, and no flicker if a frame
 //! lacks a face.
 //!
-//! All by timestamps, so that it looks the same at any frame rate. Faces are told apart by their
-//! ids; those without one are drawn as they come.
+//! Everything is based on timestamps, so that it looks the same at any frame rate. Faces are distinguished by their
+//! ids; those without one are drawn unchanged.
 
 use std::time::Duration;
 
@@ -10,28 +10,28 @@ use super::{Annotation, IdentityState, MAX_LABELS};
 use crate::frame::geometry::{Landmarks, Point, Rect};
 use crate::track::matching::SAME_PLACE;
 
-/// Time constant in seconds of the smoothing of a face that keeps still. Three frames of 25 a
-/// second: trembling of the detector is halved, and nodding is still followed.
+/// Time constant in seconds of the smoothing of a face that does not move: three frames at 25 per
+/// second. Detector jitter is halved, and nodding is still followed.
 const SMOOTHING: f32 = 0.12;
-/// Moves up to this part of the face's shorter side are none: the trembling of a detector is about
-/// half of it, and nobody sees a box that is off by so little.
+/// Moves of up to this fraction of the face's shorter side are ignored: detector jitter is about
+/// half of it, and such a small offset of a box is not visible.
 const STILL: f32 = 0.02;
-/// Moves by this part of the face's shorter side are not smoothed, smaller ones the less the
-/// larger they are: a box never lags behind by more than a few hundredths of its face.
+/// Moves of this fraction of the face's shorter side or more are not smoothed; smaller ones are smoothed less the
+/// larger they are, so that a box never lags behind by more than a few hundredths of its face.
 const LARGE_MOVE: f32 = 0.12;
-/// Similarity and mask state change at most so often. Reading a number takes about as long.
+/// Minimum time between changes of similarity and mask state: about the time to read a number.
 const HOLD_TEXT: Duration = Duration::from_millis(500);
-/// A change of similarity below this is none.
+/// Changes of similarity below this are ignored.
 const SAME_SIMILARITY: f32 = 0.01;
-/// So long a face is drawn that frames lack: one or two of 15 a second, three of 25.
+/// How long a face is still drawn that is missing in frames: one or two frames at 15 per second, three at 25.
 const HOLD_FACE: Duration = Duration::from_millis(150);
-/// After such a time without frames, or without a face, nothing of it holds.
+/// After this time without frames, or without a face, its state is discarded.
 const FORGET: Duration = Duration::from_secs(1);
 
-/// Remembers how faces were drawn.
+/// Keeps the state of drawn faces between frames.
 #[derive(Debug, Default)]
 pub struct Steady {
-    /// In the order of appearance, which is that of the labels' claims for their places.
+    /// Tracks in the order of appearance, which is their priority in the placement of labels.
     tracks: Vec<Track>,
     last: Option<Duration>,
 }
@@ -48,7 +48,7 @@ struct Track {
     masked: Option<bool>,
     text_since: Duration,
     seen: Duration,
-    /// Seen twice: its id is one that lasts.
+    /// Whether the face was seen twice, so that its id is known to persist.
     lasting: bool,
 }
 
@@ -57,15 +57,15 @@ impl Steady {
         Self::default()
     }
 
-    /// Forgets all faces: what comes next has nothing to do with what was before.
+    /// Discards all faces, at a discontinuity of the video.
     pub fn forget(&mut self) {
         self.tracks.clear();
         self.last = None;
     }
 
-    /// What to draw on the frame of time `now` where `faces` were found: these, steadied, and
-    /// those that were found a moment ago. Without a time, or in a frame that does not follow the
-    /// last one in time, faces are drawn as they come.
+    /// Returns the annotations to draw at time `now`: `faces`, which were found in this frame, smoothed, and
+    /// those that were found a moment ago. Without a time, or in a frame whose time does not follow
+    /// the last one's, faces are returned unchanged.
     pub fn update<'a>(
         &'a mut self,
         now: Option<Duration>,
@@ -86,13 +86,13 @@ impl Steady {
             let track = self.tracks.iter_mut().find(|t| t.id == face.id);
             match track {
                 _ if face.id <= 0 || !face.rect.is_finite() => as_they_come.push(*face),
-                // Two faces of one id.
+                // A second face with the same id is drawn unchanged.
                 Some(track) if track.seen == now => as_they_come.push(*face),
                 Some(track) => track.follow(face, now),
                 None => self.tracks.push(Track::new(face, now)),
             }
         }
-        // Where everybody is somebody else, the scene has changed.
+        // If no face was seen before, the scene has changed.
         let same_scene = faces.is_empty() || self.tracks.iter().any(|t| t.lasting && t.seen == now);
         let missed = |t: &Track| {
             same_scene
@@ -129,7 +129,7 @@ impl Track {
         self.rect = Rect::new(x, y, width, height);
         self.landmarks = match (self.landmarks, face.landmarks) {
             (Some(old), Some(new)) if old.is_finite() => {
-                // Heads turn in boxes that keep still.
+                // Heads turn within boxes that do not move.
                 let numbers = |l: Landmarks| -> [f32; 10] {
                     std::array::from_fn(|i| {
                         if i % 2 == 0 {
@@ -152,7 +152,7 @@ impl Track {
         self.lasting = true;
     }
 
-    /// Takes over the texts, those that only differ in figures not too often.
+    /// Takes over the texts; changes of figures alone are limited in frequency.
     fn say(&mut self, face: &Annotation<'_>, now: Duration) {
         let somebody_else = self.state != face.state || self.name != face.name;
         let same_similarity = match (self.similarity, face.similarity) {
@@ -183,7 +183,7 @@ impl Track {
     }
 }
 
-/// Positions that were drawn at `old`, `time` later, when they are found at `new` in a face whose
+/// Smooths positions: `old` were drawn `time` ago, `new` are the measured ones of a face whose
 /// shorter side is `side`.
 fn approach<const N: usize>(old: [f32; N], new: [f32; N], side: f32, time: Duration) -> [f32; N] {
     let moves = old.iter().zip(&new).map(|(a, b)| (a - b).abs());
@@ -191,7 +191,7 @@ fn approach<const N: usize>(old: [f32; N], new: [f32; N], side: f32, time: Durat
     if largest <= side * STILL {
         return old;
     }
-    // A NaN of a box without size is no smoothing.
+    // A box without size leads to a NaN here, which `max` turns into no smoothing.
     let constant = SMOOTHING * (1.0 - largest / (side * LARGE_MOVE)).max(0.0);
     let part = 1.0 - (-time.as_secs_f32() / constant).exp();
     if part < 1.0 {
@@ -218,12 +218,12 @@ mod tests {
         }
     }
 
-    /// Frame `n` of 25 a second.
+    /// Time of frame `n` at 25 frames per second.
     fn at(n: u64) -> Option<Duration> {
         Some(Duration::from_millis(40 * n))
     }
 
-    /// A video in which Ana keeps still for `frames` frames.
+    /// State after `frames` frames in which Ana does not move.
     fn after(frames: u64) -> Steady {
         let mut steady = Steady::new();
         for n in 0..frames {
@@ -236,7 +236,7 @@ mod tests {
     fn a_trembling_box_is_drawn_still() {
         let mut steady = after(1);
         for n in 1..100 {
-            // To and fro by 2 % of the face.
+            // The face alternates by 2 % of its size.
             let face = ana(FACE.translated((n % 2) as f32, 0.0));
             assert_eq!(steady.update(at(n), &[face])[0].rect, FACE);
         }
@@ -247,7 +247,7 @@ mod tests {
         let mut steady = Steady::new();
         let mut drawn = Vec::new();
         for n in 0..100 {
-            // To and fro by 5 % of the face.
+            // The face alternates by 5 % of its size.
             let face = ana(FACE.translated(2.5 * (n % 2) as f32, 0.0));
             drawn.push(steady.update(at(n), &[face])[0].rect.x);
         }
@@ -257,7 +257,7 @@ mod tests {
 
     #[test]
     fn smoothing_is_by_time_and_not_by_frames() {
-        // A step of 6 % of the face, seen by a camera of 25 and by one of 100 frames a second.
+        // A step of 6 % of the face, recorded at 25 and at 100 frames per second.
         let moved = |rate: u64| {
             let mut steady = Steady::new();
             let mut x = 0.0;
@@ -268,7 +268,7 @@ mod tests {
             }
             x - FACE.x
         };
-        // After 80 ms.
+        // Both positions are those after 80 ms.
         let (slow, fast) = (moved(25), moved(100));
         assert!(slow > 1.5 && slow < 2.5, "{slow}");
         assert!((slow - fast).abs() < 0.3, "{slow} {fast}");
@@ -279,10 +279,10 @@ mod tests {
         for speed in [0.1, 0.3, 1.0, 3.0, 10.0] {
             let mut steady = Steady::new();
             for n in 0..50 {
-                // Faces of 50 pixels a second.
+                // The face moves at a multiple of 50 pixels per second.
                 let x = 50.0 * speed * 0.04 * n as f32;
                 let drawn = steady.update(at(n), &[ana(Rect { x, ..FACE })])[0].rect.x;
-                // 4 % of the face.
+                // The lag is limited to 4 % of the face.
                 assert!((drawn - x).abs() <= 2.0, "{speed}: {drawn} {x}");
             }
         }
@@ -296,7 +296,7 @@ mod tests {
         };
         let mut steady = Steady::new();
         for n in 0..20 {
-            // Across half of the face in 400 ms.
+            // The landmarks move across half of the face in 400 ms.
             let x = 110.0 + 2.5 * n as f32;
             let drawn = steady.update(at(n), &[looking(x)])[0];
             assert!((drawn.landmarks.unwrap().0[0].x - x).abs() <= 2.5);
@@ -321,7 +321,7 @@ mod tests {
                 changes.push(n);
             }
         }
-        // The first frame that is 500 ms later is the thirteenth: 520 ms.
+        // The first frame at least 500 ms later is the thirteenth, at 520 ms.
         assert_eq!(changes, [0, 13, 26, 39]);
         let bob = Annotation {
             name: "Bob",
@@ -348,7 +348,7 @@ mod tests {
     #[test]
     fn a_face_that_frames_lack_stays_for_150_milliseconds() {
         let mut steady = after(3);
-        // Seen last at 80 ms.
+        // The face was last seen at 80 ms.
         for (n, drawn) in [(3, 1), (4, 1), (5, 1), (6, 0), (7, 0)] {
             assert_eq!(steady.update(at(n), &[]).len(), drawn, "{n}");
         }
@@ -403,7 +403,7 @@ mod tests {
     #[test]
     fn nothing_holds_after_a_jump_in_time_or_without_times() {
         let late = Some(Duration::from_secs(60));
-        // Back, not at all, far ahead, unknown.
+        // The time goes back, stands still, jumps far ahead, or is unknown.
         for now in [at(0), at(2), late, None] {
             let mut steady = after(3);
             assert!(steady.update(now, &[]).is_empty());

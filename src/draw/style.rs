@@ -1,64 +1,63 @@
-//! Colours and sizes of what is drawn.
+//! Colours and sizes of annotations.
 
 use super::canvas::Rgb;
 use super::{IdentityState, canvas::Area};
 
-/// Somebody of the gallery. Bluish green of Okabe and Ito's palette for colour-blind readers
+/// Colour of a person of the gallery: bluish green of Okabe and Ito's palette for colour-blind readers
 /// (Color Universal Design, 2008), lightened for dark text on it.
 pub const DEFAULT_KNOWN_COLOR: Rgb = [40, 190, 140];
-/// Tried, and nobody of the gallery: orange of the same palette. Also lighter than
-/// [`DEFAULT_KNOWN_COLOR`] by 20 of 255 in luma, so that grey frames tell them apart.
+/// Colour of a face that is not in the gallery: orange of the same palette. It is also lighter than
+/// [`DEFAULT_KNOWN_COLOR`] by 20 of 255 in luma, so that the two differ in grey frames.
 pub const DEFAULT_UNKNOWN_COLOR: Rgb = [255, 165, 30];
-/// Not tried yet: no opinion, no colour.
+/// Colour of a face that is not identified yet: a neutral grey.
 pub const DEFAULT_PENDING_COLOR: Rgb = [225, 225, 225];
-/// 0 = from the size of the frame.
+/// Line width; 0 = chosen by the size of the frame.
 pub const DEFAULT_LINE_WIDTH: u32 = 0;
-/// 0 = from the size of the frame.
+/// Font size; 0 = chosen by the size of the frame.
 pub const DEFAULT_FONT_SIZE: u32 = 0;
 
-/// Text on light colours, and outlines.
+/// Colour of text on light colours, and of outlines.
 pub(super) const DARK: Rgb = [18, 18, 18];
-/// Text on dark colours.
+/// Colour of text on dark colours.
 pub(super) const LIGHT: Rgb = [245, 245, 245];
 
-/// Behind the mask state: says nothing about who it is.
+/// Background of the mask state, neutral because it does not depend on the identity.
 pub(super) const MASK_PLATE: Rgb = [48, 52, 58];
 
-/// Larger values asked for are drawn as this, in pixels.
+/// Upper limits in pixels, to which larger requested values are reduced.
 const MAX_FONT_SIZE: u32 = 256;
 const MAX_LINE_WIDTH: u32 = 64;
-/// Smaller text cannot be read, in pixels.
+/// Lower limit in pixels, because smaller text is illegible.
 const MIN_FONT_SIZE: u32 = 9;
-/// Text of a fifth of the face's height: a name of eight letters is about as wide as its face.
+/// Ratio of a face's shorter side to its font size: a name of eight letters is about as wide as its face.
 const FACE_PER_FONT: i64 = 5;
-/// Text keeps its size until it is off by more than one of so many parts.
+/// Reciprocal of the relative change up to which text keeps its size.
 const FONT_TOLERANCE: u32 = 5;
-/// No more than one of so many parts of a face is hidden by each side of its box, nor one of so
-/// many wide as the line is.
+/// Least ratios of a face's shorter side to the part that each side of its box hides, and to the width of the line.
 const FACE_PER_EDGE: i64 = 16;
 const FACE_PER_LINE: i64 = 12;
 
-/// How annotations look. `Style::default()` suits every size of frame.
+/// Appearance of annotations. `Style::default()` suits every size of frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Style {
-    /// Pixels of the coloured line of a box, without its dark outline; 0 = from the size of the
+    /// Width in pixels of the coloured line of a box, without its dark outline; 0 = chosen by the size of the
     /// frame (4 at 1080p), 64 at most. Small faces get thinner lines.
     pub line_width: u32,
-    /// Pixels of the font's em; 0 = from the size of the frame and of the face (12 to 24 at
+    /// Pixels per em of the font; 0 = chosen by the size of the frame and of the face (12 to 24 at
     /// 1080p), 256 at most.
     pub font_size: u32,
     pub show_landmarks: bool,
-    /// Name and similarity.
+    /// Whether name and similarity are drawn.
     pub show_identity: bool,
-    /// Whether a mask is worn.
+    /// Whether the mask state is drawn.
     pub show_mask: bool,
-    /// A key of the colours in the lower left corner.
+    /// Whether a legend of the colours is drawn in the lower left corner.
     pub show_legend: bool,
-    /// Box and plate of [`IdentityState::Known`].
+    /// Colour of box and plate for [`IdentityState::Known`].
     pub known_color: Rgb,
-    /// Box and plate of [`IdentityState::Unknown`].
+    /// Colour of box and plate for [`IdentityState::Unknown`].
     pub unknown_color: Rgb,
-    /// Box and plate of [`IdentityState::Pending`].
+    /// Colour of box and plate for [`IdentityState::Pending`].
     pub pending_color: Rgb,
 }
 
@@ -87,7 +86,7 @@ impl Style {
         }
     }
 
-    /// Pixels of a line round a box in this frame.
+    /// Width in pixels of the line of a box in this frame.
     pub(super) fn line_for(&self, frame: &Area, face: &Area) -> i64 {
         let side = frame.width().min(frame.height());
         let line = match self.line_width {
@@ -99,13 +98,13 @@ impl Style {
         line.min(thinnest.max(1)).max(1)
     }
 
-    /// Pixels by which line and dark rim together reach into a face.
+    /// Number of pixels by which line and dark rim together extend into a face.
     pub(super) fn inside_for(&self, line: i64, rim: i64, face: &Area) -> i64 {
         let most = face.width().min(face.height()) / FACE_PER_EDGE;
         ((line + 1) / 2 + rim).min(most.max(1))
     }
 
-    /// Pixels of the font's em in a frame: 24 at 1080p, 18 at 720p, 14 at 480p, 10 at 240p, 42 at
+    /// Pixels per em of the font in a frame: 24 at 1080p, 18 at 720p, 14 at 480p, 10 at 240p, 42 at
     /// 2160p.
     pub(super) fn font_for_frame(&self, frame: &Area) -> u32 {
         let side = frame.width().min(frame.height());
@@ -116,7 +115,7 @@ impl Style {
         }
     }
 
-    /// The same for the label of a face, whose text had the size `last` in the last frame.
+    /// Pixels per em of the font for the label of a face, whose text had the size `last` in the last frame.
     pub(super) fn font_for(&self, frame: &Area, face: &Area, last: Option<u32>) -> u32 {
         let full = self.font_for_frame(frame);
         if self.font_size > 0 {
@@ -127,13 +126,13 @@ impl Style {
         let size = u32::try_from(side)
             .unwrap_or(full)
             .clamp(*sizes.start(), full);
-        // Faces grow and shrink a little in each frame; the text must not.
+        // The size of a face varies a little from frame to frame; that of the text must not.
         last.filter(|l| sizes.contains(l) && size.abs_diff(*l) * FONT_TOLERANCE <= *l)
             .unwrap_or(size)
     }
 }
 
-/// Dark or light, whatever is read better on `background`.
+/// Dark or light, whichever is more legible on `background`.
 pub(super) fn text_color(background: Rgb) -> Rgb {
     let contrast = |text| {
         let (a, b) = (luminance(text), luminance(background));
@@ -146,7 +145,7 @@ pub(super) fn text_color(background: Rgb) -> Rgb {
     }
 }
 
-/// Relative luminance 0…1 of WCAG 2.1, gamma taken as 2.2.
+/// Relative luminance 0…1 of WCAG 2.1, with gamma approximated as 2.2.
 fn luminance(rgb: Rgb) -> f32 {
     let [r, g, b] = rgb.map(|v| (f32::from(v) / 255.0).powf(2.2));
     0.2126 * r + 0.7152 * g + 0.0722 * b
@@ -165,7 +164,7 @@ mod tests {
             MASK_PLATE,
         ] {
             let (a, b) = (luminance(text_color(plate)), luminance(plate));
-            // WCAG 2.1, level AAA: 7 to 1.
+            // WCAG 2.1, level AAA, requires 7 to 1.
             assert!((a.max(b) + 0.05) / (a.min(b) + 0.05) >= 7.0, "{plate:?}");
         }
     }
@@ -202,7 +201,7 @@ mod tests {
         ] {
             assert_eq!(font(side, None), size);
         }
-        // 20 pixels become 17, not 15: a fifth of 20 is 4.
+        // A size of 20 stays instead of 17, but not instead of 15: the tolerance is a fifth of 20, which is 4.
         assert_eq!(font(85, Some(20)), 20);
         assert_eq!(font(75, Some(20)), 15);
         let asked = Style {
@@ -219,7 +218,7 @@ mod tests {
     fn small_faces_have_thin_boxes() {
         let style = Style::default();
         let frame = Area::new(0, 0, 1920, 1080);
-        // Side, line, and how far line and rim of a third of it reach into the face.
+        // Side, line, and how far the line and a rim of a third of it extend into the face.
         for (side, line, inside) in [(400, 4, 3), (48, 4, 3), (36, 3, 2), (20, 1, 1), (9, 1, 1)] {
             let face = Area::new(0, 0, side, side);
             assert_eq!(style.line_for(&frame, &face), line);
@@ -227,7 +226,7 @@ mod tests {
         }
     }
 
-    /// Linear RGB as people without one kind of cone see it: Machado, Oliveira and Fernandes, "A
+    /// Linear RGB as perceived without one type of cone: Machado, Oliveira and Fernandes, "A
     /// physiologically-based model for simulation of color vision deficiency", 2009, severity 1.
     const DICHROMATS: [[[f32; 3]; 3]; 3] = [
         [

@@ -1,4 +1,4 @@
-//! Drawing on whole frames, in every format.
+//! Drawing on whole frames, in every pixel format.
 
 use super::*;
 use crate::frame::image::ColorModel;
@@ -10,12 +10,12 @@ struct Frame {
     planes: Vec<(Vec<u8>, usize)>,
 }
 
-/// What padding bytes hold.
+/// The value of padding bytes.
 const PADDING: u8 = 0xa5;
 const PADDING_BYTES: usize = 5;
 
 impl Frame {
-    /// All samples, alpha too, are `value`.
+    /// A frame whose samples are all `value`, alpha included.
     fn new(format: PixelFormat, width: usize, height: usize, value: u8) -> Self {
         let info = ImageInfo {
             width,
@@ -59,7 +59,7 @@ impl Frame {
         Some(data[y * stride + c.offset + x * c.step])
     }
 
-    /// Pixels whose samples of full resolution differ.
+    /// Pixels whose samples differ, in components of full resolution.
     fn changed(&self, other: &Self) -> Vec<(usize, usize)> {
         let components: &[usize] = match self.info.format.color_model() {
             ColorModel::Rgb => &[0, 1, 2],
@@ -134,7 +134,7 @@ fn rgb_formats_get_the_same_pixels_in_whatever_order() {
     let reference = drawn(PixelFormat::Rgb, 161, 121);
     for format in PixelFormat::ALL {
         let same_model = format.color_model() == ColorModel::Rgb;
-        // On half transparent pixels a translucent rim weighs more: compared below.
+        // A translucent rim weighs more on half-transparent pixels, which another test covers.
         if same_model && format.alpha().is_none() {
             assert!(drawn(format, 161, 121).changed(&reference).is_empty());
         }
@@ -157,7 +157,7 @@ fn luma_is_the_luma_of_the_rgb_drawing() {
             for x in 0..161 {
                 let rgb = std::array::from_fn(|c| reference.sample(c, x, y));
                 let expected = colorimetry.from_rgb(rgb)[0];
-                // Three layers, each rounded by half a step in each of the two drawings.
+                // Each drawing blends three layers, each of which rounds by up to half a step.
                 let found = frame.sample(0, x, y);
                 assert!(found.abs_diff(expected) <= 3, "{format:?} ({x}, {y})");
             }
@@ -188,7 +188,7 @@ fn chroma_is_the_mean_of_the_rgb_drawing_under_it() {
                     let mean = pixels.iter().sum::<f32>() / pixels.len() as f32;
                     let error = (f32::from(frame.sample(component, x, y)) - mean).abs();
                     let flat = pixels.iter().all(|p| *p == pixels[0]);
-                    // Where the pixels under a sample are equal, rounding alone is left.
+                    // Where the pixels under a sample are equal, only rounding differs.
                     assert!(!flat || error <= 3.0, "{format:?} ({x}, {y}) {error}");
                     if mean != 128.0 {
                         sum += error;
@@ -196,7 +196,7 @@ fn chroma_is_the_mean_of_the_rgb_drawing_under_it() {
                     }
                 }
             }
-            // At edges layer upon layer is not the mean of the layered pixels, but near it.
+            // At edges, blending layers at chroma resolution only approximates the mean of the blended pixels.
             assert!(sum / count < 4.0, "{format:?} {}", sum / count);
         }
     }
@@ -207,7 +207,7 @@ fn drawn_pixels_of_formats_with_alpha_become_opaque() {
     for format in PixelFormat::ALL {
         let mut frame = Frame::new(format, 160, 120, 0);
         frame.draw(&[annotation(FACE)], &Style::default());
-        // On the line and off everything.
+        // The first pixel is on the line, the second outside of everything drawn.
         assert!(
             [None, Some(255)].contains(&frame.alpha(30, 70)),
             "{format:?}"
@@ -232,7 +232,7 @@ fn only_a_band_along_the_edge_is_touched_by_a_box() {
         assert!(!changed.is_empty());
         for (x, y) in changed {
             let (x, y) = (x as f32 + 0.5, y as f32 + 0.5);
-            // A line of one pixel and a rim of one on both sides.
+            // The line is one pixel wide, with a rim of one pixel on both sides.
             let outside = FACE.x - x > 2.0
                 || x - FACE.right() > 2.0
                 || FACE.y - y > 2.0
@@ -276,7 +276,7 @@ fn padding_between_rows_stays_as_it_was_at_any_odd_size() {
             ];
             frame.draw(&faces, &Style::default());
             assert!(frame.padding_is_untouched(), "{format:?} {width}×{height}");
-            // The box of the first face runs through the first pixel.
+            // The box of the first face covers the first pixel.
             assert_ne!(frame.sample(0, 0, 0), 60, "{format:?} {width}×{height}");
         }
     }
@@ -338,7 +338,7 @@ fn a_frame_drawn_by_a_painter_with_a_past_looks_the_same() {
     let mut frames = [(); 3].map(|()| Frame::new(PixelFormat::I420, 320, 240, 90));
     for frame in &mut frames {
         painter.draw(&mut frame.view(), &faces, &Style::default());
-        // Something else in between.
+        // Another frame is drawn in between.
         let mut other = Frame::new(PixelFormat::Argb, 99, 77, 9);
         painter.draw(&mut other.view(), &faces[..1], &Style::default());
     }
@@ -346,7 +346,7 @@ fn a_frame_drawn_by_a_painter_with_a_past_looks_the_same() {
     assert!(frames[0].changed(&frames[2]).is_empty());
 }
 
-/// Pixels that the labels of a face change.
+/// Number of pixels that the labels of a face change.
 fn label_pixels(face: &Annotation<'_>, style: &Style) -> usize {
     let mut with = Frame::new(PixelFormat::Rgb, 320, 240, 90);
     let mut without = with.clone();
@@ -467,7 +467,7 @@ fn what_is_drawn_on_a_lying_frame_is_that_of_an_upright_one_turned() {
     }
 }
 
-/// Lays an overlay in BGRA over a frame in RGB, as who shows the video does it.
+/// Blends an overlay in BGRA over a frame in RGB, as a compositor does.
 fn lay_over(frame: &mut Frame, overlay: &Overlay) {
     let (data, stride) = &mut frame.planes[0];
     let rows = overlay.pixels.chunks_exact(4 * overlay.width);
@@ -490,7 +490,7 @@ fn overlays_laid_over_a_frame_look_like_what_is_drawn_on_it() {
         show_legend: true,
         ..Style::default()
     };
-    // Two that overlap, one by itself, one beyond the edge.
+    // Two faces overlap, one is apart, and one is beyond the edge.
     let faces = [(30.0, 40.0), (60.0, 70.0), (240.0, 100.0), (370.0, 200.0)]
         .map(|(x, y)| annotation(Rect::new(x, y, 61.0, 67.0)));
     for orientation in [Orientation::UPRIGHT, Orientation::ROTATE_90] {
@@ -517,7 +517,7 @@ fn overlays_laid_over_a_frame_look_like_what_is_drawn_on_it() {
         assert!(!laid.changed(&before).is_empty());
         for (x, y) in laid.changed(&drawn) {
             for c in 0..3 {
-                // Three layers, each rounded by half a step in colour and in alpha.
+                // Three layers are blended, each rounded by half a step in colour and in alpha.
                 let (a, b) = (laid.sample(c, x, y), drawn.sample(c, x, y));
                 assert!(a.abs_diff(b) <= 3, "({x}, {y}) {a} {b}");
             }
@@ -590,7 +590,7 @@ fn the_legend_has_the_three_colours_and_no_label_lies_on_it() {
     assert!(tiny.changed(&before).is_empty());
 }
 
-/// Labels do not jump between two sizes and places when a face trembles.
+/// Labels do not alternate between two sizes or places when a face jitters.
 #[test]
 fn labels_of_faces_with_an_id_hold_still() {
     let style = Style {
@@ -604,7 +604,7 @@ fn labels_of_faces_with_an_id_hold_still() {
                 let tremble = f32::from(n % 2 == 0) * 2.0;
                 let face = Annotation {
                     id,
-                    // At the step from font size 12 to 13, and from the label above to below.
+                    // Sizes near the step from font size 12 to 13, and from a label above to one below.
                     ..annotation(Rect::new(100.0, 7.0 + tremble, 64.0 + tremble, 80.0))
                 };
                 painter.arrange((720, 480), &[face], &style);

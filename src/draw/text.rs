@@ -1,4 +1,4 @@
-//! Text to coverage: shaping, fallback and rasterising by cosmic-text, behind a bounded cache.
+//! Renders text to coverage: shaping, font fallback and rasterisation by cosmic-text, with a bounded cache.
 
 use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
@@ -12,17 +12,17 @@ use cosmic_text::{
     SwashCache, SwashContent, SwashImage, Wrap,
 };
 
-/// Embedded: Latin, Greek, Cyrillic, Armenian, Georgian, Hebrew, Arabic and many symbols.
+/// The embedded font: Latin, Greek, Cyrillic, Armenian, Georgian, Hebrew, Arabic and many symbols.
 const FAMILY: &str = "DejaVu Sans";
-/// Of the em: room for DejaVu's ascenders (0.93, diacritics on capitals included) and descenders
-/// (0.24) and a little air.
+/// Line height and baseline in ems: room for DejaVu's ascenders (0.93, including diacritics on capitals) and
+/// descenders (0.24), and a little spacing.
 const LINE_HEIGHT: f32 = 1.4;
 const BASELINE: f32 = 1.03;
-/// Longer texts are cut before they are shaped: they would not be shown anyhow.
+/// Longer texts are truncated before they are shaped, because the rest would not be visible anyway.
 const MAX_CHARS: usize = 96;
-/// Texts kept. 200 faces have at most 200 names, 101 similarities and two mask states.
+/// Maximum number of cached texts. 200 faces have at most 200 names, 101 similarities and two mask states.
 const MAX_ENTRIES: usize = 512;
-/// Bytes of pixels kept.
+/// Maximum number of cached bytes of pixels.
 const MAX_BYTES: usize = 8 << 20;
 
 /// One line of text as coverage.
@@ -69,8 +69,8 @@ impl TextMask {
     }
 }
 
-/// How much of the text colour a glyph's pixel gets. Coloured glyphs (emoji) become a drawing in
-/// the text's colour: the darker, the more.
+/// Coverage from a glyph's pixel. Coloured glyphs (emoji) are drawn in the text's colour: the
+/// darker a pixel, the higher its coverage.
 fn ink(pixel: &[u8]) -> u8 {
     match *pixel {
         [coverage] => coverage,
@@ -82,7 +82,7 @@ fn ink(pixel: &[u8]) -> u8 {
     }
 }
 
-/// What a mask was made of.
+/// The parameters that a mask was rendered with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Layout {
     size: u32,
@@ -97,11 +97,11 @@ struct Entry {
     used: u64,
 }
 
-/// Masks by text and layout; those unused for longest go first.
+/// Masks by text and layout; the least recently used are evicted first.
 #[derive(Debug, Default)]
 struct Cache {
     hasher: RandomState,
-    /// By hash, so that a look-up needs no owned text. A collision costs a drawing, no more.
+    /// Entries by hash, so that a look-up needs no owned text. A collision only costs another rendering.
     entries: HashMap<u64, Entry>,
     bytes: usize,
     clock: u64,
@@ -150,7 +150,7 @@ impl Cache {
     }
 }
 
-/// Makes masks of texts, and remembers them.
+/// Renders texts to masks, and caches them.
 pub(super) struct Typesetter {
     fonts: FontSystem,
     glyphs: SwashCache,
@@ -181,12 +181,12 @@ impl Typesetter {
         }
     }
 
-    /// Pixels from the top of a line of text to its bottom.
+    /// Height of a line of text in pixels.
     pub fn line_height(size: u32) -> u32 {
         (size as f32 * LINE_HEIGHT).round() as u32
     }
 
-    /// One line of text, `size` pixels to the em, shortened with "…" to `max_width` pixels.
+    /// One line of text at `size` pixels per em, shortened with "…" to `max_width` pixels.
     pub fn set(&mut self, text: &str, size: u32, max_width: u32) -> Arc<TextMask> {
         let layout = Layout { size, max_width };
         if let Some(mask) = self.cache.get(text, layout) {
@@ -198,7 +198,7 @@ impl Typesetter {
     }
 
     fn render(&mut self, text: &str, layout: Layout) -> TextMask {
-        // A line break or a control character in a name is a blank.
+        // A line break or a control character in a name is drawn as a space.
         let line: String = text
             .chars()
             .take(MAX_CHARS)
@@ -206,7 +206,7 @@ impl Typesetter {
             .collect();
         self.shape(&line, layout);
         if !self.has_system_fonts && self.lacks_glyphs() {
-            // Reading the headers of some hundred files: only when a name asks for it.
+            // Reads the headers of some hundred font files, so it is done only when a name needs it.
             self.fonts.db_mut().load_system_fonts();
             self.has_system_fonts = true;
             self.shape(&line, layout);
@@ -221,7 +221,7 @@ impl Typesetter {
         buffer.set_wrap(Wrap::None);
         buffer.set_ellipsize(Ellipsize::End(EllipsizeHeightLimit::Lines(1)));
         buffer.set_size(Some(layout.max_width as f32), None);
-        // Left also for texts from right to left: the mask is as wide as the text.
+        // Right-to-left texts are aligned to the left too, because the mask is as wide as the text.
         buffer.set_text(line, &attrs, Shaping::Advanced, Some(Align::Left));
         buffer.shape_until_scroll(&mut self.fonts, false);
     }
@@ -261,7 +261,7 @@ impl Typesetter {
     }
 }
 
-/// The language of the environment, which chooses among Chinese, Japanese and Korean forms of the
+/// The language of the environment, which selects among Chinese, Japanese and Korean forms of the
 /// same character and has no other effect.
 fn user_language() -> String {
     let mut set = ["LC_ALL", "LC_CTYPE", "LANG"]
@@ -271,7 +271,7 @@ fn user_language() -> String {
     language(&set.next().unwrap_or_default())
 }
 
-/// "ja_JP.UTF-8" to "ja", "zh_TW" to "zh-TW": the names that cosmic-text's fallback lists know.
+/// "ja_JP.UTF-8" to "ja", "zh_TW" to "zh-TW": the names in cosmic-text's fallback lists.
 fn language(posix: &str) -> String {
     let name = posix.split(['.', '@']).next().unwrap_or_default();
     match name.split_once('_') {
@@ -287,7 +287,7 @@ fn metrics(size: u32) -> Metrics {
     Metrics::new(size, size * LINE_HEIGHT)
 }
 
-/// Whether a character would end the line or has no shape by definition.
+/// Whether a character would end the line or has no glyph by definition.
 fn is_break(c: char) -> bool {
     c.is_control() || matches!(c, '\u{2028}' | '\u{2029}')
 }

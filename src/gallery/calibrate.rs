@@ -1,10 +1,10 @@
-//! From which similarity on a name may be given, and what a similarity is worth as a probability.
+//! Calibration: the threshold of similarity for naming a face, and the probability that a similarity stands for.
 //!
-//! Two sources are joined. What is to be *expected* of strangers follows from the general statistics
-//! of faces: strangers are drawn from the model, and their scores with the gallery at hand tell where
-//! the rare best ones lie; this works for a gallery of one person as well. What is *measured* comes
-//! from the gallery: photos and people left out of it in turn, each photo with its masked copies, are
-//! shown to what is left. The more people a gallery has, the more the measurement counts.
+//! Two sources are combined. The *expected* scores of strangers follow from the general statistics
+//! of faces: strangers are drawn from the model, and their scores with the gallery at hand show where
+//! the rare best ones lie; this works for a gallery of one person as well. The *measured* scores come
+//! from the gallery by cross-validation: photos and people are left out of it in turn, each photo with its masked
+//! copies, and are identified with the rest. The more people a gallery has, the more the measurement counts.
 
 use std::collections::HashMap;
 
@@ -19,43 +19,43 @@ use super::{
 /// Share of strangers that may be named (false positive identification rate).
 pub const DEFAULT_TARGET_FPIR: f64 = 0.01;
 
-/// How far above their mean the share f of the strangers begins, in standard deviations of drawn
+/// How far above their mean the highest share f of the strangers starts, in standard deviations of drawn
 /// strangers' best scores among K people: `PEOPLE_GROWTH·ln K + RARITY_GROWTH·ln(1/f)`. Real faces
-/// have more near relatives than drawn ones. Fitted to what 2,000 of the faces that the statistics
-/// were learned from need, bare and masked, with galleries of 1 to 150 people of LFW with 1 to 5
+/// have more close neighbours than drawn ones. Fitted to the thresholds that 2,000 of the faces behind the
+/// statistics need, bare and masked, with galleries of 1 to 150 people of LFW with 1 to 5
 /// photos, for f from .2 % to 5 % (docs/accuracy.md).
 const PEOPLE_GROWTH: f64 = 0.43;
 const RARITY_GROWTH: f64 = 0.58;
 
-/// Parts that people and photos are left out in.
+/// Number of cross-validation folds of people and photos.
 const FOLDS: usize = 5;
 
-/// Above this number of embeddings times people one part alone is left out: training once more takes
-/// long, and there are enough people in it.
+/// Above this number of embeddings times people a single fold is tried: each further training takes
+/// long, and one fold has enough people.
 const ONE_FOLD: usize = 2_000_000;
 
-/// Strangers of the gallery above the threshold from which on they count half.
+/// Number of the gallery's strangers above the threshold at which the measurement gets half of the weight.
 const HALF_TRUST: f64 = 5.0;
 
 /// The probability of being right at the threshold, and the slope of the logistic function, where too
-/// little can be measured: as fitted on LFW.
+/// little can be measured. Both were fitted on LFW.
 const PROBABILITY_AT_THRESHOLD: f32 = 0.8;
 const USUAL_SLOPE: f32 = 14.0;
 
-/// Answers of either kind that a logistic function is fitted to at least.
+/// Least number of right and of other answers that a logistic function is fitted to.
 const FEWEST: usize = 50;
 
-/// What is known of bare, or of masked, faces.
+/// Calibration of bare, or of masked, faces.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Measured {
-    /// Least similarity at which a name is given.
+    /// Least similarity at which a face is named.
     pub threshold: f32,
     pub logistic: Logistic,
-    /// Similarity of photos left out to their own person, where that was the first candidate.
+    /// Similarities of left-out photos to their own person, where that was the first candidate.
     pub right: Vec<f32>,
-    /// Similarity to the first candidate where that was somebody else.
+    /// Similarities to the first candidate, where that was another person.
     pub wrong: Vec<f32>,
-    /// Similarity of people left out to their first candidate.
+    /// Similarities of left-out people to their first candidate.
     pub strangers: Vec<f32>,
 }
 
@@ -75,22 +75,22 @@ impl Measured {
         above.count()
     }
 
-    /// Photos of people in the gallery that were tried.
+    /// Number of tried photos of people in the gallery.
     pub fn known(&self) -> usize {
         self.right.len() + self.wrong.len()
     }
 
-    /// Those named rightly, and wrongly.
+    /// Numbers of those named correctly and incorrectly.
     pub fn named(&self) -> (usize, usize) {
         (self.above(&self.right), self.above(&self.wrong))
     }
 
-    /// Photos of people left out that were named.
+    /// Number of photos of left-out people that were named.
     pub fn strangers_named(&self) -> usize {
         self.above(&self.strangers)
     }
 
-    /// Joins what was measured with the threshold expected, and fits the logistic function.
+    /// Combines the measured with the expected threshold, and fits the logistic function.
     fn settle(&mut self, target_fpir: f64) {
         let may_pass = self.strangers.len() as f64 * target_fpir;
         let mut sorted = self.strangers.clone();
@@ -104,7 +104,7 @@ impl Measured {
     }
 }
 
-/// Of bare and of masked faces.
+/// Calibration of bare and of masked faces.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Calibration {
     /// Share of strangers that may be named.
@@ -133,7 +133,7 @@ impl Calibration {
 
 impl Gallery {
     /// Sets thresholds and probabilities so that the share `target_fpir`, 0…1, of strangers is named,
-    /// and tells what was measured.
+    /// and returns what was measured.
     pub fn calibrate(&mut self, target_fpir: f64) -> Result<Calibration, GalleryError> {
         let mut calibration = expected(&self.scorer, target_fpir);
         let photos = self.photos();
@@ -151,8 +151,8 @@ impl Gallery {
         Ok(calibration)
     }
 
-    /// Of each embedding, the how-manieth file of its person it is from. Masked copies are of the
-    /// photo that they were painted on; the frames of a video are too much alike to be tried on each
+    /// For each embedding, the ordinal number of its file among the person's files. Masked copies belong to the
+    /// photo that they were made from; the frames of a video are too much alike to be tested against each
     /// other.
     fn photos(&self) -> Vec<usize> {
         let mut seen: HashMap<(usize, &str), usize> = HashMap::new();
@@ -167,8 +167,8 @@ impl Gallery {
         .collect()
     }
 
-    /// Trains without a part of the people and without a part of the photos of the others, and shows
-    /// both to the result. Who has a single photo keeps it.
+    /// Trains without a fold of the people and without a fold of the photos of the others, and identifies
+    /// both with the result. A person with a single photo keeps it.
     fn leave_out(
         &self,
         fold: usize,
@@ -233,7 +233,7 @@ impl Gallery {
     }
 }
 
-/// What is to be expected before anything has been measured.
+/// The expected calibration, before anything has been measured.
 pub fn expected(scorer: &Scorer, target_fpir: f64) -> Calibration {
     let thresholds = match scorer.statistics() {
         Some(statistics) => {
@@ -255,7 +255,7 @@ pub fn expected(scorer: &Scorer, target_fpir: f64) -> Calibration {
     }
 }
 
-/// The similarity above which `target_fpir` of all strangers are to be expected.
+/// The similarity above which a share of `target_fpir` of all strangers is expected.
 fn expected_threshold(
     scorer: &Scorer,
     statistics: &Statistics,
@@ -290,7 +290,7 @@ fn usual_logistic(threshold: f32) -> Logistic {
     }
 }
 
-/// The logistic function that fits best, both sides weighing the same; None where there is too little
+/// The best fit of a logistic function, with equal weight for both sides; None where there is too little
 /// to fit it to.
 fn fit(right: &[f32], not_right: &[f32]) -> Option<Logistic> {
     if right.len() < FEWEST || not_right.len() < FEWEST {
@@ -302,7 +302,7 @@ fn fit(right: &[f32], not_right: &[f32]) -> Option<Logistic> {
         values.into_iter().map(move |s| (s, target, weight))
     };
     let answers: Vec<_> = side(right, 1.0).chain(side(not_right, 0.0)).collect();
-    // Newton's method; a little resistance keeps the slope finite where the two do not overlap.
+    // Newton's method; a small regularisation keeps the slope finite where the two sides do not overlap.
     let resistance = 1e-6;
     let mut at = Array1::from(vec![f64::from(USUAL_SLOPE), -0.5 * f64::from(USUAL_SLOPE)]);
     for _ in 0..50 {
@@ -325,7 +325,7 @@ fn fit(right: &[f32], not_right: &[f32]) -> Option<Logistic> {
             (h11 * g0 - h01 * g1) / determinant,
             (h00 * g1 - h01 * g0) / determinant,
         ];
-        // Far from the solution full steps may overshoot.
+        // Far from the solution full steps may overshoot, so they are shortened.
         let shorten = (20.0 / step[0].abs().max(step[1].abs())).min(1.0);
         at[0] += step[0] * shorten;
         at[1] += step[1] * shorten;

@@ -4,7 +4,7 @@ use thiserror::Error;
 
 use crate::text::printable;
 
-/// Why a gallery cannot be made, read, written or used. Each message says all there is to say, so no
+/// Why a gallery cannot be made, read, written or used. Each message is complete, so no
 /// variant has a source that a chain of errors would repeat.
 #[derive(Debug, Error)]
 #[non_exhaustive]
@@ -80,7 +80,7 @@ impl GalleryError {
         Self::Model { path: None, reason }
     }
 
-    /// Says which file it is about.
+    /// Sets the file that the error is about.
     pub fn at(mut self, file: &Path) -> Self {
         match &mut self {
             Self::Read { .. } | Self::Write { .. } => {}
@@ -91,7 +91,7 @@ impl GalleryError {
         self
     }
 
-    /// Whether there is no such file.
+    /// Whether the error is a missing file.
     pub fn is_missing_file(&self) -> bool {
         matches!(self, Self::Read { reason, .. } if reason.kind() == std::io::ErrorKind::NotFound)
     }

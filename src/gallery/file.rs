@@ -1,4 +1,4 @@
-//! Galleries as files: `.npz` that numpy opens with `allow_pickle=False`.
+//! Gallery files: `.npz` that numpy opens with `allow_pickle=False`.
 
 use std::io::{BufReader, Read, Seek, Write};
 use std::path::Path;
@@ -8,13 +8,14 @@ use super::{Contract, FORMAT, Gallery, GalleryError, Kind, Logistic, Parts, Stat
 use crate::files::{open_regular, write_atomically};
 use crate::gallery::svm::LinearSvm;
 
-/// People times embeddings times their length that an SVM is trained for when a gallery is opened: about five seconds on
-/// one core. What a step takes beside the products counts as so long an embedding.
+/// Maximum of people × embeddings × embedding length for which an SVM is trained when a gallery is opened: about five
+/// seconds on one core. Embeddings shorter than `LEAST_DIM` count as that long, because a step has costs besides the
+/// dot product.
 const MOST_TRAINING: u64 = 20_000_000_000;
 const LEAST_DIM: usize = 64;
 
 impl Gallery {
-    /// Reads a gallery file, or the `embedd.npz` of the original scripts, whose SVM is then trained.
+    /// Reads a gallery file, or the `embedd.npz` of the original scripts, for which an SVM is then trained.
     pub fn load(path: &Path) -> Result<Self, GalleryError> {
         let unreadable = |reason| GalleryError::Read {
             path: path.to_owned(),
@@ -27,7 +28,7 @@ impl Gallery {
         Self::read(BufReader::new(file)).map_err(|e| e.at(path))
     }
 
-    /// The same from any reader.
+    /// Reads a gallery from any reader.
     pub fn read(reader: impl Read + Seek) -> Result<Self, GalleryError> {
         let mut npz = NpzReader::new(reader)?;
         let parts = if npz.contains("embeddings") && npz.contains("names") {
@@ -42,8 +43,8 @@ impl Gallery {
         Self::assemble(parts)
     }
 
-    /// Writes the file so that a reader finds the old one or the new one, never half of it, and
-    /// so that nobody but the owner may read it: it holds biometric data.
+    /// Writes the file atomically, so that a reader finds either the old one or the new one, and readable
+    /// by its owner only, because it holds biometric data.
     pub fn save(&self, path: &Path) -> Result<(), GalleryError> {
         write_atomically(path, |file| self.write(file)).map_err(|reason| GalleryError::Write {
             path: path.to_owned(),
@@ -51,7 +52,7 @@ impl Gallery {
         })
     }
 
-    /// The same to any writer.
+    /// Writes the gallery to any writer.
     pub fn write(&self, writer: impl Write + Seek) -> std::io::Result<()> {
         let mut npz = NpzWriter::new(writer);
         let labels: Vec<i64> = self.labels.iter().map(|&l| l as i64).collect();
@@ -81,7 +82,7 @@ impl Gallery {
     }
 }
 
-/// Refuses a file without an SVM for which one cannot be trained within seconds.
+/// Rejects a file without an SVM if training one would take more than seconds.
 fn check_training(parts: &Parts) -> Result<(), GalleryError> {
     let (rows, dim) = parts.embeddings.dim();
     let people = parts.names.len();
@@ -170,7 +171,7 @@ fn statistics<R: Read + Seek>(npz: &mut NpzReader<R>) -> Result<Option<Statistic
     Statistics::new(centres, projection, between).map(Some)
 }
 
-/// A short row of numbers, None where the file has none of this name.
+/// A short row of numbers; None if the file has none of this name.
 fn values<R: Read + Seek>(
     npz: &mut NpzReader<R>,
     name: &str,

@@ -1,10 +1,10 @@
-//! Whose an embedding is: the score of `score.rs` ranks, the threshold of the gallery decides.
+//! Which person an embedding belongs to: the score of `score.rs` ranks, the gallery's threshold decides.
 
 use ndarray::{ArrayView1, ArrayView2};
 
 use super::Gallery;
 
-/// People named as candidates.
+/// Maximum number of candidates that are returned.
 pub const MAX_CANDIDATES: usize = 5;
 
 /// A person a face may belong to.
@@ -12,26 +12,26 @@ pub const MAX_CANDIDATES: usize = 5;
 pub struct Candidate {
     /// Index into the gallery's names.
     pub label: usize,
-    /// 0…1, higher is surer.
+    /// 0…1, higher is more certain.
     pub similarity: f32,
 }
 
-/// What the gallery says of a face.
+/// The result of identifying a face.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Identification {
     /// Index into the gallery's names; None for unknown.
     pub label: Option<usize>,
-    /// Of the person named, or of the best candidate if unknown: 0…1, higher is surer. It is what
-    /// the threshold is compared with.
+    /// Similarity of the person named, or of the best candidate if unknown: 0…1, higher is more certain.
+    /// This is compared with the threshold.
     pub similarity: f32,
     /// Probability, 0…1, that the answer (the name, or unknown) is right.
     pub confidence: f32,
-    /// The [`MAX_CANDIDATES`] most similar people, best first; also of an unknown face.
+    /// The [`MAX_CANDIDATES`] most similar people, best first, also for an unknown face.
     pub candidates: Vec<Candidate>,
 }
 
 impl Gallery {
-    /// Whose a face is, with or without a mask. Below `threshold` (None: the gallery's own for such
+    /// Identifies a face, with or without a mask. Below `threshold` (None: the gallery's own for such
     /// faces) it is unknown.
     pub fn identify(
         &self,
@@ -45,9 +45,9 @@ impl Gallery {
             .unwrap_or_else(|| self.answer(None, masked, Vec::new()))
     }
 
-    /// Whose the faces of one picture are, `[faces, D]`; `masked` tells of each whether it wears a
-    /// mask, none where nothing is said. Nobody is in a picture twice: of two faces
-    /// like the same person the more similar one gets the name, the other its next candidate above
+    /// Identifies the faces of one frame, `[faces, D]`; `masked` states for each whether it wears a
+    /// mask, and faces without an entry count as bare. A person is at most once in a frame: of two faces
+    /// most similar to the same person the more similar one gets the name, the other its next candidate above
     /// the threshold, or none.
     pub fn identify_frame(
         &self,
@@ -90,7 +90,7 @@ impl Gallery {
             .collect()
     }
 
-    /// Similarity, 0…1, of a face, with or without a mask, to everybody, in the order of the names.
+    /// Similarity, 0…1, of a face, with or without a mask, to every person, in the order of the names.
     pub fn scores(&self, embedding: ArrayView1<f32>, masked: bool) -> Vec<f32> {
         self.scorer.scores(embedding, masked)
     }

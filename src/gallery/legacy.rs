@@ -1,5 +1,5 @@
-//! The `embedd.npz` of the original scripts: arr_0 the embeddings of the training photos, arr_1
-//! their names, arr_2 and arr_3 the same of the validation photos, which are not needed.
+//! The `embedd.npz` of the original scripts: arr_0 holds the embeddings of the training photos, arr_1
+//! their names; arr_2 and arr_3 hold the same of the validation photos and are not read.
 
 use std::io::{Read, Seek};
 
@@ -12,7 +12,7 @@ pub fn parts<R: Read + Seek>(npz: &mut NpzReader<R>) -> Result<Parts, GalleryErr
         "float32 [N, D], the embeddings of the training photos",
     )?;
     let people = npz.array("arr_1")?;
-    // Once for each photo, and once more for each person.
+    // A name is stored once for each photo, and once more for each person.
     let people = npz.texts(&people, "text [N], the names of the training photos")?;
     let mut names = people.clone();
     names.sort_unstable();
@@ -29,7 +29,7 @@ pub fn parts<R: Read + Seek>(npz: &mut NpzReader<R>) -> Result<Parts, GalleryErr
         sources: npz.repeated("sources", String::new(), rows)?,
         kinds: npz.repeated("kinds", Kind::Photo, rows)?,
         svm: None,
-        // Nothing says which network made them.
+        // The file does not name the network that the embeddings are from.
         statistics: None,
         calibration: None,
         thresholds: None,

@@ -1,4 +1,4 @@
-//! The gallery: people, their embeddings, and who a new embedding belongs to.
+//! The gallery: people, their embeddings, and the identification of new embeddings.
 
 mod calibrate;
 mod error;
@@ -26,19 +26,19 @@ pub use statistics::Statistics;
 /// Value of `format` in the contract of galleries that this version writes.
 pub const FORMAT: &str = "mfr-gallery/1";
 
-/// Least similarity of a bare and of a masked face at which a name is given, where nothing is known of
-/// faces in general and nothing was measured: files of the original scripts, other networks. On LFW,
+/// Least similarity of a bare and of a masked face at which it is named, where there are no general statistics
+/// of faces and nothing was measured: files of the original scripts, other networks. On LFW,
 /// over galleries of 1, 2, 5, 20, 60 and 150 people with 1 to 5 photos each, with and without masked
 /// copies, .7 % of bare and .9 % of masked strangers score higher.
 pub const DEFAULT_THRESHOLDS: [f32; 2] = [0.41, 0.41];
 
-/// The probability of such a similarity, fitted to the same measurement.
+/// The logistic function that belongs to these thresholds, fitted to the same measurement.
 pub const DEFAULT_CALIBRATION: Logistic = Logistic {
     slope: 20.3,
     offset: -6.4,
 };
 
-/// Makes of a similarity s the probability `1 / (1 + exp(−(slope·s + offset)))` that the best
+/// Maps a similarity s to the probability `1 / (1 + exp(−(slope·s + offset)))` that the best
 /// candidate is right, given as many strangers as people of the gallery.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Logistic {
@@ -52,23 +52,23 @@ impl Logistic {
     }
 }
 
-/// A length this near to 1 is 1 but for rounding.
+/// Deviation of a vector's length from 1 that is attributed to rounding.
 const UNIT_TOLERANCE: f32 = 1e-5;
 
-/// What an embedding was made from.
+/// The kind of image that an embedding was made from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[repr(u8)]
 pub enum Kind {
     #[default]
     Photo = 0,
-    /// A photo that a mask was painted on.
+    /// A photo with a synthetic mask.
     SyntheticMask = 1,
     /// A photo of a face with a real mask.
     MaskedPhoto = 2,
 }
 
 impl Kind {
-    /// Whether the face wears a mask, real or painted.
+    /// Whether the face wears a mask, real or synthetic.
     pub fn is_masked(self) -> bool {
         self != Self::Photo
     }
@@ -83,8 +83,8 @@ impl Kind {
     }
 }
 
-/// What the embeddings of a gallery were made with. Those of another network, or of other crops,
-/// cannot be compared with them.
+/// The network and the crops that the embeddings of a gallery were made with. Embeddings of another network or of
+/// other crops cannot be compared with them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Contract {
     /// [`FORMAT`]
@@ -95,7 +95,7 @@ pub struct Contract {
     /// [`crate::embed::PREPROCESSING`]
     pub preprocessing: String,
     pub detector: String,
-    /// Date and time, RFC 3339.
+    /// Date and time in RFC 3339 format.
     pub created: String,
     pub tool_version: String,
 }
@@ -103,19 +103,19 @@ pub struct Contract {
 /// One embedding of a person, for [`Gallery::train`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct Entry {
-    /// Of the person.
+    /// Name of the person.
     pub name: String,
     /// Path of the photo in its dataset; for a masked copy with `#mask:TYPE` appended.
     pub source: String,
     pub kind: Kind,
-    /// Scaled to unit length by `train`.
+    /// The embedding, which `train` scales to unit length.
     pub embedding: Array1<f32>,
 }
 
-/// The file that a gallery's embedding comes from: what is behind a `#` is the time of a frame or the
+/// The file that a gallery's embedding comes from; a source may end in a `#` with the time of a frame or the
 /// mask of a copy.
 pub fn file_of(source: &str) -> &str {
-    // Names of files may hold a # of their own.
+    // File names may contain a # themselves.
     let ends = ["#mask:", "#t="]
         .into_iter()
         .filter_map(|end| source.rfind(end));
@@ -128,12 +128,12 @@ pub struct Gallery {
     names: Vec<String>,
     /// `[N, D]`, rows of unit length
     embeddings: Array2<f32>,
-    /// Index into `names` of each row.
+    /// For each row, the index into `names`.
     labels: Vec<usize>,
     sources: Vec<String>,
     kinds: Vec<Kind>,
     scorer: Scorer,
-    /// Of bare and of masked faces.
+    /// For bare and for masked faces.
     calibration: [Logistic; 2],
     thresholds: [f32; 2],
     contract: Option<Contract>,
@@ -162,7 +162,7 @@ impl Gallery {
             }
             labels.push(names.len() - 1);
         }
-        // The embeddings are not needed twice.
+        // The embeddings are moved rather than copied, since their entries are no longer needed.
         let (sources, kinds) = entries.into_iter().map(|e| (e.source, e.kind)).unzip();
         Self::assemble(Parts {
             names,
@@ -180,7 +180,7 @@ impl Gallery {
         })
     }
 
-    /// Checks what belongs together, and trains the SVM where there is none.
+    /// Checks the consistency of the parts, and trains the SVM if there is none.
     fn assemble(mut parts: Parts) -> Result<Self, GalleryError> {
         parts.check()?;
         for (i, mut row) in parts.embeddings.rows_mut().into_iter().enumerate() {
@@ -190,7 +190,7 @@ impl Gallery {
                     "embedding {i} is zero or not finite"
                 )));
             }
-            // What was scaled before stays as it is, bit by bit.
+            // Rows that are already of unit length stay the same bit by bit.
             if (length - 1.0).abs() > UNIT_TOLERANCE {
                 row /= length;
             }
@@ -239,12 +239,12 @@ impl Gallery {
         &self.embeddings
     }
 
-    /// The person of each embedding.
+    /// The person of each embedding, an index into the names.
     pub fn labels(&self) -> &[usize] {
         &self.labels
     }
 
-    /// The photo of each embedding.
+    /// The source of each embedding.
     pub fn sources(&self) -> &[String] {
         &self.sources
     }
@@ -253,22 +253,22 @@ impl Gallery {
         &self.kinds
     }
 
-    /// Least similarity of a bare and of a masked face at which a name is given.
+    /// Least similarity of a bare and of a masked face at which it is named.
     pub fn thresholds(&self) -> [f32; 2] {
         self.thresholds
     }
 
-    /// The one of a face, with or without a mask.
+    /// The threshold of a face, with or without a mask.
     pub fn threshold(&self, masked: bool) -> f32 {
         self.thresholds[usize::from(masked)]
     }
 
-    /// None for files that say nothing of their making.
+    /// The contract; None for files without one.
     pub fn contract(&self) -> Option<&Contract> {
         self.contract.as_ref()
     }
 
-    /// Each person with the number of their photos, masked copies left out.
+    /// Each person with the number of their photos, not counting masked copies.
     pub fn people(&self) -> impl Iterator<Item = (&str, usize)> {
         let mut photos = vec![0; self.names.len()];
         for (&label, &kind) in self.labels.iter().zip(&self.kinds) {
@@ -277,7 +277,7 @@ impl Gallery {
         self.names.iter().map(String::as_str).zip(photos)
     }
 
-    /// Whether embeddings of this network can be compared with those of the gallery.
+    /// Checks that embeddings of this network can be compared with those of the gallery.
     pub fn check_model(&self, sha256: &str, dim: usize) -> Result<(), GalleryError> {
         if self.embeddings.ncols() != dim {
             return Err(GalleryError::model(format!(
@@ -311,22 +311,22 @@ fn train_svm(samples: Samples) -> Result<LinearSvm, GalleryError> {
         .map_err(|e| GalleryError::contents(e.to_string()))
 }
 
-/// The first digits of a hash; all of it would bury the message.
+/// The first digits of a hash, because the whole would clutter the message.
 fn head(hash: &str) -> String {
     hash.chars().take(12).collect()
 }
 
-/// What a gallery is made of, before anything has been checked.
+/// The parts of a gallery before they are checked.
 struct Parts {
     names: Vec<String>,
     embeddings: Array2<f32>,
     labels: Vec<usize>,
     sources: Vec<String>,
     kinds: Vec<Kind>,
-    /// Trained where there is none.
+    /// The SVM; one is trained if this is None.
     svm: Option<LinearSvm>,
     statistics: Option<Statistics>,
-    /// What is to be expected, where they are not given.
+    /// The calibration; the expected one is used if these are None.
     calibration: Option<[Logistic; 2]>,
     thresholds: Option<[f32; 2]>,
     contract: Option<Contract>,

@@ -1,8 +1,8 @@
 //! Arrays in a zip file as numpy writes them: `.npz`, without pickles.
 //!
-//! ndarray-npy reads and writes the numbers; it knows no text (`<U`), and trusts the shape that a
-//! file states. Here a file is believed only as far as its bytes go: what its arrays take in memory,
-//! packed out and converted, is counted before it is allocated, and is limited for all of them together.
+//! ndarray-npy reads and writes numeric arrays, but does not support text (`<U`) and trusts the shape
+//! that a file states. This module trusts a file only as far as its bytes go: the memory that its arrays
+//! take, decompressed and converted, is counted before it is allocated and limited for the file as a whole.
 
 use std::io::{Read, Seek, SeekFrom, Write};
 
@@ -14,17 +14,17 @@ use zip::{ZipArchive, ZipWriter};
 use super::GalleryError;
 use crate::text;
 
-/// Bytes of memory that reading a file may take: in proportion to its size, since arrays of numbers hardly shrink when
-/// packed, with so much for small files and at most so much. 100,000 people with five embeddings of 512 numbers each take
-/// 2.7 GB while they are read, half of which is kept.
+/// Limit of the memory, in bytes, that reading a file may take, as a multiple of the file's size, because numeric
+/// arrays hardly compress. The two limits below bound it for small and for large files. 100,000 people with five
+/// embeddings of 512 numbers each take 2.7 GB while they are read, half of which is kept.
 const BUDGET_FACTOR: u64 = 8;
 const LEAST_BUDGET: u64 = 64 << 20;
 const MOST_BUDGET: u64 = 4 << 30;
 
-/// Bytes of a text beside its characters: the string, and what the allocator adds.
+/// Bytes of a text besides its characters: the `String` and the allocator's overhead.
 const TEXT_OVERHEAD: u64 = 40;
 
-/// Arrays in a file; a gallery has ten.
+/// Maximum number of arrays in a file; a gallery has ten.
 const MAX_MEMBERS: u16 = 1000;
 
 /// The longest header that numpy itself reads by default.
@@ -32,14 +32,14 @@ const MAX_HEADER_BYTES: usize = 10_000;
 
 const MAGIC: &[u8] = b"\x93NUMPY";
 
-/// Names of arrays that a message lists, and characters of each.
+/// Maximum number of array names that a message lists, and maximum number of characters of each.
 const NAMES_IN_MESSAGE: usize = 12;
 const NAME_IN_MESSAGE: usize = 40;
 
 /// An npz file that is being read.
 pub struct NpzReader<R> {
     archive: ZipArchive<R>,
-    /// Bytes of memory that are left.
+    /// Bytes of memory that may still be allocated.
     budget: u64,
 }
 
@@ -59,7 +59,7 @@ impl<R: Read + Seek> NpzReader<R> {
         self.archive.index_for_name(&file_name(name)).is_some()
     }
 
-    /// Names of the arrays, for messages: the first ones, and without what would control a terminal.
+    /// Names of the first arrays, for messages, without control characters that could affect a terminal.
     pub fn names(&self) -> Vec<String> {
         let names = self.archive.file_names().take(NAMES_IN_MESSAGE);
         let short = |name: &str| -> String {
@@ -69,7 +69,7 @@ impl<R: Read + Seek> NpzReader<R> {
         names.map(|name| text::printable(&short(name))).collect()
     }
 
-    /// Takes memory out of the budget, before it is allocated.
+    /// Subtracts memory from the budget before it is allocated.
     fn charge(&mut self, name: &str, bytes: Option<u64>) -> Result<(), GalleryError> {
         let left = bytes.and_then(|bytes| self.budget.checked_sub(bytes));
         self.budget = left.ok_or_else(|| {
@@ -82,7 +82,7 @@ impl<R: Read + Seek> NpzReader<R> {
         Ok(())
     }
 
-    /// The array of this name, not yet interpreted.
+    /// The array of this name, with its values not yet decoded.
     pub fn array(&mut self, name: &str) -> Result<RawArray, GalleryError> {
         let damaged = |e: String| GalleryError::contents(format!("array {name}: {e}"));
         let mut file = self
@@ -98,7 +98,7 @@ impl<R: Read + Seek> NpzReader<R> {
         drop(file);
         let header = RawArray::parse(name, &bytes)?;
         self.charge(name, Some(header.size as u64))?;
-        // Unpacked anew rather than while the reader is borrowed for the charge.
+        // The member is opened a second time, because `charge` cannot borrow `self` while the first reader exists.
         let mut file = self
             .archive
             .by_name(&file_name(name))
@@ -122,13 +122,13 @@ impl<R: Read + Seek> NpzReader<R> {
         expected: &str,
     ) -> Result<Array<f32, D>, GalleryError> {
         let array = self.array(name)?;
-        // As they lie in the file once more, and as single precision.
+        // 12 bytes per value: up to 8 as stored in the file, and 4 as single precision.
         let bytes = array.count().checked_mul(12);
         self.charge(name, bytes)?;
         array.floats(expected)
     }
 
-    /// Whole numbers of any size as indices; one below 0 becomes an index that is certainly too large.
+    /// Integers of any size as indices; a negative one becomes an index that is certainly out of range.
     pub fn indices(
         &mut self,
         array: &RawArray,
@@ -141,7 +141,7 @@ impl<R: Read + Seek> NpzReader<R> {
             .collect())
     }
 
-    /// A list of small numbers; one that is no byte becomes 255.
+    /// A list of small integers; a value that does not fit a byte becomes 255.
     pub fn bytes(&mut self, array: &RawArray, expected: &str) -> Result<Vec<u8>, GalleryError> {
         if let Some("u1") = array.descr.get(1..) {
             self.charge(&array.name, Some(array.count()))?;
@@ -158,12 +158,12 @@ impl<R: Read + Seek> NpzReader<R> {
     pub fn texts(&mut self, array: &RawArray, expected: &str) -> Result<Vec<String>, GalleryError> {
         let each = array.item_size().map(|size| size as u64 + TEXT_OVERHEAD);
         let all = each.and_then(|each| array.count().checked_mul(each));
-        // Twice: names of people are sorted and compared.
+        // Charged twice, because names of people are copied for sorting and comparison.
         self.charge(&array.name, all.and_then(|all| all.checked_mul(2)))?;
         array.texts(expected)
     }
 
-    /// What stands for an array that a file lacks.
+    /// A list of `count` equal values, the default for an array that a file lacks.
     pub fn repeated<T: Clone>(
         &mut self,
         name: &str,
@@ -176,8 +176,8 @@ impl<R: Read + Seek> NpzReader<R> {
     }
 }
 
-/// Gives the length of a file. A zip file ends with a record that counts its members, for which the zip crate makes room
-/// before it has seen one of them. No gallery has many, or the record for large files.
+/// Checks the end-of-central-directory record and returns the length of the file. The zip crate allocates room for as
+/// many members as the record states before it has read one of them; no gallery has many, or needs the zip64 record.
 fn check_end(reader: &mut (impl Read + Seek)) -> Result<u64, GalleryError> {
     let failed =
         |e: std::io::Error| GalleryError::format(format!("a file that cannot be read: {e}"));
@@ -205,7 +205,7 @@ fn file_name(array: &str) -> String {
     format!("{array}.npy")
 }
 
-/// An array whose header fits its bytes.
+/// An array whose header is consistent with its number of bytes.
 #[derive(Debug)]
 pub struct RawArray {
     name: String,
@@ -213,13 +213,13 @@ pub struct RawArray {
     descr: String,
     shape: Vec<usize>,
     bytes: Vec<u8>,
-    /// Where the values start in `bytes`, and how many bytes they are.
+    /// Offset of the values in `bytes`, and their size in bytes.
     data: usize,
     size: usize,
 }
 
 impl RawArray {
-    /// Reads the header at the beginning of the bytes.
+    /// Parses the header at the start of the bytes.
     fn parse(name: &str, bytes: &[u8]) -> Result<Self, GalleryError> {
         let fail = |text: String| Err(GalleryError::contents(format!("array {name}: {text}")));
         let Some((header, data)) = header(bytes) else {
@@ -228,7 +228,7 @@ impl RawArray {
             );
         };
         let (Some(descr), Some(shape)) = (descr_of(header), shape_of(header)) else {
-            // What pickled and structured arrays have for a type is no plain string.
+            // Pickled and structured arrays have a type that is not a plain string.
             let header: String = header.trim().chars().take(200).collect();
             return fail(format!(
                 "expected an array of numbers or text, its header is {}",
@@ -243,8 +243,8 @@ impl RawArray {
             data,
             size: 0,
         };
-        // Without rows there may be columns; with rows, values of no bytes and rows of no values would cost nothing
-        // in the file and much in memory.
+        // An array without rows may have columns. With rows, values of zero bytes and rows without values would cost
+        // nothing in the file but much in memory.
         let is_empty = array.shape.first() == Some(&0);
         let is_hollow = array.item_size() == Some(0) || array.shape.contains(&0);
         let size = array
@@ -262,7 +262,7 @@ impl RawArray {
         }
     }
 
-    /// The array with its bytes, header included.
+    /// The array with its bytes, header included, if their number fits the header.
     fn with_bytes(self, bytes: Vec<u8>) -> Result<Self, GalleryError> {
         let found = bytes.len().saturating_sub(self.data);
         if found == self.size {
@@ -278,12 +278,12 @@ impl RawArray {
         )))
     }
 
-    /// How many values it has.
+    /// Number of values.
     fn count(&self) -> u64 {
         self.shape.iter().map(|&d| d as u64).product()
     }
 
-    /// Bytes of one value; None for types that no gallery has.
+    /// Bytes of one value; None for types that galleries do not use.
     fn item_size(&self) -> Option<usize> {
         let (kind, size) = self.descr.get(1..)?.split_at_checked(1)?;
         let size: usize = size.parse().ok()?;
@@ -329,7 +329,7 @@ impl RawArray {
         }
     }
 
-    /// Whole numbers of any size.
+    /// Integers of any size.
     fn integers(&self, expected: &str) -> Result<Vec<i64>, GalleryError> {
         macro_rules! read {
             ($t:ty) => {
@@ -351,7 +351,7 @@ impl RawArray {
         })
     }
 
-    /// Text, as numpy's `<U` holds it: four bytes a character, filled up with zeros.
+    /// Text in numpy's `<U` format: four bytes per character, padded with zeros.
     fn texts(&self, expected: &str) -> Result<Vec<String>, GalleryError> {
         let (Some(size), [count]) = (self.item_size(), &self.shape[..]) else {
             return Err(self.unexpected(expected));
@@ -384,7 +384,7 @@ impl RawArray {
     }
 }
 
-/// The header as text and where the values start.
+/// The header as text, and the offset of the values.
 fn header(bytes: &[u8]) -> Option<(&str, usize)> {
     let rest = bytes.strip_prefix(MAGIC)?;
     let (length, start) = match rest.first()? {
@@ -403,8 +403,8 @@ fn header(bytes: &[u8]) -> Option<(&str, usize)> {
     }
     let end = start + length;
     let header = std::str::from_utf8(bytes.get(start..end)?).ok()?;
-    // One dictionary, one tuple. ndarray-npy's parser calls itself for every bracket in a bracket,
-    // as deep as a hostile file likes.
+    // A valid header has one dictionary and one tuple. ndarray-npy's parser recurses for each nested bracket, so a
+    // hostile file could otherwise nest them as deep as it likes.
     let brackets = header.matches(['(', '[', '{']).count();
     (brackets <= 2).then_some((header, end))
 }
@@ -447,8 +447,8 @@ impl<W: Write + Seek> NpzWriter<W> {
     }
 
     fn start(&mut self, name: &str) -> std::io::Result<()> {
-        // Embeddings do not compress; stored ones can be mapped into memory. The time of writing
-        // is left out: same contents, same bytes.
+        // Embeddings do not compress, and stored arrays can be memory-mapped. The modification time is
+        // omitted so that the same contents result in the same bytes.
         let options = SimpleFileOptions::default()
             .compression_method(zip::CompressionMethod::Stored)
             .last_modified_time(zip::DateTime::default())
@@ -468,7 +468,7 @@ impl<W: Write + Seek> NpzWriter<W> {
             .map_err(std::io::Error::other)
     }
 
-    /// Bytes of this shape, given in pieces: what is large need not lie in memory twice.
+    /// Bytes of this shape, passed in pieces so that large data need not be in memory twice.
     pub fn bytes<'a>(
         &mut self,
         name: &str,
@@ -483,12 +483,12 @@ impl<W: Write + Seek> NpzWriter<W> {
         Ok(())
     }
 
-    /// Magic, version 1.0 and what follows.
+    /// Writes the magic, version 1.0 and the header text.
     fn header(&mut self, kind: &str, shape: &[usize]) -> std::io::Result<()> {
         let lengths: String = shape.iter().map(|length| format!("{length},")).collect();
         let mut header =
             format!("{{'descr': '{kind}', 'fortran_order': False, 'shape': ({lengths}), }}");
-        // The values start at a multiple of 64, after magic, version, length and a line end.
+        // numpy aligns the values to a multiple of 64 bytes, counting magic, version, length and newline.
         while (header.len() + 11) % 64 != 0 {
             header.push(' ');
         }
@@ -500,10 +500,10 @@ impl<W: Write + Seek> NpzWriter<W> {
         self.zip.write_all(header.as_bytes())
     }
 
-    /// A list of texts, `<U` in numpy's words: UTF-32, padded with zeros.
+    /// A list of texts as numpy's `<U`: UTF-32, padded with zeros.
     pub fn texts<S: AsRef<str>>(&mut self, name: &str, texts: &[S]) -> std::io::Result<()> {
         self.start(name)?;
-        // numpy has no text of no characters.
+        // numpy has no text type of zero characters.
         let longest = texts.iter().map(|t| t.as_ref().chars().count()).max();
         let width = longest.unwrap_or(0).max(1);
         self.header(&format!("<U{width}"), &[texts.len()])?;
@@ -521,13 +521,13 @@ impl<W: Write + Seek> NpzWriter<W> {
         Ok(())
     }
 
-    /// Writes the directory of the archive.
+    /// Writes the archive's central directory.
     pub fn finish(self) -> std::io::Result<W> {
         Ok(self.zip.finish()?)
     }
 }
 
-/// A list as an array.
+/// A slice as a one-dimensional array.
 pub fn column<T: Copy>(values: &[T]) -> Array1<T> {
     Array1::from(values.to_vec())
 }

@@ -1,4 +1,4 @@
-//! Known people and strangers drawn from a model of faces: what must hold whatever the network is.
+//! Open-set identification with people drawn from a model of faces: properties that hold for any network.
 
 use ndarray::{Array1, Array2, arr1};
 
@@ -9,11 +9,11 @@ use super::*;
 const DIM: usize = 24;
 const RANK: usize = 20;
 
-/// Directions at a right angle to each other, bare and masked faces about two centres.
+/// Orthogonal directions, with bare and masked faces about two centres.
 fn statistics() -> Statistics {
     let mut projection = Array2::zeros((DIM, RANK));
     for i in 0..RANK {
-        // Pictures of one person differ by this much in the length of an embedding.
+        // Images of one person differ by this much, as a fraction of an embedding's length.
         projection[[i, i]] = 1.0 / 0.12;
     }
     let mut centres = Array2::zeros((2, DIM));
@@ -23,7 +23,7 @@ fn statistics() -> Statistics {
     Statistics::new(centres, projection, between).unwrap()
 }
 
-/// Pictures of people, drawn from the model.
+/// A source of people and of images of them, drawn from the model.
 struct World {
     statistics: Statistics,
     normal: Normal,
@@ -43,7 +43,7 @@ impl World {
             .mapv(|variance| variance.sqrt() * self.normal.next())
     }
 
-    /// A picture of a person.
+    /// An embedding of an image of a person.
     fn face(&mut self, person: &Array1<f32>, masked: bool) -> Array1<f32> {
         let noise = person.mapv(|_| self.normal.next());
         let mut embedding = Array1::zeros(DIM);
@@ -55,7 +55,7 @@ impl World {
         embedding * 0.9 + self.statistics.centres.row(usize::from(masked))
     }
 
-    /// A gallery of people with so many photos each, every one with a masked copy.
+    /// A gallery of people with `photos(k)` photos of person k, each with a masked copy.
     fn gallery(&mut self, people: &[Array1<f32>], photos: impl Fn(usize) -> usize) -> Gallery {
         let mut parts = Parts {
             names: (0..people.len())
@@ -85,7 +85,7 @@ impl World {
         Gallery::assemble(parts).unwrap()
     }
 
-    /// Share of so many strangers that are named.
+    /// Share of `count` strangers that are named.
     fn strangers_named(&mut self, gallery: &Gallery, masked: bool, count: usize) -> f64 {
         let named = (0..count).filter(|_| {
             let stranger = self.person();
@@ -135,7 +135,7 @@ fn fifty_photos_are_no_advantage_over_two() {
         let face = world.face(&stranger, false);
         first[gallery.identify(face.view(), false, None).candidates[0].label] += 1;
     }
-    // A sixth would be 200.
+    // An equal share of the six people would be 200.
     assert!(first[0] <= 400, "{first:?}");
 }
 
@@ -146,7 +146,7 @@ fn calibration_leaves_a_photo_out_together_with_its_copies() {
     let mut gallery = world.gallery(&people, |_| 4);
     let calibration = gallery.calibrate(0.05).unwrap();
     for side in [&calibration.bare, &calibration.masked] {
-        // Each photo once as one of a known person while another fifth of the people is out.
+        // Each photo is tried once as one of a known person, while another fifth of the people is left out.
         assert_eq!(side.strangers.len(), 60 * 4);
         assert!(side.known() >= 60 * 3, "{}", side.known());
         let named = side.strangers_named() as f64 / side.strangers.len() as f64;
@@ -160,7 +160,7 @@ fn calibration_leaves_a_photo_out_together_with_its_copies() {
     assert_eq!(gallery.thresholds(), calibration.thresholds());
     for masked in [false, true] {
         let named = world.strangers_named(&gallery, masked, 1000);
-        // Those drawn have no relatives: fewer are near than are reckoned with.
+        // Drawn strangers have no close neighbours, so fewer score high than the calibration allows for.
         assert!(named > 0.0 && named < 0.1, "masked {masked}: {named}");
     }
 }
@@ -181,7 +181,7 @@ fn confidence_is_the_share_of_answers_that_are_right() {
     let people: Vec<_> = (0..60).map(|_| world.person()).collect();
     let mut gallery = world.gallery(&people, |_| 4);
     gallery.calibrate(0.01).unwrap();
-    // As many strangers as people; the name of the first candidate at any similarity.
+    // As many strangers as known people; the first candidate counts as the name at any similarity.
     let (mut promised, mut right) = (0.0, 0);
     for i in 0..1200 {
         let known = i % 2 == 0;
@@ -204,7 +204,7 @@ fn confidence_is_the_share_of_answers_that_are_right() {
 
 #[test]
 fn the_evidence_is_the_logarithm_of_the_likelihood_ratio() {
-    // One dimension, worked out by hand: W = 1, B = 3, two photos at x = 2 and 4 (mean 3).
+    // One dimension, calculated by hand: W = 1, B = 3, two photos at x = 2 and 4 (mean 3).
     let statistics = Statistics::new(
         Array2::zeros((2, 2)),
         ndarray::arr2(&[[5.0], [0.0]]),
@@ -225,7 +225,7 @@ fn the_evidence_is_the_logarithm_of_the_likelihood_ratio() {
     let svm = train_svm(samples).unwrap();
     let scorer = Scorer::new(samples, svm, Some(&statistics));
     let face = on_circle(1.0);
-    // The person: mean 3·3/(3 + 1/2), a new picture with variance 3/(1 + 2·3) + 1; anybody: 0, 4.
+    // The person: mean 3·3/(3 + 1/2), a new image with variance 3/(1 + 2·3) + 1; anyone: mean 0, variance 4.
     let (mean, variance) = (9.0 / 3.5, 3.0 / 7.0 + 1.0f32);
     let density = |d: f32, variance: f32| -0.5 * (d * d / variance + variance.ln());
     let expected = density(1.0 - mean, variance) - density(1.0, 4.0);

@@ -1,16 +1,16 @@
-//! How like each person of a gallery a face is: the one number that ranks and that the gate decides
-//! by.
+//! How similar a face is to each person of a gallery: the single score by which candidates are ranked
+//! and compared with the threshold.
 //!
 //! Bare faces are compared with bare photos of a person, masked ones with masked photos or copies.
-//! Three opinions are added, each of which sees what the others do not:
+//! The score is the sum of three terms with different information:
 //!
-//! - the evidence: by how much the face is likelier one of this person than one of anybody, by the
-//!   PLDA model of [`Statistics`]. It knows how much faces differ in general, the mask included, and
-//!   so tells strangers even where a gallery holds a single person;
+//! - the evidence: the likelihood ratio of the face being this person rather than anyone, by the
+//!   PLDA model of [`Statistics`]. It models how much faces differ in general, the mask included, and
+//!   so rejects strangers even where a gallery holds a single person;
 //! - the cosine to the mean of the person;
-//! - the decision value of the SVM, which knows the other people of the gallery.
+//! - the decision value of the SVM, which depends on the other people of the gallery.
 //!
-//! What each is worth, and the weights: `docs/accuracy.md`.
+//! `docs/accuracy.md` states what each term contributes, and the weights.
 
 use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis, s};
 use rayon::prelude::*;
@@ -18,8 +18,8 @@ use rayon::prelude::*;
 use super::{Kind, Statistics};
 use crate::gallery::svm::LinearSvm;
 
-/// What each opinion is worth, and how the sum of the three becomes 0…1: by the logistic function with this middle and
-/// slope. On LFW with 150 people strangers then have about .07 on average, people of the gallery .85 bare and .7 masked.
+/// Weights of the three terms, and the midpoint and slope of the logistic function that maps their sum to 0…1. On LFW
+/// with 150 people strangers then score about .07 on average, people of the gallery .85 bare and .7 masked.
 struct Weights {
     /// Natural logarithm of the likelihood ratio.
     evidence: f32,
@@ -29,8 +29,8 @@ struct Weights {
     slope: f32,
 }
 
-/// Of bare and of masked faces. The evidence of masked ones is worth less: how much of a face a mask changes was learned
-/// from painted ones.
+/// Weights for bare and for masked faces. The evidence of masked faces weighs less, because its model of how a mask
+/// changes a face was estimated from synthetic masks.
 const WEIGHTS: [Weights; 2] = [
     Weights {
         evidence: 0.007,
@@ -48,18 +48,18 @@ const WEIGHTS: [Weights; 2] = [
     },
 ];
 
-/// Without statistics: weight of the decision value against the cosine.
+/// Weight of the decision value relative to the cosine, for galleries without statistics.
 const PLAIN_MARGIN_WEIGHT: f32 = 0.3;
 
-/// Embeddings that are compared with everybody in one matrix product: what is computed stays in the
-/// cache, if people are a few thousand.
+/// Embeddings that are compared with every person in one matrix product, few enough that its result stays
+/// in the cache for a few thousand people.
 const TILE: usize = 64;
 
-/// Photos of a person beyond which the evidence gets no surer: they are alike, and a person with
-/// fifty has no advantage over one with this many.
+/// Photos of a person beyond which the evidence does not get stronger: photos are alike, and a person with
+/// fifty should have no advantage over one with this many.
 const MOST_PHOTOS: usize = 5;
 
-/// What a gallery compares faces with.
+/// The model that a gallery scores faces with.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Scorer {
     svm: LinearSvm,
@@ -71,8 +71,8 @@ pub struct Scorer {
 #[derive(Debug, Clone, PartialEq)]
 enum Method {
     Evidence(Box<Evidence>),
-    /// Without statistics: mean of all embeddings of each person, not scaled. Where a person's photos
-    /// differ much, so may a stranger come near, and the mean is shorter.
+    /// Without statistics: mean of all embeddings of each person, not scaled to unit length. The mean is shorter
+    /// where a person's photos differ much, which is also where a stranger may come near.
     Plain {
         means: Array2<f32>,
     },
@@ -83,7 +83,7 @@ enum Method {
 #[derive(Debug, Clone, PartialEq)]
 struct Evidence {
     statistics: Statistics,
-    /// `[MOST_PHOTOS, R]`, n − 1 the row.
+    /// `[MOST_PHOTOS, R]`, indexed by n − 1.
     quadratic: Array2<f32>,
     /// Row of `quadratic` of each person.
     photos: Vec<usize>,
@@ -99,8 +99,8 @@ struct Linear {
     constants: Array1<f32>,
 }
 
-/// Embeddings of known people: `embeddings` `[N, D]` of unit length, and of each the person, below
-/// `people`, and what it was made from.
+/// Embeddings of known people, of unit length (`[N, D]`), and for each the index of the person, below
+/// `people`, and the kind of image that it was made from.
 #[derive(Debug, Clone, Copy)]
 pub struct Samples<'a> {
     pub embeddings: ArrayView2<'a, f32>,
@@ -152,7 +152,7 @@ impl Scorer {
         }
     }
 
-    /// The score of every person, 0…1; nothing is like an embedding of another size or one without
+    /// The score of every person, 0…1; all are 0 for an embedding of another size or one without
     /// direction.
     pub fn scores(&self, embedding: ArrayView1<f32>, masked: bool) -> Vec<f32> {
         let usable = embedding.iter().all(|v| v.is_finite()) && embedding.dot(&embedding) > 0.0;
@@ -177,8 +177,8 @@ impl Scorer {
         scores.into_iter().map(sound).collect()
     }
 
-    /// The person that each of many embeddings, `[N, D]`, is most like, and the score; computed
-    /// together and on all cores, in far less time than one by one.
+    /// The most similar person and the score for each of many embeddings, `[N, D]`; computed
+    /// together and on all cores, which takes far less time than one by one.
     pub fn best(&self, embeddings: ArrayView2<f32>, masked: bool) -> Vec<Option<(usize, f32)>> {
         let rows = embeddings.nrows();
         let tile = |tile: usize| {
@@ -209,7 +209,7 @@ impl Scorer {
         );
         let margins = tile.dot(&self.svm.weights.t()) + &self.svm.bias;
         sums.scaled_add(weights.margin, &margins);
-        // The score rises with the sum.
+        // The score is a monotonic function of the sum.
         let best = sums.rows().into_iter().map(largest);
         best.map(|best| best.map(|(person, sum)| (person, sound(weights.score(sum)))))
             .collect()
@@ -242,7 +242,7 @@ impl Evidence {
             .map(|(&bare, &masked)| if bare > 0 { bare } else { masked }.clamp(1, MOST_PHOTOS) - 1)
             .collect();
         let between = &statistics.between;
-        // Variance of a new picture of a person of whom n are known, and of anybody.
+        // Variance of a new image of a person with n known ones, and of a new image of anyone.
         let known = |n: usize| between / (between * n as f32 + 1.0) + 1.0;
         let anybody = between + 1.0;
         let mut quadratic = Array2::zeros((MOST_PHOTOS, statistics.rank()));
@@ -256,7 +256,7 @@ impl Evidence {
             for ((mut row, constant), &photos) in people.zip(&photos) {
                 let n = photos + 1;
                 let variance = known(n);
-                // The person as far as n pictures tell.
+                // Posterior mean of the person given n images.
                 let person = &row * between / (between + 1.0 / n as f32);
                 row.assign(&(&person / &variance));
                 *constant = -0.5 * person.dot(&row) + 0.5 * (&anybody / &variance).ln().sum();
@@ -285,7 +285,7 @@ impl Evidence {
         ratios
     }
 
-    /// The same of many embeddings, `[N, K]`.
+    /// The ratios of many embeddings, `[N, K]`.
     fn ratios_of(&self, embeddings: ArrayView2<f32>, masked: bool) -> Array2<f32> {
         let mut centred = embeddings.to_owned();
         for (mut to, row) in centred.rows_mut().into_iter().zip(embeddings.rows()) {
@@ -304,15 +304,15 @@ impl Evidence {
     }
 }
 
-/// The mean over each person's embeddings.
+/// The mean of each person's embeddings.
 struct Means {
-    /// `[K, D]`, zero where there is none.
+    /// `[K, D]`, zero for a person without embeddings.
     values: Array2<f32>,
     counts: Vec<usize>,
 }
 
 impl Means {
-    /// Over those with a mask, without, or all, each changed by `map` first.
+    /// The means over the masked embeddings, the bare ones, or all, each transformed by `map` first.
     fn of(
         samples: Samples,
         masked: Option<bool>,
@@ -334,7 +334,7 @@ impl Means {
         Self { values, counts }
     }
 
-    /// With another's mean where there is none.
+    /// These means, with another's where a person has none.
     fn or(&self, other: &Self) -> Self {
         let mut values = self.values.clone();
         for (k, mut row) in values.rows_mut().into_iter().enumerate() {

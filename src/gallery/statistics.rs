@@ -1,13 +1,13 @@
-//! How faces differ: what is known of embeddings in general, learned from thousands of people.
+//! How faces differ: general statistics of embeddings, estimated from thousands of people.
 //!
 //! The model is probabilistic linear discriminant analysis (PLDA; Ioffe 2006, Prince and Elder
-//! 2007) after length normalisation (Garcia-Romero and Espy-Wilson 2011): an embedding, less the
-//! mean of bare or of masked faces and scaled to unit length, is a person plus what differs between
-//! pictures of one person (light, pose, age, the mask), both normally distributed. In the
+//! 2007) after length normalisation (Garcia-Romero and Espy-Wilson 2011): an embedding, minus the
+//! mean of bare or of masked faces and scaled to unit length, is the sum of a person and of what differs
+//! between images of one person (light, pose, age, the mask), both normally distributed. In the
 //! coordinates of [`Statistics::project`] the latter has variance 1 and the former [`between`], all
 //! independent.
 //!
-//! From two means and two covariances over 4,420 people nobody's face can be told.
+//! Two means and two covariances over 4,420 people do not reveal anyone's face.
 //!
 //! [`between`]: Statistics::between
 
@@ -18,23 +18,23 @@ use serde::Deserialize;
 
 use super::GalleryError;
 
-/// Made by `models/statistics.py`.
+/// Written by `models/statistics.py`.
 const BUILT_IN: &str = include_str!("../../models/facenet.statistics.json");
 
-/// What is known of the embeddings of one network, in general.
+/// General statistics of the embeddings of one network.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Statistics {
     /// `[2, D]`: the mean of bare and of masked faces.
     pub(super) centres: Array2<f32>,
-    /// `[D, R]`: a centred embedding of unit length times this is in coordinates where pictures of
-    /// one person differ by variance 1 in each, people most in the first. R is less than D where
-    /// embeddings have fewer dimensions than numbers.
+    /// `[D, R]`: maps a centred embedding of unit length to coordinates in which images of one person
+    /// have variance 1 each, ordered by falling variance between people. R is less than D where
+    /// embeddings span fewer dimensions than they have numbers.
     pub(super) projection: Array2<f32>,
     /// `[R]`: the variance between people in these coordinates, above 0.
     pub(super) between: Array1<f32>,
 }
 
-/// The file: numbers as base64 of little-endian integers, each row or column with its scale.
+/// The JSON file: numbers as base64 of little-endian integers, each row or column with its scale.
 #[derive(Debug, Deserialize)]
 struct File {
     model_sha256: String,
@@ -50,7 +50,7 @@ struct File {
 }
 
 impl Statistics {
-    /// Those that come with this library, if they are of the network with this SHA-256.
+    /// The statistics built into this library, if they belong to the network with this SHA-256.
     pub fn built_in(model_sha256: &str) -> Result<Option<&'static Self>, GalleryError> {
         static PARSED: OnceCell<(String, Statistics)> = OnceCell::new();
         let (sha256, statistics) = PARSED.get_or_try_init(|| Self::parse(BUILT_IN))?;
@@ -83,7 +83,7 @@ impl Statistics {
         Ok((file.model_sha256, statistics))
     }
 
-    /// Checks that all is there and of one size.
+    /// Checks that the parts are complete and of matching sizes.
     pub(super) fn new(
         centres: Array2<f32>,
         projection: Array2<f32>,
@@ -112,17 +112,17 @@ impl Statistics {
         })
     }
 
-    /// Numbers in an embedding.
+    /// Length of an embedding (D).
     pub(super) fn dim(&self) -> usize {
         self.projection.nrows()
     }
 
-    /// Dimensions of the model.
+    /// Dimensions of the model (R).
     pub(super) fn rank(&self) -> usize {
         self.between.len()
     }
 
-    /// An embedding less the mean of its kind of faces, scaled to unit length.
+    /// An embedding minus the mean of bare or of masked faces, scaled to unit length.
     pub(super) fn centred(&self, embedding: ArrayView1<f32>, masked: bool) -> Array1<f32> {
         let mut centred = &embedding - &self.centres.row(usize::from(masked));
         let length = centred.dot(&centred).sqrt();
@@ -132,7 +132,7 @@ impl Statistics {
         centred
     }
 
-    /// A centred embedding, or the mean of several, in the coordinates of the model.
+    /// Projects a centred embedding, or the mean of several, to the coordinates of the model.
     pub(super) fn project(&self, centred: ArrayView1<f32>) -> Array1<f32> {
         centred.dot(&self.projection)
     }

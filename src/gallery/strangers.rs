@@ -1,16 +1,16 @@
-//! Strangers who do not exist: embeddings drawn from the general statistics of faces.
+//! Synthetic strangers: embeddings drawn from the general statistics of faces.
 
 use ndarray::{Array2, s};
 
 use super::Statistics;
 
-/// Strangers in a drawing.
+/// Number of strangers that are drawn.
 const DRAWN: usize = 2000;
 
-/// Embeddings of people who do not exist, `[DRAWN, D]`: the same each time. None where the model
-/// cannot be turned round.
+/// Embeddings of synthetic people, `[DRAWN, D]`, the same in each call. None if the model
+/// cannot be inverted.
 pub fn draw(statistics: &Statistics, masked: bool) -> Option<Array2<f32>> {
-    // The shortest way back: (P'P)⁻¹P'.
+    // The pseudo-inverse, (P'P)⁻¹P'.
     let projection = &statistics.projection;
     let back = invert(&projection.t().dot(projection))?.dot(&projection.t());
     let spread = statistics.between.mapv(|b| (b + 1.0).sqrt());
@@ -20,7 +20,7 @@ pub fn draw(statistics: &Statistics, masked: bool) -> Option<Array2<f32>> {
     drawn *= &spread;
     let mut drawn = drawn.dot(&back);
     for mut row in drawn.rows_mut() {
-        // From the centre in this direction to the sphere of all embeddings.
+        // The embedding is where the ray from the centre in this direction meets the unit sphere.
         let length = row.dot(&row).sqrt().max(f32::MIN_POSITIVE);
         row /= length;
         let along = row.dot(&centre);
@@ -31,7 +31,7 @@ pub fn draw(statistics: &Statistics, masked: bool) -> Option<Array2<f32>> {
     Some(drawn)
 }
 
-/// The inverse of a square matrix by Gauss-Jordan elimination; None where there is none.
+/// The inverse of a square matrix by Gauss-Jordan elimination; None for a singular one.
 pub fn invert(matrix: &Array2<f32>) -> Option<Array2<f32>> {
     let n = matrix.nrows();
     let mut work = Array2::<f64>::zeros((n, 2 * n));

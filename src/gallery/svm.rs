@@ -1,19 +1,19 @@
-//! Linear support vector machines, one person against the rest: the only file that names linfa.
+//! Linear support vector machines, one-vs-rest: the only file that names linfa.
 //!
-//! For every class k the L2-regularised L1-loss problem
+//! For every class k this module solves the L2-regularised L1-loss problem
 //!
 //! ```text
 //! min ½|w|² + Σ Cᵢ max(0, 1 − yᵢ(w·xᵢ + b))
 //! ```
 //!
-//! is solved, where `Cᵢ` is [`C`] weighted inversely to the size of the two sides, so that a person
-//! with fifty photos has no advantage over one with two. Afterwards a decision value is `w·x + b`
-//! and nothing of the solver is left.
+//! where `Cᵢ` is [`C`] weighted inversely to the size of the two sides, so that a person
+//! with fifty photos has no advantage over one with two. The result is only the hyperplane:
+//! a decision value is `w·x + b`.
 //!
-//! linfa's sequential minimal optimisation holds a dense N×N kernel matrix per class; beyond
-//! [`DENSE_LIMIT`] samples a coordinate descent in the dual of the same problem takes over, which
-//! needs memory for the samples only. Of all the others few are near to a person: the descent goes
-//! over those alone, and one matrix product for many classes at once finds out whom it missed.
+//! linfa's sequential minimal optimisation holds a dense N×N kernel matrix per class. Beyond
+//! [`DENSE_LIMIT`] samples, coordinate descent in the dual of the same problem is used, which
+//! needs memory for the samples only. Few samples of other people are near a given person: the descent
+//! visits only those, and one matrix product for many classes at once finds the ones it missed.
 
 use linfa::ParamGuard;
 use linfa::dataset::DatasetBase;
@@ -24,45 +24,45 @@ use rayon::prelude::*;
 use thiserror::Error;
 
 /// Penalty of a sample on the wrong side of the margin. Measured on LFW (150 people, 5 photos each,
-/// 500 strangers) with FaceNet for C = 0.1, 1, 10, 100: found rate at 1 % false positives of the
-/// fused score is best at 1 for bare probes (.974) and, with masked copies, over both kinds (.864).
+/// 500 strangers) with FaceNet for C = 0.1, 1, 10, 100: TPIR at 1 % FPIR of the fused score is best
+/// at 1 for bare probes (.974) and, with masked copies, over both kinds (.864).
 pub const C: f64 = 1.0;
 
-/// The most samples that linfa's solver gets: 8·N² bytes for the kernel (8 MB), 0.2 s a class.
+/// Maximum number of samples for linfa's solver: 8·N² bytes for the kernel (8 MB), 0.2 s per class.
 pub const DENSE_LIMIT: usize = 1000;
 
-/// The most work, in samples² × classes, that linfa's solver gets: about a second. On LFW (750
-/// samples, 150 classes) decision values of coordinate descent differ from it by .001 at most.
+/// Maximum work for linfa's solver, in samples² × classes: about a second. On LFW (750 samples,
+/// 150 classes) decision values of coordinate descent differ from its values by .001 at most.
 const DENSE_WORK_LIMIT: usize = 1_000_000;
 
-/// The stopping tolerance of linfa: the sum of the gradients of the most violating pair. Ten times
-/// the crate's own, beyond which decision values still agree to five digits.
+/// The stopping tolerance of linfa: the sum of the gradients of the most violating pair. It is ten times
+/// the crate's default; a smaller one does not change the first five digits of decision values.
 const DENSE_EPS: f64 = 1e-6;
 
-/// Weight of the squared violation of Σ αᵢyᵢ = 0 in coordinate descent: of the size of |xᵢ|², which
-/// is 1, so that neither of the two slows the other down.
+/// Weight of the squared violation of Σ αᵢyᵢ = 0 in coordinate descent. It is of the size of |xᵢ|², which
+/// is 1, so that neither term slows down the convergence of the other.
 const PENALTY: f64 = 1.0;
 
-/// Coordinate descent stops when no projected gradient of a pass is larger: LIBLINEAR's default is
-/// 0.1; at 0.001 decision values are good to three digits.
+/// Coordinate descent stops when no projected gradient of a pass is larger. LIBLINEAR's default is
+/// 0.1; with 0.001 decision values are accurate to three digits.
 const DESCENT_EPS: f64 = 1e-3;
 
-/// Passes over all samples after which coordinate descent is content with what it has.
+/// Maximum number of passes over all samples, after which coordinate descent returns what it has.
 const DESCENT_PASSES: usize = 300;
 
 /// Classes whose decision values are computed in one matrix product.
 const BLOCK: usize = 32;
-/// Samples in one of these: what is computed stays in the cache.
+/// Samples in one matrix product, few enough that its result stays in the cache.
 const TILE: usize = 1024;
 
-/// Samples of the rest that a class is separated from at first, those most like it. With more of them
-/// every pass takes longer, with fewer more are missed at first.
+/// Initial number of samples of other classes that a class is separated from: those most similar to it. With more
+/// of them every pass takes longer; with fewer, more relevant samples are missed at first.
 const NEAREST: usize = 128;
 
-/// Rounds of looking for samples that were missed. Two to four are needed; at last all take part.
+/// Maximum number of rounds of looking for missed samples. Two to four are needed; after the last one all take part.
 const ROUNDS: usize = 12;
 
-/// Why no machine could be trained.
+/// Why no SVM could be trained.
 #[derive(Debug, Error, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SvmError {
@@ -84,7 +84,7 @@ pub enum SvmError {
     Solver { class: usize, reason: String },
 }
 
-/// One hyperplane a class.
+/// One hyperplane per class.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LinearSvm {
     /// \[K, D\]
@@ -95,18 +95,18 @@ pub struct LinearSvm {
 
 impl LinearSvm {
     /// Decision value of every class for one embedding of D values: 1 at the margin of the class,
-    /// −1 at that of the rest, 0 half way. `None` when the embedding has not D values.
+    /// −1 at that of the rest, 0 half way between. `None` if the embedding does not have D values.
     pub fn decide(&self, embedding: ArrayView1<f32>) -> Option<Array1<f32>> {
         (embedding.len() == self.weights.ncols()).then(|| self.weights.dot(&embedding) + &self.bias)
     }
 }
 
-/// Trains one machine for each of `classes` classes.
+/// Trains a one-vs-rest SVM for each of `classes` classes.
 ///
 /// `embeddings` is \[N, D\], rows of unit length; `labels` has N entries below `classes`, each of
-/// which must occur. The result depends on nothing but the arguments. With a single class there is
-/// nothing to separate it from: the decision value is then that of a margin between its mean and all
-/// that is at a right angle to it, 2·cos − 1.
+/// must occur. The result depends on nothing but the arguments. A single class has nothing to be separated
+/// from: its decision value is then that of a margin between its mean and everything orthogonal
+/// to it, 2·cos − 1.
 pub fn train(
     embeddings: ArrayView2<f32>,
     labels: &[usize],
@@ -140,7 +140,7 @@ fn check(embeddings: ArrayView2<f32>, labels: &[usize], classes: usize) -> Resul
             labels: labels.len(),
         });
     }
-    // More classes than samples leave one empty; said before anything of that size is allocated.
+    // With more classes than samples one is empty; this is reported before anything of that size is allocated.
     let mut seen = vec![false; classes.min(samples + 1)];
     for (sample, &label) in labels.iter().enumerate() {
         if label >= classes {
@@ -175,14 +175,14 @@ fn about_the_mean(embeddings: ArrayView2<f32>) -> LinearSvm {
     }
 }
 
-/// C of the samples of the class and of the rest, given how many there are of the class and in all.
-/// The two sides together weigh N·[`C`], each half of it (scikit-learn's "balanced").
+/// C of the samples of the class and of the rest, given the number of samples of the class and in all.
+/// Both sides together weigh N·[`C`], each half of it (scikit-learn's "balanced").
 fn balanced(class: usize, all: usize) -> (f64, f64) {
     let (class, all) = (class as f64, all as f64);
     (C * all / (2.0 * class), C * all / (2.0 * (all - class)))
 }
 
-/// A machine for every class. `fit` gives the hyperplane (w, b) that separates the samples marked
+/// Trains every class. `fit` returns the hyperplane (w, b) that separates the samples marked
 /// true, given C for them and for the others.
 fn one_vs_rest(
     dim: usize,
@@ -202,7 +202,7 @@ fn one_vs_rest(
     assembled(dim, parts.into_iter().enumerate())
 }
 
-/// The machines of all classes in one.
+/// Stacks the hyperplanes of all classes.
 fn assembled(
     dim: usize,
     machines: impl ExactSizeIterator<Item = (usize, Result<(Array1<f32>, f32), SvmError>)>,
@@ -224,13 +224,13 @@ fn assembled(
     Ok(LinearSvm { weights, bias })
 }
 
-/// linfa's solver. Both sides must have samples, or rho is −∞.
+/// Trains with linfa's solver. Both sides must have samples, or rho is −∞.
 fn fit_dense(
     x: ArrayView2<f64>,
     is_class: &[bool],
     (c_class, c_rest): (f64, f64),
 ) -> Result<(Array1<f64>, f64), String> {
-    // f64 because f32 does not reach the tolerance; no shrinking, which is wrong in linfa-svm 0.8.1.
+    // f64 because f32 does not reach the tolerance; no shrinking, which is incorrect in linfa-svm 0.8.1.
     let params = Svm::<f64, bool>::params()
         .pos_neg_weights(c_class, c_rest)
         .eps(DENSE_EPS)
@@ -241,7 +241,7 @@ fn fit_dense(
     let targets = Array1::from(is_class.to_vec());
     let data = DatasetBase::new(x, targets.view());
     let machine = params.fit(&data).map_err(|e| e.to_string())?;
-    // w is the sum of alpha times sample; asking for weighted_sum(e_k) D times would cost D².
+    // w is the sum of alpha times sample; calling weighted_sum(e_k) D times would cost D².
     let alpha = Array1::from(machine.alpha);
     if alpha.len() != x.nrows() {
         return Err(format!("{} alphas for {} samples", alpha.len(), x.nrows()));
@@ -267,20 +267,20 @@ fn descend_together(
     assembled(x.ncols(), machines.into_iter().enumerate())
 }
 
-/// The machines of some classes, given the samples of each.
+/// Trains the classes of one block, given the samples of each.
 fn descend_block(x: ArrayView2<f32>, classes: &[Vec<usize>]) -> Vec<(Array1<f32>, f32)> {
     let mut descents: Vec<Descent> = classes
         .iter()
         .map(|members| Descent::new(x, members))
         .collect();
-    // Every class against those of the rest that are most like it.
+    // Each class starts against the samples of other classes that are most similar to it.
     let mut nearest: Vec<Vec<(f32, usize)>> = vec![Vec::new(); classes.len()];
     let means = classes.iter().map(|members| mean(x, members));
     for_all_values(x, &stacked(means, x.ncols()), |k, sample, value| {
         if !descents[k].takes_part[sample] {
             let list = &mut nearest[k];
             list.push((value, sample));
-            // Now and then, so that the list stays short.
+            // The list is pruned now and then, so that it stays short.
             if list.len() >= 4 * NEAREST {
                 keep_nearest(list);
             }
@@ -300,7 +300,7 @@ fn descend_block(x: ArrayView2<f32>, classes: &[Vec<usize>]) -> Vec<(Array1<f32>
         let mut missed = vec![Vec::new(); left.len()];
         for_all_values(x, &weights, |i, sample, value| {
             let descent = &descents[left[i]];
-            // The gradient of a sample of the rest that has no weight yet.
+            // The gradient of a sample of another class whose alpha is still 0.
             let gradient = -(f64::from(value) + descent.bias()) - 1.0;
             if gradient < -DESCENT_EPS && !descent.takes_part[sample] {
                 missed[i].push(sample);
@@ -329,10 +329,10 @@ fn descend_block(x: ArrayView2<f32>, classes: &[Vec<usize>]) -> Vec<(Array1<f32>
     descents.into_iter().map(machine).collect()
 }
 
-/// The largest [`NEAREST`], in any order.
+/// Keeps the [`NEAREST`] largest, in any order.
 fn keep_nearest(list: &mut Vec<(f32, usize)>) {
     if list.len() > NEAREST {
-        // Of equals the first, whatever the order they come in.
+        // Ties go to the lower index, so that the result does not depend on the order of arrival.
         list.select_nth_unstable_by(NEAREST, |a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
         list.truncate(NEAREST);
     }
@@ -368,16 +368,16 @@ fn for_all_values(
     }
 }
 
-/// Dual coordinate descent (Hsieh et al. 2008, algorithm 3) with Σ αᵢyᵢ = 0, the condition that an
-/// unregularised bias brings, held by the method of multipliers: the multiplier is the bias. Samples
-/// and w are f32: half the memory to go through, which is what takes the time, and three digits more
-/// than [`DESCENT_EPS`] asks for.
+/// Dual coordinate descent (Hsieh et al. 2008, algorithm 3). The constraint Σ αᵢyᵢ = 0, which comes from the
+/// unregularised bias, is enforced by the method of multipliers: the multiplier is the bias. Samples
+/// and w are f32, because reading them takes most of the time and f32 halves the memory; it is still three digits
+/// more precise than [`DESCENT_EPS`] requires.
 struct Descent {
-    /// Of each of all samples, whether it is one of `samples`.
+    /// For each of all samples, whether it is one of `samples`.
     takes_part: Vec<bool>,
     c_class: f64,
     c_rest: f64,
-    /// One after the other, row by row.
+    /// The samples' values, row by row.
     rows: Vec<f32>,
     samples: Vec<Sample>,
     w: Array1<f32>,
@@ -387,17 +387,17 @@ struct Descent {
     random: Xorshift,
 }
 
-/// A sample that takes part.
+/// A sample that takes part in the descent.
 struct Sample {
     /// 1 or −1
     y: f64,
     alpha: f64,
-    /// Squared length.
+    /// Squared length of the sample.
     norm: f64,
 }
 
 impl Descent {
-    /// Of the class with these members, nobody else taking part yet.
+    /// A descent for the class with these members, in which no sample of another class takes part yet.
     fn new(x: ArrayView2<f32>, members: &[usize]) -> Self {
         let (c_class, c_rest) = balanced(members.len(), x.nrows());
         let mut descent = Self {
@@ -426,20 +426,20 @@ impl Descent {
         });
     }
 
-    /// As far as it is known.
+    /// Current estimate of the bias.
     fn bias(&self) -> f64 {
         self.bias + PENALTY * self.balance
     }
 
-    /// Goes on until the samples that take part are where they belong.
+    /// Runs until the participating samples have converged.
     fn run(&mut self) {
         let dim = self.w.len();
         let mut active: Vec<usize> = (0..self.samples.len()).collect();
-        // How far the last pass was from the optimum; what lies further inside its bound than that
-        // rests.
+        // How far the last pass was from the optimum; samples that lie further than that inside their bound
+        // are skipped (shrinking).
         let mut worst_before = f64::INFINITY;
         for _ in 0..DESCENT_PASSES {
-            // A fresh order each pass converges much faster than a fixed one.
+            // A fresh order in each pass converges much faster than a fixed one.
             self.random.shuffle(&mut active);
             let mut worst = 0.0_f64;
             active.retain(|&i| {
@@ -478,7 +478,7 @@ impl Descent {
             } else if active.len() == self.samples.len() {
                 break;
             } else {
-                // Those that rested have the last word.
+                // The final check includes the samples that were skipped.
                 active = (0..self.samples.len()).collect();
                 worst_before = f64::INFINITY;
             }
@@ -486,7 +486,7 @@ impl Descent {
     }
 }
 
-/// Marsaglia's xorshift64: an order of samples that is the same in every run.
+/// Marsaglia's xorshift64: a shuffle of the samples that is the same in every run.
 struct Xorshift(u64);
 
 impl Xorshift {
@@ -499,7 +499,7 @@ impl Xorshift {
 
     fn shuffle(&mut self, order: &mut [usize]) {
         for i in (1..order.len()).rev() {
-            // Below i + 1, which is a usize.
+            // The remainder is below i + 1, which is a usize.
             let j = (self.next() % (i as u64 + 1)) as usize;
             order.swap(i, j);
         }

@@ -25,7 +25,7 @@ fn entry(name: &str, embedding: [f32; 4]) -> Entry {
     }
 }
 
-/// Three people about three of four axes.
+/// Three people whose embeddings lie near three of four axes.
 fn gallery() -> Gallery {
     let entries = vec![
         entry("Zoë 张", [0.0, 0.0, 1.0, 0.1]),
@@ -46,7 +46,7 @@ fn read_error(bytes: &[u8]) -> String {
     Gallery::read(Cursor::new(bytes)).unwrap_err().to_string()
 }
 
-/// A zip file with these members.
+/// A zip archive with the given members.
 fn archive(members: &[(&str, Vec<u8>)]) -> Vec<u8> {
     let mut zip = zip::ZipWriter::new(Cursor::new(Vec::new()));
     for (name, bytes) in members {
@@ -57,7 +57,7 @@ fn archive(members: &[(&str, Vec<u8>)]) -> Vec<u8> {
     zip.finish().unwrap().into_inner()
 }
 
-/// An npy file, version 1.
+/// An npy file, format version 1.
 fn npy(descr: &str, order: &str, shape: &str, data: &[u8]) -> Vec<u8> {
     let header = format!("{{'descr': '{descr}', 'fortran_order': {order}, 'shape': {shape}, }}\n");
     let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
@@ -155,7 +155,7 @@ fn a_face_like_nobody_is_unknown_and_has_candidates_all_the_same() {
         "{found:?}"
     );
     assert_eq!(found.candidates.len(), 3);
-    // The threshold given counts, not the gallery's own.
+    // The threshold passed by the caller overrides the gallery's own.
     let face = arr1(&[1.0, 0.1, 0.0, 0.0]);
     assert_eq!(
         gallery().identify(face.view(), false, Some(1.1)).label,
@@ -184,7 +184,7 @@ fn nobody_is_in_a_picture_twice() {
         found.iter().map(|f| f.label).collect()
     };
     assert_eq!(labels(None), [None, Some(0), Some(1)]);
-    // With everybody above the threshold the loser gets who is left.
+    // With every person above the threshold, the face with the lower score gets the person that remains.
     assert_eq!(labels(Some(0.0)), [Some(2), Some(0), Some(1)]);
 }
 
@@ -298,12 +298,12 @@ fn hostile_headers_allocate_nothing_and_are_named() {
             "{descr} {shape}: {error}"
         );
     }
-    // A header so deep that reading it would leave no stack.
+    // Parsing this header recursively would overflow the stack.
     let deep = format!("(4,), 'x': {}", "[".repeat(9000));
     let embeddings = npy("<f4", "False", &deep, &f32s(&[1.0; 4]));
     let error = read_error(&archive(&[("embeddings", embeddings), names(), labels()]));
     assert!(error.contains("expected a numpy array"), "{error}");
-    // A header that claims four gigabytes for itself.
+    // The header states its own length as four gigabytes.
     let mut long = b"\x93NUMPY\x02\x00".to_vec();
     long.extend(u32::MAX.to_le_bytes());
     let error = read_error(&archive(&[("embeddings", long), names(), labels()]));
@@ -344,7 +344,7 @@ fn contents_that_do_not_belong_together_are_named() {
 
 #[test]
 fn what_numpy_users_write_by_hand_is_read() {
-    // float64, Fortran order, int32 labels, neither SVM nor contract: two people, two columns.
+    // float64 in Fortran order, int32 labels, neither SVM nor contract: two people, two columns.
     let doubles: Vec<u8> = [1.0f64, 0.0, 0.0, 2.0]
         .iter()
         .flat_map(|v| v.to_le_bytes())
@@ -367,7 +367,7 @@ fn what_numpy_users_write_by_hand_is_read() {
             .label,
         Some(1)
     );
-    // It says nothing of its model; only the size can be checked.
+    // The file does not name its model, so only the embedding size can be checked.
     gallery.check_model("anything", 2).unwrap();
 }
 
@@ -406,10 +406,10 @@ fn a_file_of_a_later_format_is_refused_by_name() {
     assert!(read_error(&bytes(&gallery)).contains("mfr-gallery/9"));
 }
 
-/// numpy itself, where it is installed.
+/// Reads the file with numpy itself, where it is installed.
 #[test]
 fn numpy_reads_the_file_without_pickle() {
-    // A Python of the user's may come before the system's, which `make test` gives numpy.
+    // The user's Python may precede on the PATH the system's, for which `make test` installs numpy.
     let named = std::env::var("MFR_PYTHON").unwrap_or_else(|_| "python3".into());
     let pythons = [named.as_str(), "/usr/bin/python3"];
     let Some(python) = pythons.into_iter().find(|python| {

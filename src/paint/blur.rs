@@ -1,13 +1,13 @@
 //! Blur of planes of cells.
 
 /// Blurs cells of several values, row by row in `plane`; `sigma` is the standard deviation in
-/// cells. Outside there is nothing.
+/// cells. Cells outside the plane count as zero.
 pub fn blur<const N: usize>(plane: &mut [[f32; N]], columns: usize, rows: usize, sigma: f32) {
     let kernel = kernel(sigma);
     let reach = kernel.len() / 2;
     let mut source = Vec::new();
-    // Along lines whose neighbours are `step` numbers apart. One weight after the other over a whole
-    // line, which vectors do, gives the same sums as one cell after the other.
+    // Convolves lines whose neighbours are `step` numbers apart. Adding one weight at a time over a whole line can be
+    // vectorised, and results in the same sums as one cell at a time.
     let mut along = |line: &mut [f32], step: usize| {
         source.clear();
         source.extend_from_slice(line);
@@ -32,7 +32,7 @@ pub fn blur<const N: usize>(plane: &mut [[f32; N]], columns: usize, rows: usize,
     along(plane, columns * N);
 }
 
-/// Weights of a blur: (1 − t²)² over ±r, which has a variance of r²/7 and is as good as a bell.
+/// Weights of a blur: (1 − t²)² over ±r, which has a variance of r²/7 and approximates a Gaussian.
 fn kernel(sigma: f32) -> Vec<f32> {
     let reach = (sigma * 2.646).max(1e-3);
     let last = (reach.ceil() as i32 - 1).max(0);

@@ -4,10 +4,10 @@ use super::MaskType;
 use super::maths::{Random, Vec3, lerp, sin_cos};
 use super::photo::intensity;
 
-/// Reflected part of red, green and blue light.
+/// Fraction of red, green and blue light that is reflected.
 pub type Albedo = Vec3;
 
-/// A colour as people write it.
+/// Albedo of an 8-bit sRGB colour.
 pub fn paint(rgb: [u8; 3]) -> Albedo {
     rgb.map(|v| intensity(v).max(0.004))
 }
@@ -24,7 +24,7 @@ pub fn any_colour(random: &mut Random) -> Albedo {
     value.map(|v| (v * v).max(0.004))
 }
 
-/// The colour of a mask of a kind, a little different each time: a common one or one of the others.
+/// The colour of a mask of a type, varied a little: usually a common one, sometimes another.
 pub fn ground(mask: MaskType, random: &mut Random) -> Albedo {
     type Colours = &'static [[u8; 3]];
     let (share, common, others): (f32, Colours, Colours) = match mask {

@@ -1,7 +1,7 @@
-//! What a mask is made of: its dye, pattern and relief, by how it is made.
+//! The material of a mask: dye, pattern and relief, depending on how the mask is made.
 //!
-//! Places on the cloth are measured from the middle of its upper edge, in distances between the
-//! eyes: `s` to the right, `t` down.
+//! Coordinates on the cloth have their origin in the middle of its upper edge and are in interocular
+//! distances: `s` to the right, `t` down.
 
 use super::MaskType;
 use super::dye::{Albedo, ground, paint};
@@ -17,10 +17,10 @@ pub struct Fabric {
     pub extent: Extent,
     ground: Albedo,
     pattern: Pattern,
-    /// Uneven dye and threads: how much, and over which length.
+    /// Strength and length scale of uneven dye and threads.
     mottle: f32,
     mottle_length: f32,
-    /// Another colour along the edges, and its width.
+    /// Another colour along the edges, and the width of that trim.
     trim: Option<(Albedo, f32)>,
     pub strap: Albedo,
     pub strap_width: f32,
@@ -215,7 +215,7 @@ impl Fabric {
         }
     }
 
-    /// Hems along the upper and lower edge.
+    /// Adds hems along the upper and lower edge.
     fn edges(&mut self, random: &mut Random, strength: f32) {
         let distance = random.range(0.04, 0.08);
         for distance in [distance, -distance] {
@@ -246,7 +246,7 @@ impl Fabric {
         });
     }
 
-    /// Wrinkles: most begin at a corner, where the strap pulls.
+    /// Adds wrinkles, most of which start at a corner, where the strap pulls.
     fn folds(&mut self, random: &mut Random, most: usize, depth: f32) {
         for _ in 0..random.below(most + 1) {
             let side = if random.chance(0.5) { 1.0 } else { -1.0 };
@@ -273,7 +273,7 @@ impl Fabric {
         }
     }
 
-    /// Height of the cloth's surface at places, and how deep in a fold each is, 0…1.
+    /// Height of the cloth's surface at each point, and depth in a fold, 0…1.
     pub fn lifts(&self, places: &[(f32, f32)]) -> Vec<(f32, f32)> {
         let mut lifts = vec![(0.0, 0.0); places.len()];
         for (i, feature) in self.features.iter().enumerate() {
@@ -291,7 +291,7 @@ impl Fabric {
         lifts
     }
 
-    /// What the cloth reflects at a place; a pixel is `pixel` wide there.
+    /// Albedo of the cloth at a point; a pixel is `pixel` wide there.
     pub fn albedo(&self, s: f32, t: f32, pixel: f32) -> Albedo {
         let mut albedo =
             self.pattern
@@ -312,7 +312,7 @@ impl Fabric {
         if let Some(valve) = &self.valve {
             albedo = mix(albedo, valve.colour, valve.coverage(s, t, pixel));
         }
-        // Finer than a pixel it averages out.
+        // Variations finer than a pixel average out.
         let seen = (self.mottle_length / pixel).min(1.0);
         let length = self.mottle_length;
         let mottle = self.mottle * seen * noise(s / length, t / length, self.seed ^ 1);
@@ -320,7 +320,7 @@ impl Fabric {
     }
 }
 
-/// Adds the relief of one thing at every place.
+/// Adds the relief of one feature at every point.
 fn add_lift(
     lifts: &mut [(f32, f32)],
     places: &[(f32, f32)],

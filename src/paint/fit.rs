@@ -1,7 +1,7 @@
-//! From five landmarks to the pose of the head.
+//! Fits the pose of the head to five landmarks.
 //!
-//! Heads are measured in distances between the eyes. The origin is between them; x points to the
-//! right of the image, y down, z towards the viewer. Seen from the camera without perspective.
+//! The unit of length is the interocular distance. The origin is half way between the eyes; x points to the
+//! right of the image, y down, z towards the viewer. The projection is orthographic.
 
 use super::PaintError;
 use super::maths::{Vec3, dot, lerp, sin_cos, smoothstep, solve};
@@ -9,7 +9,7 @@ use crate::detect::Face;
 use crate::frame::geometry::{Landmarks, Point, Rect};
 
 /// The landmarks of a mean face: x and y are means of MTCNN's over 964 frontal faces of LFW and
-/// CelebA; z is from anthropometry: the tip of a nose stands out by 28 mm, eyes are 63 mm apart.
+/// CelebA; z is from anthropometry: the tip of the nose protrudes by 28 mm, the eyes are 63 mm apart.
 const MEAN_FACE: [Vec3; 5] = [
     [-0.5, 0.0, 0.0],
     [0.5, 0.0, 0.0],
@@ -19,28 +19,28 @@ const MEAN_FACE: [Vec3; 5] = [
 ];
 const EYES_TO_MOUTH: f32 = 1.04;
 const NOSE: f32 = 0.6;
-/// Width of MTCNN's box and its lower edge below the mouth, in the mean over the same faces.
+/// Width of MTCNN's box, and distance of its lower edge below the mouth: means over the same faces.
 const BOX_WIDTH: f32 = 2.17;
 const BOX_BELOW_MOUTH: f32 = 0.72;
-/// How much of what a box says is believed, and within which bounds: boxes are cut at the edges of
+/// Weight of the box's measurements against the mean face, and their bounds: boxes are cut off at the edges of
 /// photos and grow with hats and beards.
 const BELIEF: f32 = 0.75;
 const WIDTHS: std::ops::RangeInclusive<f32> = 0.88..=1.18;
 const CHINS: std::ops::RangeInclusive<f32> = 0.75..=1.5;
 
-/// How far MTCNN and other people's faces are off the mean face, in eyes-to-mouth distances.
+/// Deviation of MTCNN's landmarks and of individual faces from the mean face, in eyes-to-mouth distances.
 const SPREAD: f32 = 0.04;
-/// How far people nod, in radians, and how much longer or shorter their faces are: one standard
-/// deviation each. A nod and a short face look alike in five points.
+/// Standard deviations of the pitch, in radians, and of the relative length of a face. A nod and a
+/// short face look alike in five points.
 const NOD: f32 = 0.25;
 const LENGTH_SPREAD: f32 = 0.07;
-/// A weak hold on the turn of the head, so that hopeless landmarks end near the front.
+/// A weak prior on the yaw, so that unusable landmarks result in a nearly frontal pose.
 const TURN: f32 = 1.5;
-/// Nobody's landmarks are seen from further behind.
+/// Maximum yaw: no landmarks are detected on a head that is turned further.
 const MAX_TURN: f32 = 1.45;
 const MAX_NOD: f32 = 0.8;
 
-/// Smallest and largest size in pixels, and coordinates beyond which nothing is a face in an image.
+/// Smallest and largest size in pixels, and the coordinate beyond which landmarks cannot be in an image.
 const SIZES: std::ops::RangeInclusive<f32> = 2.0..=50_000.0;
 const FAR: f32 = 1e6;
 
@@ -48,27 +48,27 @@ const ITERATIONS: usize = 12;
 /// Yaw, pitch, roll, scale, x, y, length.
 const UNKNOWNS: usize = 7;
 
-/// How a head is turned, and where it is in the image.
+/// Rotation of a head, and its position in the image.
 #[derive(Debug, Clone)]
 pub struct Pose {
-    /// Rows of the rotation from the head to the camera.
+    /// Rows of the rotation matrix from head to camera coordinates.
     rotation: [Vec3; 3],
-    /// Pixels in a distance between the eyes.
+    /// Pixels per interocular distance.
     pub scale: f32,
     origin: Point,
-    /// Length of the face in that of the mean face.
+    /// Length of the face relative to the mean face.
     length: f32,
-    /// Where nose and mouth are, against where the pose alone puts them, in pixels.
+    /// Offsets, in pixels, of nose and mouth from where the pose alone puts them.
     nose_off: Point,
     mouth_off: Point,
-    /// Width, and length from the mouth to the chin, in those of the mean face.
+    /// Width, and length from mouth to chin, relative to the mean face.
     width: f32,
     chin: f32,
 }
 
 impl Pose {
-    /// The pose that explains the landmarks best. The box, where there is one, tells how wide the
-    /// face is and how long the chin.
+    /// The pose that fits the landmarks best. The box, if there is one, determines the width of the
+    /// face and the length of the chin.
     pub fn fit(face: &Face) -> Result<Self, PaintError> {
         let landmarks = &face.landmarks;
         let frame = Frame::of(landmarks)?;
@@ -96,10 +96,10 @@ impl Pose {
         Ok(pose)
     }
 
-    /// Width and chin from the box.
+    /// Sets width and chin from the box.
     fn measure(&mut self, rect: &Rect, frame: &Frame) {
         let upright = frame.down.y;
-        // Boxes are upright: one round a face that lies on its side says little.
+        // Boxes are axis-aligned, so the box of a face that lies on its side has little information.
         if !rect.is_finite() || rect.area() <= 0.0 || upright < 0.8 {
             return;
         }
@@ -118,7 +118,7 @@ impl Pose {
     fn in_frame(found: &[f32; UNKNOWNS], frame: &Frame) -> Self {
         let [yaw, pitch, roll, scale, x, y, length] = *found;
         let [right, down, near] = rotation(yaw, pitch, roll);
-        // From the frame's axes to those of the image.
+        // Converts axes of the frame to axes of the image.
         let turned = |axis: [f32; 2]| [0, 1, 2].map(|i| axis[0] * right[i] + axis[1] * down[i]);
         Self {
             rotation: [
@@ -136,7 +136,7 @@ impl Pose {
         }
     }
 
-    /// Where a point of the head is: x and y in pixels of the image, and how near it is, in pixels.
+    /// Projects a point of the head: x and y in pixels of the image, and depth in pixels, nearer is larger.
     pub fn project(&self, p: Vec3) -> Vec3 {
         let off = self.off(p[1]);
         let below = (p[1] - EYES_TO_MOUTH).max(0.0);
@@ -149,7 +149,7 @@ impl Pose {
         ]
     }
 
-    /// What the landmarks of this face add to the pose, at a height of the head.
+    /// Offset of this face's landmarks from the pose, at a height of the head.
     fn off(&self, y: f32) -> Point {
         let (nose, mouth) = (self.nose_off, self.mouth_off);
         if y < NOSE {
@@ -167,13 +167,13 @@ impl Pose {
         }
     }
 
-    /// A direction of the head as the camera sees it: right, down, towards the viewer.
+    /// Rotates a direction from head to camera coordinates: right, down, towards the viewer.
     pub fn turn(&self, direction: Vec3) -> Vec3 {
         self.rotation.map(|row| dot(row, direction))
     }
 }
 
-/// Coordinates in which a face is upright and its mouth one unit below its eyes.
+/// Coordinates in which a face is upright and its mouth is one unit below its eyes.
 #[derive(Debug)]
 struct Frame {
     centre: Point,
@@ -186,7 +186,7 @@ impl Frame {
     fn of(landmarks: &Landmarks) -> Result<Self, PaintError> {
         let p = &landmarks.0;
         let is_near = |p: &Point| p.x.abs() <= FAR && p.y.abs() <= FAR;
-        // A NaN is not near.
+        // A NaN counts as not near.
         if !p.iter().all(is_near) {
             return Err(PaintError::Landmarks("they are not in any image"));
         }
@@ -195,8 +195,8 @@ impl Frame {
             y: (a.y + b.y) / 2.0,
         };
         let (eyes, mouth) = (middle(p[0], p[1]), middle(p[3], p[4]));
-        // The turn of a head moves eyes and mouth alike, so that the line between their middles is
-        // upright in the head; a line between the eyes is short and noisy in a profile.
+        // Yaw moves eyes and mouth equally, so the line between their midpoints stays the vertical of the
+        // head; the line between the eyes is short and noisy in a profile.
         let down = Point {
             x: mouth.x - eyes.x,
             y: mouth.y - eyes.y,
@@ -238,7 +238,7 @@ impl Frame {
     }
 }
 
-/// Turns to the right of the image by `yaw`, then down by `pitch`, then clockwise by `roll`.
+/// Rotation by `yaw` to the right of the image, then by `pitch` down, then clockwise by `roll`.
 fn rotation(yaw: f32, pitch: f32, roll: f32) -> [Vec3; 3] {
     let ((sy, cy), (sp, cp), (sr, cr)) = (sin_cos(yaw), sin_cos(pitch), sin_cos(roll));
     let right = [cy, 0.0, sy];
@@ -251,7 +251,7 @@ fn rotation(yaw: f32, pitch: f32, roll: f32) -> [Vec3; 3] {
     ]
 }
 
-/// Ten coordinates and what is known of heads: each off by this many standard deviations.
+/// Residuals of ten coordinates and of the priors, each in standard deviations.
 fn residuals(unknowns: &[f32; UNKNOWNS], seen: &[Point; 5]) -> [f32; 14] {
     let [yaw, pitch, roll, scale, x, y, length] = *unknowns;
     let [right, down, _] = rotation(yaw, pitch, roll);
@@ -264,15 +264,15 @@ fn residuals(unknowns: &[f32; UNKNOWNS], seen: &[Point; 5]) -> [f32; 14] {
     off[10] = pitch / NOD;
     off[11] = (length - 1.0) / LENGTH_SPREAD;
     off[12] = yaw / TURN;
-    // The frame is upright already.
+    // The prior of the roll is 0, because the frame is already upright.
     off[13] = roll / NOD;
     off
 }
 
-/// Least squares by Gauss and Newton, damped as Levenberg does.
+/// Least squares by the Gauss-Newton method with Levenberg's damping.
 fn best(seen: &[Point; 5]) -> [f32; UNKNOWNS] {
     let scale = 1.0 / EYES_TO_MOUTH;
-    // Eyes and mouth are in the middle of the frame, the nose is off by the turn of the head.
+    // The iteration starts with eyes and mouth in the middle of the frame, and the yaw from the offset of the nose.
     let turn = (seen[2].x / (scale * MEAN_FACE[2][2])).clamp(-1.0, 1.0);
     let mut unknowns = [turn, 0.0, 0.0, scale, 0.0, -0.5, 1.0];
     let cost = |unknowns: &[f32; UNKNOWNS]| -> f32 {

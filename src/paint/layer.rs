@@ -1,4 +1,4 @@
-//! The painted mask on its way into the photo: shaded, blurred as the photo is, with its shadow.
+//! The mask as a layer to blend into the photo: shaded, blurred like the photo, with its shadow.
 
 use super::blur::blur;
 use super::fabric::Fabric;
@@ -9,23 +9,24 @@ use super::photo::{Photo, intensity};
 use super::raster::{Raster, Seen};
 use super::shade::Shader;
 
-/// Cells of the layer along its longer side at most: a face in a photo of 20 megapixels gets a mask
-/// that is drawn this fine and enlarged.
+/// Maximum number of cells along the layer's longer side: on a face in a photo of 20 megapixels the mask
+/// is drawn at this resolution and enlarged.
 const MAX_SIDE: f32 = 720.0;
-/// Samples along each side of a cell: the more, the fewer cells there are.
+/// Largest number of cells along the layer's longer side, and samples along each side of a cell up to it: the fewer
+/// cells, the more samples.
 const SAMPLES: [(usize, usize); 2] = [(90, 4), (240, 3)];
 const LEAST_SAMPLES: usize = 2;
 
-/// A cell: red, green and blue intensities times coverage, coverage, and the part of the light that
+/// A cell: red, green and blue intensities times coverage, coverage, and the fraction of the light that
 /// the mask takes from what is under it.
 type Cell = [f32; 5];
 
 /// The mask over a part of the photo.
 #[derive(Debug)]
 pub struct Layer {
-    /// Pixels of the photo that are touched: left, top, right, bottom.
+    /// Pixels of the photo that are changed: left, top, right, bottom.
     area: [usize; 4],
-    /// Cells in a pixel of the photo, 1 at most.
+    /// Cells per pixel of the photo, at most 1.
     factor: f32,
     columns: usize,
     rows: usize,
@@ -35,8 +36,8 @@ pub struct Layer {
 }
 
 impl Layer {
-    /// Draws a mask, its first sheet being the cloth and the others straps; `None` where it is not
-    /// in the photo.
+    /// Draws a mask whose first sheet is the cloth and whose other sheets are straps; `None` if it is
+    /// outside the photo.
     pub fn draw(
         photo: &Photo,
         pose: &Pose,
@@ -86,7 +87,7 @@ impl Layer {
             grain_seed: random.bits(),
         };
         layer.cast_shadow(unit, random.range(0.1, 0.45));
-        // Samples of a cell are a blur of a third of it already.
+        // Averaging the samples of a cell already blurs by a third of it.
         let sigma = light.blur * factor - 0.3;
         if sigma > 0.15 {
             blur(&mut layer.cells, columns, rows, sigma);
@@ -94,11 +95,11 @@ impl Layer {
         Some(layer)
     }
 
-    /// Darkens what lies round the mask, below it above all.
+    /// Darkens the surroundings of the mask, most of all below it.
     fn cast_shadow(&mut self, unit: f32, strength: f32) {
         let mut shadow: Vec<[f32; 1]> = self.cells.iter().map(|c| [c[3]]).collect();
         blur(&mut shadow, self.columns, self.rows, unit * 0.035);
-        // The rows at the top get that of the first.
+        // The shadow is shifted down; the rows at the top repeat that of the first.
         let down = ((unit * 0.03) as usize).min(self.rows - 1) * self.columns;
         let above = shadow.iter().take(self.columns).cycle().take(down);
         for (cell, [value]) in self.cells.iter_mut().zip(above.chain(&shadow)) {
@@ -106,7 +107,7 @@ impl Layer {
         }
     }
 
-    /// Puts the mask over the pixels of the photo that it was drawn for.
+    /// Blends the mask into the pixels of the photo that it was drawn for.
     pub fn blend(&self, rgb: &mut [u8], width: usize) {
         let [left, top, right, bottom] = self.area;
         let rows = rgb.chunks_exact_mut(width * 3).enumerate();
@@ -124,7 +125,7 @@ impl Layer {
                 for (value, colour) in pixel.iter_mut().zip([r, g, b]) {
                     let mixed = intensity(*value) * left + colour;
                     let stored = mixed.max(0.0).sqrt();
-                    // Dark parts of photos are quieter.
+                    // Dark parts of photos have less noise.
                     let stored = stored + noise * (0.4 + 0.6 * stored);
                     *value = (stored * 255.0 + 0.5).clamp(0.0, 255.0) as u8;
                 }
@@ -132,7 +133,7 @@ impl Layer {
         }
     }
 
-    /// About a normal distribution: the sum of three.
+    /// Approximates a normal distribution by the sum of three uniform ones.
     fn noise(&self, x: usize, y: usize) -> f32 {
         let (x, y) = (x as i32, y as i32);
         (0..3)
@@ -140,7 +141,7 @@ impl Layer {
             .sum()
     }
 
-    /// The cell of a pixel of the area, between the cells where there are fewer than pixels.
+    /// The cell of a pixel of the area, interpolated where there are fewer cells than pixels.
     fn at(&self, x: usize, y: usize) -> Cell {
         let get = |x: usize, y: usize| {
             let index = y.min(self.rows - 1) * self.columns + x.min(self.columns - 1);
@@ -170,7 +171,7 @@ impl Layer {
     }
 }
 
-/// The pixels of a photo that the sheets and a margin round them lie on; `None` for none.
+/// The pixels of a photo that the sheets and a margin around them cover; `None` for none.
 fn area(sheets: &[Seen], photo: &Photo, margin: f32) -> Option<[usize; 4]> {
     let [x0, y0, x1, y1] = sheets.iter().map(Seen::bounds).reduce(|a, b| {
         [

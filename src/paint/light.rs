@@ -1,50 +1,50 @@
-//! The light of a photo, read from the skin of the face that gets the mask.
+//! The illumination of a photo, estimated from the skin of the face that gets the mask.
 //!
-//! Intensities are squares of the stored values, 0…1: close to linear light, and exact.
+//! Intensities are squares of the stored values, 0…1: close to linear light, and computed exactly.
 
 use super::fit::Pose;
 use super::maths::{Curve, Vec3, bell, curve, dot, scale, smoothstep, solve};
 use super::photo::Photo;
 use super::shape::skin;
 
-/// What a white cloth would look like in the photo.
+/// The appearance of a white cloth in the photo.
 #[derive(Debug, Clone)]
 pub struct Light {
-    /// Intensity of white cloth that looks at the camera.
+    /// Intensity of white cloth that faces the camera.
     white: Vec3,
     /// Intensity of the deepest black.
     floor: Vec3,
-    /// Part of the light that falls from everywhere.
+    /// Fraction of ambient light.
     ambient: f32,
-    /// The light that falls from one side: the brighter, the more a surface looks this way.
+    /// Directional light: a surface is brighter the more it faces this way.
     from: Vec3,
     /// 0 where the photo is black and white.
     saturation: f32,
     /// Mean intensity of the skin.
     pub skin: Vec3,
-    /// What is brighter or darker than the directions of light tell: cast shadows, lamps nearby.
+    /// Deviations of brightness from the model of ambient and directional light: cast shadows, lamps nearby.
     patches: Vec<Patch>,
-    /// How far a patch reaches, in pixels.
+    /// Radius of a patch in pixels.
     reach: f32,
     /// Standard deviation of the photo's noise, in stored values 0…1.
     pub grain: f32,
-    /// Standard deviation in pixels of the blur of the photo.
+    /// Standard deviation in pixels of the photo's blur.
     pub blur: f32,
 }
 
-/// Light on a spot of skin against what its direction tells.
+/// Measured light on a spot of skin relative to the model.
 #[derive(Debug, Clone, Copy)]
 struct Patch {
     at: [f32; 2],
     ratio: f32,
 }
 
-/// Share of light on one side that is allowed to come from nowhere but there.
+/// Bounds of the brightness of a surface relative to one that faces the camera.
 const LEAST_SHADE: f32 = 0.22;
 const MOST_SHADE: f32 = 1.7;
-/// Skin scatters light under its surface, which evens it out; cloth does not.
+/// Factor of contrast: subsurface scattering evens out the light on skin, but not on cloth.
 const CONTRAST: f32 = 1.3;
-/// Blacks that are no black, in intensities of the skin: a photo may hold nothing that is dark.
+/// Upper bound of the black level relative to the skin, because a photo may contain nothing dark.
 const MOST_HAZE: f32 = 0.06;
 
 impl Light {
@@ -84,7 +84,7 @@ impl Light {
             blur: blur(photo, pose),
         };
         let patch = |spot: &&Spot| {
-            // As bright as skin that looks this way, as far as it is skin.
+            // The ratio counts only as far as the spot has the colour of skin.
             let expected = light.lit(spot.normal) * middle;
             let ratio = (spot.luminance() / expected.max(1e-4)).clamp(0.45, 1.4);
             Patch {
@@ -96,9 +96,9 @@ impl Light {
         light
     }
 
-    /// How bright it is at a place of the photo against what the directions of light tell.
+    /// Brightness at a point of the photo relative to the model of ambient and directional light.
     pub fn patch(&self, at: [f32; 2]) -> f32 {
-        // As much as a few spots say nothing is special.
+        // The prior is a ratio of 1 with the weight of two spots.
         let (mut sum, mut weights) = (2.0, 2.0);
         for patch in &self.patches {
             let (x, y) = (
@@ -112,21 +112,21 @@ impl Light {
         sum / weights
     }
 
-    /// How much a colour of the photo is like the skin of the face, 0…1: shade and make-up are,
-    /// hair and most backgrounds are not.
+    /// Similarity of a colour of the photo to the skin of the face, 0…1: high for shaded skin and make-up,
+    /// low for hair and most backgrounds.
     pub fn likeness(&self, colour: Vec3) -> f32 {
         let (own, other) = (luminance(self.skin).max(1e-4), luminance(colour).max(1e-4));
         let brightness = smoothstep(0.16, 0.32, other / own) * smoothstep(3.5, 2.2, other / own);
-        // Against the same brightness, so that shade does not count.
+        // Colours are normalised by brightness, so that shade does not count.
         let off: f32 = (0..3)
             .map(|i| (colour[i] / other - self.skin[i] / own).abs())
             .sum();
         brightness * smoothstep(1.3, 0.8, off)
     }
 
-    /// How bright a surface that looks this way is, against one that looks at the camera.
+    /// Brightness of a surface with this normal relative to one that faces the camera.
     pub fn shade(&self, normal: Vec3) -> f32 {
-        // Whatever the light, little of it comes from below, where the chest is.
+        // Whatever the illumination, little light comes from below, where the chest is.
         let below = 1.0 - 0.3 * smoothstep(0.0, 1.0, normal[1]);
         (1.0 + (self.lit(normal) - 1.0) * CONTRAST).clamp(LEAST_SHADE, MOST_SHADE) * below
     }
@@ -135,7 +135,7 @@ impl Light {
         (self.ambient + dot(self.from, normal)).max(LEAST_SHADE)
     }
 
-    /// Intensity of a cloth that reflects `albedo` of each colour, under `shade` of the light.
+    /// Intensity of a cloth with `albedo`, illuminated by `shade` of the light.
     pub fn on(&self, albedo: Vec3, shade: f32) -> Vec3 {
         let grey = luminance(albedo);
         let mut out = [0.0; 3];
@@ -147,7 +147,7 @@ impl Light {
     }
 }
 
-/// Highlights run into white as on film, not into a wall.
+/// Compresses highlights gradually towards white, as film does, instead of clipping them.
 fn shoulder(v: f32) -> f32 {
     const KNEE: f32 = 0.7;
     if v <= KNEE {
@@ -174,7 +174,7 @@ impl Spot {
     }
 }
 
-/// Spots all over the part of the face that is seen, eyes and mouth left out.
+/// Spots all over the visible part of the face, without eyes and mouth.
 fn spots(photo: &Photo, pose: &Pose) -> Vec<Spot> {
     let mut spots = Vec::new();
     for row in 0..12 {
@@ -198,16 +198,16 @@ fn spots(photo: &Photo, pose: &Pose) -> Vec<Spot> {
     spots
 }
 
-/// Light from everywhere and light from one side, by least squares over the skin; what is far off
-/// the first answer (hair, beards, glasses) has no say in the second.
+/// Fits ambient and directional light to the skin by least squares. Outliers of the first
+/// fit (hair, beards, glasses) get little weight in the next.
 fn directions(spots: &[&Spot], middle: f32) -> (f32, Vec3) {
     let mut weights: Vec<f32> = vec![1.0; spots.len()];
-    // What a face looks like in the mean: lit from above and in front.
+    // The prior is an average face: lit from above and in front.
     let (mut ambient, mut from) = (0.65, [0.0, -0.22, 0.35]);
     for _ in 0..3 {
         let mut a = [[0.0; 4]; 4];
         let mut b = [0.0; 4];
-        // Held where it is by a few spots' worth, so that three spots of skin decide nothing.
+        // The prior weighs as much as a few spots, so that three spots of skin cannot determine the result.
         for (i, prior) in [0.65, 0.0, -0.22, 0.35].into_iter().enumerate() {
             let hold = if i == 0 { 1.0 } else { 4.0 };
             a[i][i] = hold;
@@ -232,12 +232,12 @@ fn directions(spots: &[&Spot], middle: f32) -> (f32, Vec3) {
             *weight = 1.0 / (1.0 + off * off);
         }
     }
-    // 1 for what looks at the camera.
+    // Scaled so that a surface facing the camera has brightness 1.
     let frontal = (ambient + from[2]).max(0.2);
     (ambient / frontal, scale(from, 1.0 / frontal))
 }
 
-/// How dark and how bright it gets around the face.
+/// Darkest and brightest tones around the face.
 struct Tones {
     dark: f32,
     bright: f32,
@@ -259,11 +259,11 @@ fn quantile(sorted: &[f32], part: f32) -> Option<f32> {
     sorted.get((last as f32 * part) as usize).copied()
 }
 
-/// What white cloth would be beside this skin. Dark skin in good light and fair skin in the dark
-/// look alike, so that half of what is missing is put down to each; the rest of the photo tells
-/// how bright things get in it.
+/// Intensity of white cloth beside this skin. Dark skin in good light and fair skin in dim light
+/// look alike, so half of the difference from average skin is attributed to each; the rest of the photo
+/// bounds the brightness.
 fn white(skin: Vec3, middle: f32, tones: &Tones, saturation: f32) -> Vec3 {
-    /// Skin in the middle of 1,400 photos of LFW and CelebA, and white cloth beside it.
+    /// Median intensity of skin in 1,400 photos of LFW and CelebA, and of white cloth beside it.
     const SKIN: f32 = 0.42;
     const WHITE: f32 = 1.05;
     let exposure = (middle / SKIN).sqrt();
@@ -272,7 +272,7 @@ fn white(skin: Vec3, middle: f32, tones: &Tones, saturation: f32) -> Vec3 {
         .min(middle * 4.5)
         .min((tones.bright * 1.5).max(middle * 1.6))
         .max(middle * 1.3);
-    // Skin in the mean of those photos; half of what is off is the light's, half the person's.
+    // Mean tint of skin in those photos; half of the deviation is attributed to the light, half to the person.
     const TINT: Vec3 = [1.56, 0.85, 0.6];
     let brightness = luminance(skin).max(1e-4);
     let mut cast = [1.0; 3];
@@ -284,7 +284,7 @@ fn white(skin: Vec3, middle: f32, tones: &Tones, saturation: f32) -> Vec3 {
     cast.map(|c| level * c / norm)
 }
 
-/// 0 for a photo in black and white, 1 for one in colour.
+/// 0 for a black-and-white photo, 1 for a colour one.
 fn saturation(skin: Vec3, around: &[Vec3]) -> f32 {
     let chroma = |colours: &[Vec3]| {
         let (mut spread, mut sum) = (0.0, 1e-3);
@@ -295,11 +295,11 @@ fn saturation(skin: Vec3, around: &[Vec3]) -> f32 {
         }
         spread / sum
     };
-    // Skin in colour photos has 0.23 in one of a hundred.
+    // The first percentile of the chroma of skin in colour photos is 0.23.
     smoothstep(0.1, 0.3, chroma(&[skin]).max(chroma(around)))
 }
 
-/// Noise: what is left of second differences along rows in the quiet half of the face.
+/// Estimates the noise from second differences along rows in the smoother half of the face.
 fn grain(photo: &Photo, pose: &Pose) -> f32 {
     let mut curvatures: Vec<f32> = Vec::new();
     photo.rows_of_face(pose, |row| {
@@ -307,15 +307,15 @@ fn grain(photo: &Photo, pose: &Pose) -> f32 {
     });
     curvatures.sort_by(f32::total_cmp);
     // A quarter of a normal distribution lies within 0.32 standard deviations, and a second
-    // difference has √6 times that of a sample: 1.28; less a third, since skin is not flat.
+    // difference has √6 times the standard deviation of a sample: 1.28; a third less, because skin is not flat.
     (quantile(&curvatures, 0.25).unwrap_or(0.0) * 0.8).min(0.04)
 }
 
-/// Blur: an edge grows over as many pixels as it is blurred, so that differences over four pixels
-/// are to those over two as its width tells. Fourth powers, so that edges count and not the skin.
+/// Estimates the blur: an edge rises over as many pixels as it is blurred, so the ratio of differences over four
+/// pixels to those over two depends on its width. Fourth powers make edges count rather than skin.
 fn blur(photo: &Photo, pose: &Pose) -> f32 {
-    /// Ratios of differences over two pixels and over one, and over four and two, across an edge
-    /// with a blur of this standard deviation: computed.
+    /// Computed ratios of differences over two pixels to those over one, and over four to those over two, across an
+    /// edge with a blur of this standard deviation.
     const BY_TWO: &Curve = &[
         (4.9, 0.3),
         (7.15, 0.5),

@@ -1,5 +1,5 @@
-//! Vectors, chance and noise. Nothing here calls the platform's libm, whose last digits differ from
-//! machine to machine: the same seed gives the same pixels everywhere.
+//! Vectors, random numbers and noise. Nothing here calls the platform's libm, whose last digits differ between
+//! platforms, so that the same seed results in the same pixels everywhere.
 
 use std::f32::consts::{FRAC_PI_2, PI, TAU};
 
@@ -29,7 +29,7 @@ pub fn cross(a: Vec3, b: Vec3) -> Vec3 {
     ]
 }
 
-/// Of length 1; a vector without a direction is left as it is.
+/// Scales to length 1; a vector without a direction is returned as it is.
 pub fn unit(a: Vec3) -> Vec3 {
     let length = dot(a, a).sqrt();
     if length > 1e-12 {
@@ -39,7 +39,7 @@ pub fn unit(a: Vec3) -> Vec3 {
     }
 }
 
-/// Colours are vectors too.
+/// Linear interpolation of vectors, and of colours, which are vectors too.
 pub fn mix(a: Vec3, b: Vec3, t: f32) -> Vec3 {
     add(scale(a, 1.0 - t), scale(b, t))
 }
@@ -58,17 +58,17 @@ pub fn smoothstep(from: f32, to: f32, x: f32) -> f32 {
     t * t * (3.0 - 2.0 * t)
 }
 
-/// 1 at 0, falling to 0 like a bell about `width` wide on each side.
+/// A bell curve: 1 at 0, falling to 0 over about `width` on each side.
 pub fn bell(x: f32, width: f32) -> f32 {
     let t = x / width;
     let q = 1.0 / (1.0 + t * t);
     q * q
 }
 
-/// A curve through points (x, y), sorted by x.
+/// Points (x, y) of a curve, sorted by x.
 pub type Curve = [(f32, f32)];
 
-/// The value of a curve at `x`, smooth from point to point; level beyond its ends.
+/// The value of a curve at `x`, smooth between points and constant beyond its ends.
 pub fn curve(points: &Curve, x: f32) -> f32 {
     let get = |i: usize| {
         let last = points.len().saturating_sub(1);
@@ -84,7 +84,7 @@ pub fn curve(points: &Curve, x: f32) -> f32 {
     let width = b.0 - a.0;
     let (m0, m1) = (slope(before, b) * width, slope(a, beyond) * width);
     let t = (x - a.0) / width;
-    // Hermite.
+    // Cubic Hermite interpolation.
     let (t2, t3) = (t * t, t * t * t);
     a.1 * (2.0 * t3 - 3.0 * t2 + 1.0)
         + m0 * (t3 - 2.0 * t2 + t)
@@ -92,14 +92,14 @@ pub fn curve(points: &Curve, x: f32) -> f32 {
         + m1 * (t3 - t2)
 }
 
-/// Sine and cosine to 1e-5, from the series.
+/// Sine and cosine to 1e-5, from the Taylor series.
 pub fn sin_cos(angle: f32) -> (f32, f32) {
     (sin(angle), sin(angle + FRAC_PI_2))
 }
 
 pub fn sin(angle: f32) -> f32 {
     let turned = angle - floor(angle / TAU + 0.5) as f32 * TAU;
-    // Mirrored into the quarter turns about 0, where the series is exact enough.
+    // The angle is mirrored into ±90°, where the series is accurate enough.
     let x = if turned > FRAC_PI_2 {
         PI - turned
     } else if turned < -FRAC_PI_2 {
@@ -125,7 +125,7 @@ impl Random {
         scramble(self.0)
     }
 
-    /// 0…1, 1 excluded.
+    /// A number from 0 to below 1.
     pub fn unit(&mut self) -> f32 {
         (self.bits() >> 40) as f32 / (1u64 << 24) as f32
     }
@@ -134,7 +134,7 @@ impl Random {
         lerp(least, most, self.unit())
     }
 
-    /// About `centre`, seldom more than `spread` away: the mean of three.
+    /// A number near `centre`, seldom more than `spread` away: the mean of three uniform ones.
     pub fn about(&mut self, centre: f32, spread: f32) -> f32 {
         let mean = (self.unit() + self.unit() + self.unit()) / 3.0;
         centre + (mean * 2.0 - 1.0) * spread * 1.5
@@ -144,12 +144,12 @@ impl Random {
         self.unit() < probability
     }
 
-    /// 0…count − 1; 0 where there is nothing to choose.
+    /// An integer from 0 to count − 1; 0 where there is nothing to choose from.
     pub fn below(&mut self, count: usize) -> usize {
         (self.bits() % count.max(1) as u64) as usize
     }
 
-    /// One of `first` and `others`, each as likely.
+    /// One of `first` and `others` with equal probability.
     pub fn pick<T: Copy>(&mut self, first: T, others: &[T]) -> T {
         let index = self.below(others.len() + 1);
         index
@@ -165,13 +165,13 @@ fn scramble(mut z: u64) -> u64 {
     z ^ (z >> 31)
 }
 
-/// Without a call into libm, which `f32::floor` is on older processors.
+/// Rounds down without calling libm, as `f32::floor` does on older processors.
 pub fn floor(x: f32) -> i32 {
     let towards_zero = x as i32;
     towards_zero.saturating_sub(i32::from(towards_zero as f32 > x))
 }
 
-/// A number −1…1 that belongs to a cell of a grid.
+/// A hash of a grid cell as a number −1…1.
 pub fn cell(x: i32, y: i32, seed: u64) -> f32 {
     let key = (u64::from(x as u32) << 32) | u64::from(y as u32);
     let bits = scramble(key.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ seed);
@@ -191,7 +191,7 @@ pub fn noise(x: f32, y: f32, seed: u64) -> f32 {
     )
 }
 
-/// Solves `a·x = b` by Gaussian elimination with pivots; `None` where there is no single answer.
+/// Solves `a·x = b` by Gaussian elimination with pivoting; `None` if there is no unique solution.
 pub fn solve<const N: usize>(mut a: [[f32; N]; N], mut b: [f32; N]) -> Option<[f32; N]> {
     for column in 0..N {
         let pivot =

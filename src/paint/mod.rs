@@ -1,9 +1,9 @@
-//! Masks painted onto faces: photos of a person as they would look with a mask on.
+//! Synthetic masks: photos of a person as they would look with a mask on.
 //!
-//! The way of the data: landmarks → pose of the head (`fit`) → cut of the mask round that head
+//! The data flow: landmarks → pose of the head (`fit`) → cut of the mask around that head
 //! (`shape`) → its cloth (`fabric`: `dye`, `pattern`, `relief`) → triangles to samples (`raster`) →
-//! shaded (`shade`) in the light of the photo (`light`) → blended into it (`layer`). All of it is
-//! drawn by this code; no picture of a mask is in it.
+//! shaded (`shade`) in the light of the photo (`light`) → blended into it (`layer`). All masks are
+//! procedural; no image of a mask is included.
 
 mod blur;
 mod dye;
@@ -39,11 +39,11 @@ use shape::{Cut, Straps, Style};
 /// Kinds of masks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum MaskType {
-    /// Pleated, in white, blue or green, with loops round the ears.
+    /// Pleated, in white, blue or green, with ear loops.
     Surgical,
     /// Folded along the middle, with a beak.
     Kn95,
-    /// A stiff cup with straps round the head, with a valve or without.
+    /// A stiff cup with straps around the head, with or without a valve.
     N95,
     /// Sewn or pleated, of any colour and pattern.
     Cloth,
@@ -63,7 +63,7 @@ impl MaskType {
         Self::Black,
     ];
 
-    /// As the command line and the gallery call it.
+    /// The name used on the command line and in the gallery.
     pub fn name(self) -> &'static str {
         match self {
             Self::Surgical => "surgical",
@@ -97,7 +97,7 @@ impl fmt::Display for MaskType {
     }
 }
 
-/// A name that no mask has.
+/// An unknown name of a mask type.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("no mask is called {0:?}; expected one of {names}", names = MaskType::ALL.map(MaskType::name).join(", "))]
 pub struct UnknownMask(String);
@@ -128,13 +128,13 @@ pub enum PaintError {
     Landmarks(&'static str),
 }
 
-/// Paints a mask over a face.
+/// Paints a mask onto a face.
 ///
-/// `rgb` holds packed 8-bit RGB rows, `width`·`height`·3 bytes; landmarks are pixels of that image
-/// and may lie outside of it, where nothing is painted. The same photo, face, kind and seed give the
-/// same pixels on every machine; another seed gives another mask of the kind, worn another way.
-/// Pixels further from the face than about its own width are left alone. Landmarks decide; the box
-/// tells how wide the face is and how long its chin, unless it is empty or not finite.
+/// `rgb` holds packed 8-bit RGB rows, `width`·`height`·3 bytes; landmarks are in pixels of that image
+/// and may lie outside of it, where nothing is painted. The same photo, face, kind and seed result in the
+/// same pixels on every platform; another seed results in another mask of the kind, worn differently.
+/// Pixels further from the face than about its own width are not changed. The landmarks determine the pose; the box
+/// determines the width of the face and the length of its chin, unless it is empty or not finite.
 pub fn paint(
     rgb: &mut [u8],
     width: usize,
@@ -160,7 +160,7 @@ pub fn paint(
     let photo = Photo { rgb, width, height };
     let light = Light::measure(&photo, &pose);
     let mut sheets = vec![Seen::new(&cut.body(), &pose)];
-    // A strap round the back of the head lies over the hair, a loop under it.
+    // A strap around the back of the head lies over the hair, an ear loop under it.
     let over_hair = random.chance(if style == Style::Cup { 0.7 } else { 0.08 });
     for (i, strap) in straps(style, &cut, &fabric, &mut random).iter().enumerate() {
         let mut strap = Seen::new(strap, &pose);
@@ -202,7 +202,7 @@ fn straps(style: Style, cut: &Cut, fabric: &Fabric, random: &mut Random) -> Vec<
                 .map(move |(v, end)| (is_right, v, end))
         })
         .map(|(is_right, v, end)| {
-            // Foam goes on to the ears in one piece, with an opening for them.
+            // Foam continues to the ears in one piece, with an opening for them.
             let is_piece = style == Style::Moulded;
             let start_width = if is_piece { cut.side() * 0.5 } else { width };
             cut.strap(is_right, v, end, (start_width, width))

@@ -1,22 +1,22 @@
-//! What is woven into a mask's cloth or printed on it. Places as in [`super::fabric`].
+//! Woven and printed patterns of a mask's cloth. Coordinates as in [`super::fabric`].
 
 use super::dye::{Albedo, any_colour};
 use super::light::luminance;
 use super::maths::{Random, cell, floor, lerp, mix, noise, scale, sin_cos, smoothstep};
 use super::shape::Extent;
 
-/// What repeats all over the cloth.
+/// A pattern that repeats over the whole cloth.
 #[derive(Debug, Clone)]
 pub enum Pattern {
     Plain,
-    /// Across a direction: period, part of it that is coloured, colour.
+    /// Stripes across a direction: period, coloured fraction of it, colour.
     Stripes {
         across: (f32, f32),
         period: f32,
         part: f32,
         colour: Albedo,
     },
-    /// Woven in both directions, darker where they cross.
+    /// Stripes woven in both directions, darker where they cross.
     Checks {
         along: (f32, f32),
         period: f32,
@@ -45,7 +45,7 @@ pub enum Pattern {
     },
 }
 
-/// A few letters or a badge, too small to be read.
+/// A few letters or a badge, too small to be legible.
 #[derive(Debug, Clone)]
 pub struct Print {
     at: (f32, f32),
@@ -55,7 +55,7 @@ pub struct Print {
 }
 
 impl Print {
-    /// A print that can be told from the ground.
+    /// A print whose colour contrasts with the ground.
     pub fn new(ground: Albedo, extent: &Extent, random: &mut Random) -> Self {
         let side = if random.chance(0.5) { 1.0 } else { -1.0 };
         let ink = if luminance(ground) > 0.2 {
@@ -63,7 +63,7 @@ impl Print {
         } else {
             random.range(0.3, 0.9)
         };
-        // A maker's mark on one cheek, or a word across the front.
+        // The print is a maker's mark on one cheek, or a word across the front.
         let (at, size) = if random.chance(0.75) {
             (
                 (
@@ -93,7 +93,7 @@ impl Print {
         }
     }
 
-    /// How much of a place is ink, 0…1.
+    /// Fraction of ink at a point, 0…1.
     pub fn coverage(&self, s: f32, t: f32, pixel: f32, seed: u64) -> f32 {
         let (x, y) = ((s - self.at.0) / self.size.0, (t - self.at.1) / self.size.1);
         let (px, py) = (pixel / self.size.0, pixel / self.size.1);
@@ -102,20 +102,20 @@ impl Print {
         if inside == 0.0 {
             return 0.0;
         }
-        // Letters: strokes that come and go.
+        // Letters are irregular strokes.
         let letters = self.letters;
         let ink = noise(x * letters, y * 1.6 + 30.0, seed ^ 2);
         let soft = (px * letters).max(0.15);
         let drawn = smoothstep(-soft, soft, ink - 0.05);
-        // Where letters are finer than pixels there is grey.
+        // Letters finer than a pixel average to grey.
         inside * lerp(drawn, 0.45, smoothstep(0.4, 1.2, px * letters))
     }
 }
 
 impl Pattern {
-    /// Any pattern, or none.
+    /// A random pattern, or none.
     pub fn new(ground: Albedo, random: &mut Random) -> Self {
-        // A colour that can be told from the ground.
+        // The colour must differ in brightness from the ground.
         let mut colour = any_colour(random);
         if (luminance(colour).sqrt() - luminance(ground).sqrt()).abs() < 0.2 {
             colour = if luminance(ground) > 0.25 {
@@ -170,7 +170,7 @@ impl Pattern {
         }
     }
 
-    /// The colour at a place on a cloth of the ground's colour; `v` is its height, 0…1.
+    /// The colour at a point of a cloth whose ground colour is `ground`; `v` is the point's height, 0…1.
     pub fn over(&self, ground: Albedo, s: f32, t: f32, v: f32, pixel: f32, seed: u64) -> Albedo {
         match *self {
             Self::Plain => ground,
@@ -249,10 +249,10 @@ impl Pattern {
     }
 }
 
-/// Coverage 0…1 of stripes at `x`; grey where they are finer than a pixel.
+/// Coverage 0…1 of stripes at `x`; stripes finer than a pixel average to grey.
 fn stripe(x: f32, period: f32, part: f32, pixel: f32) -> f32 {
     let phase = x / period;
-    // Distance from the middle of the nearest stripe, in periods.
+    // Distance from the centre of the nearest stripe, in periods.
     let off = (phase - floor(phase + 0.5) as f32).abs();
     let soft = (pixel / period * 0.5).max(0.015);
     let drawn = smoothstep(part / 2.0 + soft, part / 2.0 - soft, off);

@@ -1,4 +1,4 @@
-//! Reading of a photo's pixels: spots, neighbourhoods and rows.
+//! Reads a photo's pixels: spots, neighbourhoods and rows.
 
 use super::fit::Pose;
 use super::maths::Vec3;
@@ -11,7 +11,7 @@ pub struct Photo<'p> {
     pub height: usize,
 }
 
-/// Square of a stored value: see [`super::light`].
+/// Square of a stored value; see [`super::light`].
 pub fn intensity(v: u8) -> f32 {
     let v = f32::from(v) / 255.0;
     v * v
@@ -26,7 +26,7 @@ impl Photo<'_> {
         self.rgb.get(at..at + 3)?.try_into().ok()
     }
 
-    /// Mean intensity of a few pixels within `radius` of a place; `None` outside of the photo.
+    /// Mean intensity of a few pixels within `radius` of a point; `None` outside the photo.
     pub fn mean(&self, at: [f32; 2], radius: f32) -> Option<Vec3> {
         const STEPS: i32 = 2;
         let mut sum = [0.0; 3];
@@ -49,7 +49,7 @@ impl Photo<'_> {
         (count > 0.0).then(|| sum.map(|v| v / count))
     }
 
-    /// Intensities on a grid within `radius` of a place, at most 1,024 of them.
+    /// Intensities on a grid within `radius` of a point, at most 1,024 of them.
     pub fn around(&self, at: Vec3, radius: f32) -> Vec<Vec3> {
         const STEPS: i32 = 16;
         let mut colours = Vec::new();
@@ -78,7 +78,7 @@ impl Photo<'_> {
         let mut row = Vec::with_capacity(256);
         for i in 0..64 {
             let line = y + reach * (i as f32 / 32.0 - 1.0);
-            // Small faces have fewer rows than that.
+            // In small faces several of these lines fall on the same row, which is used once.
             if line < 0.0 || (i > 0 && line as usize == (line - reach / 32.0).max(0.0) as usize) {
                 continue;
             }

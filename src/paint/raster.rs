@@ -1,31 +1,31 @@
-//! Surfaces to pixels: triangles with a depth buffer, several samples to a pixel.
+//! Rasterises surfaces: triangles with a depth buffer, several samples per pixel.
 
 use super::fit::Pose;
 use super::maths::{Vec3, cross, subtract, unit};
 use super::shape::Sheet;
 
-/// A vertex as the camera sees it.
+/// A vertex in camera coordinates.
 #[derive(Debug, Clone, Copy)]
 struct Vertex {
-    /// Samples from the corner of the raster; depth in pixels, nearer is more.
+    /// Position in samples from the corner of the raster; depth in pixels, nearer is larger.
     at: Vec3,
     normal: Vec3,
-    /// Along the rows of the sheet.
+    /// Direction along the rows of the sheet.
     along: Vec3,
 }
 
-/// A sheet as the camera sees it.
+/// A sheet in camera coordinates.
 #[derive(Debug)]
 pub struct Seen {
     columns: usize,
     rows: usize,
     vertices: Vec<Vertex>,
-    /// How much of each column is seen, 0…1; all of it where there is none.
+    /// Visibility of each column, 0…1; all columns are visible if this is empty.
     visible: Vec<f32>,
     starts_left: bool,
 }
 
-/// Directions of a place on a sheet: outwards, along its rows, down its columns.
+/// Directions at a point of a sheet: outwards, along its rows, down its columns.
 #[derive(Debug, Clone, Copy)]
 pub struct Facing {
     pub normal: Vec3,
@@ -61,8 +61,8 @@ impl Seen {
         }
     }
 
-    /// Lets a strap end where it leaves the skin: under hair, most of the time. `is_skin` gives 0…1
-    /// for a place of the photo.
+    /// Ends a strap where it leaves the skin, which is usually under hair. `is_skin` returns 0…1
+    /// for a point of the photo.
     pub fn end_off_skin(&mut self, is_skin: impl Fn([f32; 2]) -> f32) {
         let middle = self.rows / 2 * self.columns;
         let mut visible = vec![0.0; self.columns];
@@ -83,7 +83,7 @@ impl Seen {
         self.visible = visible;
     }
 
-    /// How much is seen at a place along the rows, 0…1.
+    /// Visibility at a position along the rows, 0…1.
     pub fn visible(&self, s: f32) -> f32 {
         let x = s.clamp(0.0, 1.0) * (self.columns - 1) as f32;
         let column = x as usize;
@@ -96,7 +96,7 @@ impl Seen {
         get(column) + (get(column + 1) - get(column)) * (x - column as f32)
     }
 
-    /// Left, top, right, bottom in pixels.
+    /// Bounding box in pixels: left, top, right, bottom.
     pub fn bounds(&self) -> [f32; 4] {
         self.vertices.iter().fold(
             [f32::MAX, f32::MAX, f32::MIN, f32::MIN],
@@ -107,7 +107,7 @@ impl Seen {
         )
     }
 
-    /// Pixels of the image to samples.
+    /// Converts pixels of the image to samples.
     pub fn place(&mut self, corner: [f32; 2], factor: f32) {
         for vertex in &mut self.vertices {
             let [x, y, z] = vertex.at;
@@ -115,7 +115,7 @@ impl Seen {
         }
     }
 
-    /// Directions at a place of the sheet, both coordinates 0…1.
+    /// Directions at a point of the sheet, both coordinates 0…1.
     pub fn facing(&self, s: f32, t: f32) -> Facing {
         let (x, y) = (
             s.clamp(0.0, 1.0) * (self.columns - 1) as f32,
@@ -150,11 +150,11 @@ impl Seen {
     }
 }
 
-/// What the nearest surface is at one sample.
+/// The nearest surface at one sample.
 #[derive(Debug, Clone, Copy)]
 pub struct Sample {
     depth: f32,
-    /// Place on the sheet, 0…1.
+    /// Position on the sheet, 0…1.
     pub s: f32,
     pub t: f32,
     /// Index of the sheet.
@@ -162,7 +162,7 @@ pub struct Sample {
 }
 
 impl Sample {
-    /// Nothing is further away.
+    /// An uncovered sample, further away than any surface.
     const NOTHING: Self = Self {
         depth: f32::NEG_INFINITY,
         s: 0.0,
@@ -188,7 +188,7 @@ impl Raster {
         }
     }
 
-    /// Draws what faces the camera of a sheet that has been placed.
+    /// Draws the front faces of a sheet that has been placed.
     pub fn draw(&mut self, seen: &Seen, sheet: u8) {
         let (columns, rows) = (seen.columns, seen.rows);
         let place = |column: usize, row: usize| {
@@ -217,14 +217,14 @@ impl Raster {
     fn triangle(&mut self, corners: [(Vec3, [f32; 2]); 3], sheet: u8) {
         let [(a, pa), (b, pb), (c, pc)] = corners;
         let area = (b[0] - a[0]) * (c[1] - a[1]) - (b[1] - a[1]) * (c[0] - a[0]);
-        // Seen from behind it is inside the head.
+        // Back faces are inside the head.
         if area.is_nan() || area <= 0.0 {
             return;
         }
         let span = |values: [f32; 3], size: usize| {
             let least = values.iter().copied().fold(f32::MAX, f32::min);
             let most = values.iter().copied().fold(f32::MIN, f32::max);
-            // Samples lie in the middle of their cells. Casts saturate.
+            // Samples lie in the middle of their cells; the casts saturate.
             let first = (least - 0.5).max(0.0) as usize;
             let end = (most + 0.5).max(0.0) as usize;
             first..end.min(size)
@@ -261,7 +261,7 @@ impl Raster {
         }
     }
 
-    /// The part of a square of samples that is covered, and the sample in or next to its middle.
+    /// The fraction of a square of samples that is covered, and the covered sample nearest to its middle.
     pub fn cell(&self, x: usize, y: usize, side: usize) -> Option<(f32, Sample)> {
         let middle = (side - 1) as f32 / 2.0;
         let mut count = 0;

@@ -1,4 +1,4 @@
-//! The relief of a mask's cloth: pleats, seams, wrinkles. Places as in [`super::fabric`].
+//! The relief of a mask's cloth: pleats, seams, wrinkles. Coordinates as in [`super::fabric`].
 
 use std::f32::consts::TAU;
 
@@ -6,12 +6,12 @@ use super::dye::{Albedo, paint};
 use super::maths::{Random, bell, noise, sin_cos, smoothstep};
 use super::shape::Extent;
 
-/// What gives a mask its relief.
+/// An element of a mask's relief.
 #[derive(Debug, Clone)]
 pub enum Feature {
     /// A pleat across the mask at a height 0…1; it opens in the middle.
     Pleat { at: f32, depth: f32, sag: f32 },
-    /// A wrinkle from place to place.
+    /// A wrinkle between two points.
     Fold {
         from: (f32, f32),
         to: (f32, f32),
@@ -21,19 +21,19 @@ pub enum Feature {
     },
     /// A line along the middle from edge to edge.
     Seam { width: f32, depth: f32 },
-    /// A line along the upper edge, so far from it; along the lower one below 0.
+    /// A line along the upper edge at this distance; if negative, along the lower edge.
     Hem {
         distance: f32,
         width: f32,
         depth: f32,
     },
-    /// A line along either side, so far from its edge.
+    /// A line along either side, at this distance from its edge.
     Side { distance: f32, depth: f32 },
     /// The wire in the upper edge.
     Wire { length: f32, at: f32, depth: f32 },
     /// Rings or ribs across a cup.
     Ribs { period: f32, depth: f32 },
-    /// Unevenness of the cloth as it hangs: so long across and down.
+    /// Unevenness of hanging cloth, with its lengths across and down.
     Slack { lengths: (f32, f32), depth: f32 },
     /// Small folds at the sides, where the cloth is gathered.
     Gather { period: f32, depth: f32 },
@@ -41,11 +41,11 @@ pub enum Feature {
     Weld { slope: f32, at: f32, depth: f32 },
 }
 
-/// Height of the cloth at a place, and how deep in a fold that is, 0…1.
+/// Height of the cloth at a point, and depth in a fold, 0…1.
 type Lift = (f32, f32);
 
 impl Feature {
-    /// What this feature adds to the cloth at a place.
+    /// The relief that this feature adds to the cloth at a point.
     pub fn lift(&self, s: f32, t: f32, extent: &Extent, seed: u64) -> Lift {
         let Extent { half_width, height } = *extent;
         let u = s / half_width;
@@ -53,11 +53,11 @@ impl Feature {
             Self::Pleat { at, depth, sag } => {
                 let line = at + sag * u * u + 0.01 * noise(u * 1.8, at * 9.0, seed);
                 let d = t - line * height;
-                // Closed at the sides, where it is welded, and here and there.
+                // A pleat is closed at the sides, where it is welded, and here and there between.
                 let closed = 0.6 * u * u;
                 let open =
                     depth * (1.0 - closed) * (1.0 + 0.5 * noise(u * 2.0 + 3.0, at * 5.0, seed));
-                // A slow rise down to the edge of the pleat, and a step back under it.
+                // The cloth rises slowly to the edge of the pleat and steps back under it.
                 (
                     open * smoothstep(-0.3, -0.01, d) * smoothstep(0.08, 0.0, d),
                     bell(d - 0.03, 0.035) * (open / 0.1).clamp(0.0, 0.7),
@@ -118,7 +118,7 @@ impl Feature {
     }
 }
 
-/// A wrinkle that begins at the origin and ends at `to`, bent aside in its middle.
+/// A wrinkle from the origin to `to`, bent sideways in its middle.
 fn wrinkle(at: (f32, f32), to: (f32, f32), curvature: f32, width: f32, depth: f32) -> Lift {
     let length = (to.0 * to.0 + to.1 * to.1).sqrt().max(1e-3);
     let (dx, dy) = (to.0 / length, to.1 / length);
@@ -136,7 +136,7 @@ fn wrinkle(at: (f32, f32), to: (f32, f32), curvature: f32, width: f32, depth: f3
     )
 }
 
-/// A disc that lets breath out.
+/// An exhalation valve, which is a disc.
 #[derive(Debug, Clone)]
 pub struct Valve {
     at: (f32, f32),
@@ -170,13 +170,13 @@ impl Valve {
         }
     }
 
-    /// From the middle, in radii.
+    /// Distance from the centre, in radii.
     fn distance(&self, s: f32, t: f32) -> f32 {
         let (x, y) = (s - self.at.0, t - self.at.1);
         (x * x + y * y).sqrt() / self.radius
     }
 
-    /// How much of a place is valve, 0…1.
+    /// Fraction of the valve at a point, 0…1.
     pub fn coverage(&self, s: f32, t: f32, pixel: f32) -> f32 {
         let soft = pixel / self.radius;
         smoothstep(1.0 + soft, 1.0 - soft, self.distance(s, t))
@@ -190,7 +190,7 @@ impl Valve {
     }
 }
 
-/// The relief of a cloth on a grid, so that it is worked out once for each place.
+/// The relief of a cloth on a grid, so that it is computed once per grid point.
 #[derive(Debug)]
 pub struct Relief {
     columns: usize,
@@ -200,8 +200,8 @@ pub struct Relief {
 }
 
 impl Relief {
-    /// About three points for four cells, `unit` cells being in a distance between the eyes. `lifts`
-    /// tells the relief at places (s, t).
+    /// A grid of about three points per four cells; `unit` is the interocular distance in cells. `lifts`
+    /// returns the relief at points (s, t).
     pub fn new(extent: &Extent, unit: f32, lifts: impl Fn(&[(f32, f32)]) -> Vec<Lift>) -> Self {
         let Extent { half_width, height } = *extent;
         let count = |length: f32| ((length * unit * 0.75) as usize).clamp(24, 300);
@@ -224,7 +224,7 @@ impl Relief {
         }
     }
 
-    /// Slopes along `s` and `t` and depth of fold at a place of the sheet, both coordinates 0…1.
+    /// Slopes along `s` and `t`, and depth in a fold, at a point of the sheet, both coordinates 0…1.
     pub fn at(&self, s: f32, t: f32) -> (f32, f32, f32) {
         let x = s.clamp(0.0, 1.0) * (self.columns - 1) as f32;
         let y = t.clamp(0.0, 1.0) * (self.rows - 1) as f32;

@@ -1,4 +1,4 @@
-//! The colours of a mask in the light of its photo.
+//! The colours of a mask under the illumination of its photo.
 
 use super::fabric::Fabric;
 use super::light::Light;
@@ -6,20 +6,20 @@ use super::maths::{Vec3, add, lerp, mix, scale, smoothstep, subtract, unit};
 use super::raster::{Facing, Sample, Seen};
 use super::relief::Relief;
 
-/// Knows what colour each place of a mask has.
+/// Computes the colour of each point of a mask.
 pub struct Shader<'a> {
     sheets: &'a [Seen],
     fabric: &'a Fabric,
     light: &'a Light,
     relief: Relief,
     patches: Patches,
-    /// Width of a cell in distances between the eyes.
+    /// Width of a cell in interocular distances.
     cell: f32,
 }
 
 impl<'a> Shader<'a> {
-    /// For sheets of which the first is the cloth and the others are straps, over an area of the
-    /// photo (left, top, right, bottom). `unit` cells are in a distance between the eyes.
+    /// A shader for sheets of which the first is the cloth and the others are straps, over an area of the
+    /// photo (left, top, right, bottom). `unit` is the interocular distance in cells.
     pub fn new(
         sheets: &'a [Seen],
         fabric: &'a Fabric,
@@ -37,7 +37,7 @@ impl<'a> Shader<'a> {
         }
     }
 
-    /// Intensities at a sample, and how much of it is to be seen. The place in the area is 0…1.
+    /// Intensities at a sample, and its visibility. `at` is its position in the area, 0…1.
     pub fn colour(&self, sample: &Sample, at: [f32; 2]) -> (Vec3, f32) {
         let Some(seen) = self.sheets.get(usize::from(sample.sheet)) else {
             return ([0.0; 3], 0.0);
@@ -61,25 +61,25 @@ impl<'a> Shader<'a> {
         ));
         let place = ((s * 2.0 - 1.0) * extent.half_width, t * extent.height);
         let albedo = self.fabric.albedo(place.0, place.1, self.cell);
-        // Light that leaves the cloth at a grazing angle has come a longer way through it.
+        // Light that leaves the cloth at a grazing angle has travelled a longer way through it.
         let grazing = smoothstep(0.5, 0.0, facing.normal[2]);
         let shade = self.light.shade(normal) * (1.0 - 0.35 * fold) * (1.0 - 0.25 * grazing);
         self.light.on(albedo, shade * patch)
     }
 
     fn strap(&self, facing: &Facing, t: f32, patch: f32) -> Vec3 {
-        // Round like a cord.
+        // Straps are shaded as round cords.
         let across = t * 2.0 - 1.0;
         let normal = unit(add(facing.normal, scale(facing.down, across * 0.8)));
         let shade = self.light.shade(normal) * 0.9;
         let cloth = self.light.on(self.fabric.strap, shade * patch);
-        // Thinner than a cell it lets the skin through.
+        // A strap thinner than a cell shows the skin beside it.
         let thick = (self.fabric.strap_width / self.cell).min(1.0);
         mix(self.light.skin, cloth, 0.5 + 0.5 * thick)
     }
 }
 
-/// The light's patches on a coarse grid over the area.
+/// The illumination's patches on a coarse grid over the area.
 #[derive(Debug)]
 struct Patches(Vec<f32>);
 
@@ -99,7 +99,7 @@ impl Patches {
         Self((0..count).map(|i| light.patch(place(i))).collect())
     }
 
-    /// At a place of the area, both coordinates 0…1.
+    /// The ratio at a point of the area, both coordinates 0…1.
     fn at(&self, [x, y]: [f32; 2]) -> f32 {
         let last = Self::SIDE - 1;
         let (x, y) = (x * last as f32, y * last as f32);

@@ -1,6 +1,6 @@
-//! The cut of a mask: its sheet of cloth and its straps as surfaces round the head.
+//! The cut of a mask: its sheet of cloth and its straps as surfaces around the head.
 //!
-//! Coordinates of the head as in [`super::fit`]. A mask is a grid of points: `u` runs from the edge
+//! Head coordinates are as in [`super::fit`]. A mask is a grid of points: `u` runs from the edge
 //! that is left in the image (−1) over the nose (0) to the right edge (1), `v` from the upper edge
 //! (0) to the lower one (1).
 
@@ -8,7 +8,7 @@ use super::maths::{
     Curve, Random, Vec3, add, bell, cross, curve, dot, lerp, noise, scale, sin_cos, subtract, unit,
 };
 
-/// Half the width of a face at a height.
+/// Half the width of a face by height.
 const HALF_WIDTH: &Curve = &[
     (-0.6, 1.06),
     (0.2, 1.08),
@@ -20,7 +20,7 @@ const HALF_WIDTH: &Curve = &[
     (1.85, 0.56),
     (2.1, 0.45),
 ];
-/// How far a face stands out in its middle, the nose left out.
+/// Depth of a face along its vertical midline by height, without the nose.
 const FRONT: &Curve = &[
     (-0.6, 0.10),
     (0.0, 0.04),
@@ -33,8 +33,8 @@ const FRONT: &Curve = &[
     (1.9, -0.15),
     (2.1, -0.5),
 ];
-/// How far a mask stands off that in its middle: over the ridge of the nose, then like a tent from
-/// its tip to the chin.
+/// Distance of a mask from that midline by height: over the bridge of the nose, then straight from
+/// its tip to the chin like a tent.
 const TENT: &Curve = &[
     (0.0, 0.10),
     (0.2, 0.17),
@@ -47,7 +47,7 @@ const TENT: &Curve = &[
     (1.8, 0.04),
     (2.1, 0.0),
 ];
-/// How wide the tent is.
+/// Width of that tent by height.
 const TENT_WIDTH: &Curve = &[
     (0.0, 0.16),
     (0.3, 0.2),
@@ -56,14 +56,14 @@ const TENT_WIDTH: &Curve = &[
     (1.5, 0.6),
 ];
 
-/// The axis that the face is round about.
+/// Depth of the vertical axis about which the face is curved.
 const AXIS: f32 = -0.95;
-/// Where ears are, as an angle about that axis from the front.
+/// Position of the ears as an angle about that axis from the front, and height of their top.
 const EAR: f32 = 1.78;
 const EAR_TOP: f32 = 0.12;
 const EAR_BOTTOM: f32 = 0.82;
 
-/// A point of the bare face, and outwards from there.
+/// A point of the bare face, and the outward normal there.
 pub fn skin(angle: f32, y: f32) -> (Vec3, Vec3) {
     let at = |angle: f32, y: f32| -> Vec3 {
         let (sin, cos) = sin_cos(angle);
@@ -76,17 +76,17 @@ pub fn skin(angle: f32, y: f32) -> (Vec3, Vec3) {
     (at(angle, y), unit(cross(across, down)))
 }
 
-/// The size of a cloth, measured on it.
+/// The size of a cloth, measured along its surface.
 #[derive(Debug, Clone, Copy)]
 pub struct Extent {
     pub half_width: f32,
     pub height: f32,
 }
 
-/// How a mask is made.
+/// The construction of a mask.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Style {
-    /// A rectangle in pleats.
+    /// A pleated rectangle.
     Pleated,
     /// Two halves welded along the middle, folding flat.
     Folded,
@@ -98,35 +98,35 @@ pub enum Style {
     Moulded,
 }
 
-/// The numbers of a cut. Heights are of the head; see [`Cut::at`] for what the others do.
+/// The parameters of a cut. Heights are head coordinates; [`Cut::at`] defines the effect of the others.
 #[derive(Debug, Clone)]
 pub struct Cut {
     top: f32,
     top_side: f32,
-    /// How much more the upper edge rises to the ridge of the nose.
+    /// Additional rise of the upper edge to the bridge of the nose.
     peak: f32,
     bottom: f32,
     bottom_side: f32,
-    /// Angle of the edges about the axis of the face.
+    /// Angle of the side edges about the axis of the face.
     turn: f32,
-    /// How much nearer the front the corners are than the middle of the edges.
+    /// How much nearer to the front the corners are than the middle of the side edges.
     round: f32,
-    /// Width in that of the mean face.
+    /// Width relative to the mean face.
     width: f32,
-    /// How far it stands out like a beak, and how broad that is.
+    /// How far the mask protrudes like a beak, and the width of that beak.
     beak: f32,
     beak_width: f32,
-    /// 0 where the beak is round, 1 where it is an edge down the middle.
+    /// 0 for a round beak, 1 for one with an edge down the middle.
     ridge: f32,
-    /// How much it keeps its own width at the chin instead of the face's.
+    /// Degree to which the mask keeps its own width at the chin instead of the face's.
     stiff: f32,
-    /// How far cheeks and front are blown up.
+    /// Degree to which cheeks and front bulge.
     bulge: f32,
     tent: f32,
     tent_width: f32,
-    /// One side higher than the other.
+    /// Tilt: one side is higher than the other.
     tilt: f32,
-    /// Unevenness of surface and edges.
+    /// Irregularity of surface and edges.
     uneven: f32,
     seed: u64,
 }
@@ -135,7 +135,7 @@ impl Cut {
     pub fn new(style: Style, random: &mut Random) -> Self {
         let seed = random.bits();
         let r = random;
-        // Fits everybody; each kind changes what is its own.
+        // This is a general fit; each type of mask changes its own parameters below.
         let cut = Self {
             top: r.about(0.33, 0.13),
             top_side: r.about(0.66, 0.09),
@@ -248,7 +248,7 @@ impl Cut {
         Sheet::new(COLUMNS, ROWS, |u, v| self.at(u * 2.0 - 1.0, v))
     }
 
-    /// Half the width of the cloth and its height, measured on the cloth.
+    /// Half the width of the cloth and its height, measured along its surface.
     pub fn extent(&self) -> Extent {
         let length = |a: Vec3, b: Vec3| {
             let d = subtract(a, b);
@@ -269,12 +269,12 @@ impl Cut {
         }
     }
 
-    /// A band on the skin from the edge of the mask at `v` to a place at the ear or behind it, as
-    /// wide at either end as `widths` says.
+    /// A band on the skin from the edge of the mask at `v` to a point at or behind the ear;
+    /// `widths` are its widths at these two ends.
     pub fn strap(&self, is_right: bool, v: f32, to: (f32, f32), widths: (f32, f32)) -> Sheet {
         const STEPS: usize = 13;
         let side = if is_right { 1.0 } else { -1.0 };
-        // Sewn on a little inside of the edge.
+        // The strap is attached slightly inside the edge.
         let start = self.at(side * 0.97, v);
         let far = 2.0 * v - 1.0;
         let from = 0.97 * self.turn * (1.0 - self.round * far * far);
@@ -292,9 +292,9 @@ impl Cut {
         };
         let off = subtract(start, lies(0.0, 0.0));
         let sheet = Sheet::new(STEPS, 3, |along, across| {
-            // Columns run to the right of the image on the outside of either cheek.
+            // Columns run to the right of the image when either cheek is seen from outside.
             let t = if is_right { along } else { 1.0 - along };
-            // From the mask, which stands off the skin, to the skin.
+            // The strap starts on the mask, off the skin, and gradually comes to lie on the skin.
             let left = (1.0 - t) * (1.0 - t);
             add(lies(t, across - 0.5), scale(off, left))
         });
@@ -310,7 +310,7 @@ impl Cut {
     }
 }
 
-/// Where the straps of a mask go: to a loop round each ear, or round the head.
+/// Course of a mask's straps: to a loop around each ear, or around the head.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Straps {
     Loops,
@@ -318,7 +318,7 @@ pub enum Straps {
 }
 
 impl Straps {
-    /// The place at the ear, or above and below it, to which the upper and the lower strap go.
+    /// The ends, at the ear or above and below it, of the upper and the lower strap.
     pub fn ends(self, random: &mut Random) -> [(f32, f32); 2] {
         match self {
             Self::Loops => [
@@ -344,14 +344,14 @@ impl Straps {
 pub struct Sheet {
     pub columns: usize,
     pub rows: usize,
-    /// Row by row.
+    /// The points, row by row.
     pub points: Vec<Vec3>,
-    /// Whether the first column is the one at the mask.
+    /// Whether the strap starts at the mask with its first column.
     pub starts_left: bool,
 }
 
 impl Sheet {
-    /// `at` gets the column and the row as 0…1.
+    /// A sheet whose points `at` returns for column and row as 0…1.
     fn new(columns: usize, rows: usize, at: impl Fn(f32, f32) -> Vec3) -> Self {
         let step = |i: usize, count: usize| i as f32 / (count - 1) as f32;
         Self {

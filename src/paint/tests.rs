@@ -1,15 +1,15 @@
-//! Masks on faces made of numbers: a head of skin colour, turned as asked.
+//! Masks on synthetic faces: a head of skin colour at a given yaw and roll.
 
 use super::maths::{Vec3, sin, sin_cos, solve};
 use super::*;
 use crate::frame::geometry::{Landmarks, Point, Rect};
 
 const SIDE: usize = 200;
-/// Distance between the eyes in pixels.
+/// Interocular distance in pixels.
 const UNIT: f32 = 36.0;
 const SKIN: [u8; 3] = [205, 160, 135];
 
-/// Where a point of the head is when it is turned by `yaw` and the image by `roll`.
+/// Projects a point of the head that is turned by `yaw`, in an image turned by `roll`.
 fn seen(p: Vec3, yaw: f32, roll: f32) -> Point {
     let ((sin_yaw, cos_yaw), (sin_roll, cos_roll)) = (sin_cos(yaw), sin_cos(roll));
     let (x, y) = (p[0] * cos_yaw + p[2] * sin_yaw, p[1] - 0.6);
@@ -38,7 +38,7 @@ fn face(yaw: f32, roll: f32) -> Face {
     }
 }
 
-/// A photo of skin in this light on each pixel.
+/// A photo of skin whose pixels have this illumination.
 fn photo(light: impl Fn(usize, usize) -> f32) -> Vec<u8> {
     (0..SIDE * SIDE)
         .flat_map(|i| SKIN.map(|v| (f32::from(v) * light(i % SIDE, i / SIDE)) as u8))
@@ -59,12 +59,12 @@ fn pixel(rgb: &[u8], at: Point) -> [u8; 3] {
     rgb[i..i + 3].try_into().unwrap()
 }
 
-/// Greatest difference of a component.
+/// Largest difference of a component.
 fn difference(a: [u8; 3], b: [u8; 3]) -> u8 {
     a.iter().zip(b).map(|(a, b)| a.abs_diff(b)).max().unwrap()
 }
 
-/// Mean of the pixels that the mask changed, 0…255, of those whose column `counts`.
+/// Mean, 0…255, of the pixels that the mask changed in the columns for which `counts` is true.
 fn mean_of_mask(before: &[u8], after: &[u8], counts: impl Fn(usize) -> bool) -> f32 {
     let changed: Vec<f32> = before
         .chunks_exact(3)
@@ -97,8 +97,8 @@ fn kinds_differ() {
     }
 }
 
-/// A mask covers mouth and chin and no eye, however the head is turned: up to 60° to either side,
-/// and the image any way round.
+/// A mask covers mouth and chin but no eye at a yaw of up to 60° to either side and at any roll of the
+/// image.
 #[test]
 fn mouth_and_chin_are_covered_and_eyes_are_not() {
     for mask in MaskType::ALL {
@@ -114,8 +114,8 @@ fn mouth_and_chin_are_covered_and_eyes_are_not() {
                 (0.0, 3.1),
             ] {
                 let after = painted(flat(), &face(yaw, roll), mask, seed);
-                // Skin-coloured masks exist: every one of a few pixels about the place has to be
-                // the skin's for it to be bare.
+                // Some masks are skin-coloured, so a point only counts as bare if a few pixels around it all have
+                // the skin's colour.
                 let is_bare = |p: Vec3| {
                     [[0.0, 0.0], [0.06, 0.03], [-0.06, -0.03], [0.03, -0.06]]
                         .into_iter()
@@ -200,7 +200,7 @@ fn a_photo_in_black_and_white_stays_so() {
     }
 }
 
-/// Larger than a layer has cells.
+/// The face is larger than the maximum number of cells of a layer.
 #[test]
 fn a_large_face_is_covered_as_a_small_one_is() {
     let factor = 8.0;
@@ -283,7 +283,7 @@ fn landmarks_that_are_no_face_are_an_error() {
     }
 }
 
-/// Whatever the landmarks, and whatever the box: an answer, within the photo, and soon.
+/// Any landmarks and any box return soon, without touching pixels outside the photo.
 #[test]
 fn odd_landmarks_are_survived() {
     let mut random = Random::new(1);
@@ -325,7 +325,7 @@ fn names_are_read_as_they_are_written() {
 fn the_pose_of_a_turned_head_is_found() {
     for yaw in [-1.0, -0.5, 0.0, 0.4, 0.9] {
         let pose = Pose::fit(&face(yaw, 0.0)).unwrap();
-        // The nose points the way the head is turned.
+        // The nose points in the direction of the yaw.
         let nose = pose.turn([0.0, 0.0, 1.0]);
         assert!((nose[0] - sin(yaw)).abs() < 0.1, "{yaw}: {nose:?}");
         assert!(nose[1].abs() < 0.15, "{yaw}: {nose:?}");
@@ -342,7 +342,7 @@ fn sines_are_those_of_the_platform() {
 
 #[test]
 fn equations_are_solved() {
-    // x + y = 3, x − y = 1.
+    // The equations are x + y = 3 and x − y = 1.
     assert_eq!(
         solve([[1.0, 1.0], [1.0, -1.0]], [3.0, 1.0]),
         Some([2.0, 1.0])

@@ -1,34 +1,34 @@
-//! The time base of tracking: timestamps as far as they can be believed.
+//! The time base of tracking: timestamps, corrected where they are implausible.
 //!
-//! Cameras announce frame rates that they do not keep, set their clocks while they send, and put out single timestamps
-//! that are seconds or hours off. Tracks, hysteresis and deadlines need a time that advances as the pictures do, so
-//! [`PictureClock`] takes the difference of neighbouring timestamps where it is plausible and the usual frame interval
-//! where it is not.
+//! Cameras announce frame rates that they do not keep, adjust their clocks while streaming, and produce single
+//! timestamps that are seconds or hours off. Tracks, hysteresis and deadlines need a time that advances with the
+//! frames, so [`PictureClock`] uses the difference of consecutive timestamps where it is plausible, and the typical
+//! frame interval where it is not.
 
 use std::time::{Duration, Instant};
 
-/// How much further than the time that has passed a timestamp of a live stream may advance. Frames that were queued while
-/// this thread was held up are covered by the time that passed.
+/// How much more than the elapsed time a timestamp of a live stream may advance. Frames that were queued while
+/// this thread was blocked are covered by the elapsed time.
 const JUMP: Duration = Duration::from_secs(1);
 
-/// How many intervals the usual one is the median of.
+/// Number of intervals whose median is the typical one.
 const INTERVALS: usize = 5;
 
-/// Frame interval where neither timestamps nor caps say it.
+/// Frame interval where neither timestamps nor caps determine it.
 const DEFAULT_INTERVAL: Duration = Duration::from_millis(40);
 
-/// Announced frame intervals outside this range are those of time scales (90000/1) and placeholders (0/1).
+/// Announced frame intervals outside this range come from time scales (90000/1) and placeholders (0/1).
 const PLAUSIBLE: std::ops::RangeInclusive<Duration> =
     Duration::from_millis(4)..=Duration::from_secs(60);
 
-/// When a frame is.
+/// The time of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Tick {
-    /// Time that never runs backwards. It begins with the first running time.
+    /// Monotonic time, which starts at the first running time.
     pub now: Duration,
-    /// The usual time between frames.
+    /// The typical time between frames.
     pub interval: Duration,
-    /// The timestamp does not follow the one before: what was found out by comparing timestamps with a clock is void.
+    /// The timestamp does not follow the previous one, so any offset between timestamps and a clock is invalid.
     pub is_discontinuous: bool,
 }
 
@@ -38,18 +38,19 @@ struct Last {
     arrival: Instant,
 }
 
-/// Turns running times and arrival times of frames into a time that advances as the pictures do.
+/// Converts running times and arrival times of frames to a time that advances with the frames.
 #[derive(Debug, Default)]
 pub struct PictureClock {
     now: Duration,
     last: Option<Last>,
-    /// The newest plausible differences of timestamps, the next one to be replaced at `count % INTERVALS`.
+    /// The newest plausible differences of timestamps, a ring buffer whose next entry to be replaced is at `count %
+    /// INTERVALS`.
     intervals: [Duration; INTERVALS],
     count: usize,
 }
 
 impl PictureClock {
-    /// Advances to a frame. `announced` is the frame interval by the caps.
+    /// Advances to a frame. `announced` is the frame interval of the caps.
     pub fn tick(
         &mut self,
         running_time: Option<Duration>,
@@ -78,7 +79,7 @@ impl PictureClock {
                 }
                 (if is_jump { interval } else { step }, is_jump)
             }
-            // Two pictures of one time are as wrong as one before the other.
+            // Two frames with the same timestamp are as implausible as a decreasing timestamp.
             (Some(_), Some(_)) => (interval, true),
             _ => (without_timestamps, false),
         };
@@ -94,7 +95,7 @@ impl PictureClock {
         }
     }
 
-    /// The median of the newest intervals; before there is one, what the caps say.
+    /// The median of the newest intervals; before the first one, that of the caps.
     fn interval(&self, announced: Option<Duration>) -> Duration {
         let known = self.count.min(INTERVALS);
         if known == 0 {
@@ -117,7 +118,7 @@ mod tests {
         Duration::from_millis(ms)
     }
 
-    /// Feeds frames with these running times in ms, one every 100 ms; gives the differences of the ticks in ms.
+    /// Feeds frames with these running times in ms, one every 100 ms; returns the differences of the ticks in ms.
     fn steps(is_live: bool, times: &[Option<u64>], announced: Option<Duration>) -> Vec<u128> {
         let mut clock = PictureClock::default();
         let start = Instant::now();
@@ -139,7 +140,7 @@ mod tests {
     fn plausible_timestamps_are_the_time() {
         let times = [500, 600, 701, 1900].map(Some);
         assert_eq!(steps(false, &times, None), [100, 101, 1199]);
-        // A live stream may be late by what has passed, and a second more.
+        // A timestamp of a live stream may advance by the elapsed time plus a second.
         assert_eq!(steps(true, &[0, 100, 1100].map(Some), None), [100, 1000]);
     }
 
@@ -179,9 +180,9 @@ mod tests {
         let announced = Some(ms(33));
         assert_eq!(interval(announced, &[0]), ms(33));
         assert_eq!(interval(announced, &[0, 500, 1000]), ms(500));
-        // One gap among many is no other pace.
+        // A single gap does not change the typical interval.
         assert_eq!(interval(announced, &[0, 100, 200, 5000, 5100]), ms(100));
-        // 90000/1 and 0/1.
+        // Frame rates of 90000/1 and 0/1 are implausible.
         assert_eq!(
             interval(Some(Duration::from_micros(11)), &[0]),
             DEFAULT_INTERVAL

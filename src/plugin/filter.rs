@@ -1,5 +1,5 @@
-//! What the elements have in common: the way of a buffer, an event and a query through a filter that works on frames in
-//! place and never ends a stream for a damaged one.
+//! The common part of the elements: how a filter that processes frames in place handles buffers, events and queries,
+//! without ending a stream because of a damaged buffer.
 
 use std::time::Duration;
 
@@ -14,34 +14,35 @@ use crate::plugin::load::Pressure;
 use crate::plugin::stream::{Frame, Skip, Stream};
 use crate::threads::at_work;
 
-/// An element that works on frames in place.
+/// An element that processes frames in place.
 pub trait FrameFilter: BaseTransformImpl {
-    /// Whether it skips inference when there is too little time.
+    /// Whether it skips inference under time pressure.
     const HAS_INFERENCE: bool = true;
 
     fn category(&self) -> gst::DebugCategory;
 
     fn stream(&self) -> &Stream;
 
-    /// Works on a frame and its metadata; gives the messages to be posted. They are posted when the time that the frame
-    /// took has been measured and no lock is held: a synchronous handler may call back into the element.
+    /// Processes a frame and its metadata; returns the messages to post. They are posted after the time that the
+    /// frame took has been measured and when no lock is held, because a synchronous handler may call back into the
+    /// element.
     fn process(
         &self,
         frame: &Frame,
         buffer: &mut gst::BufferRef,
     ) -> Result<Vec<gst::Message>, FrameError>;
 
-    /// Time has passed without a picture until `now`, as during a gap; gives the messages to be posted.
+    /// Handles time without a frame until `now`, as during a gap; returns the messages to post.
     fn pass(&self, now: Duration) -> Vec<gst::Message> {
         let _ = now;
         Vec::new()
     }
 
-    /// The stream has ended or goes on elsewhere, so that nothing before it counts; gives the messages to be posted.
+    /// Resets the state when the stream has ended or continues elsewhere; returns the messages to post.
     fn reset(&self) -> Vec<gst::Message>;
 }
 
-/// Works on a buffer, or lets it pass where it holds no picture.
+/// Processes a buffer, or passes it on unchanged if it cannot be analysed.
 pub fn transform_ip(
     this: &impl FrameFilter,
     buffer: &mut gst::BufferRef,
@@ -53,7 +54,7 @@ pub fn transform_ip(
         return Ok(gst::FlowSuccess::Ok);
     }
     if let Some(time) = stream_time(element, buffer) {
-        // Fails only for a binding whose source has no value at this time.
+        // This fails only for a control binding whose source has no value at this time.
         let _ = element.sync_values(time);
     }
     let frame = this.stream().begin(element, buffer);
@@ -87,7 +88,7 @@ pub fn stream_time(
     segment.to_stream_time(buffer.pts()?)
 }
 
-/// Lets a buffer pass that cannot be analysed.
+/// Passes on a buffer that cannot be analysed.
 fn skip(
     this: &impl FrameFilter,
     frame: &Frame,
@@ -117,7 +118,7 @@ fn skip(
     Ok(gst::FlowSuccess::Ok)
 }
 
-/// Handles an event of upstream.
+/// Handles an event from upstream.
 pub fn sink_event(this: &impl FrameFilter, event: gst::Event) -> bool {
     this.stream().update_from_sink_event(&event);
     let element = this.obj();
@@ -143,7 +144,7 @@ fn pass(this: &impl FrameFilter, until: Option<gst::ClockTime>) {
     post(this.obj().upcast_ref(), this.pass(now));
 }
 
-/// Handles an event of downstream.
+/// Handles an event from downstream.
 pub fn src_event(this: &impl FrameFilter, event: gst::Event) -> bool {
     this.stream().update_from_src_event(&event);
     this.parent_src_event(event)
@@ -162,7 +163,7 @@ pub fn query(
     is_answered
 }
 
-/// Whether a property cannot be set now, since what it decides was loaded when the element started; warns if so.
+/// Warns and returns true if a property cannot be set now, because it only takes effect when the element starts.
 pub fn refuses(this: &impl FrameFilter, pspec: &glib::ParamSpec) -> bool {
     let is_refused =
         !pspec.flags().contains(gst::PARAM_FLAG_MUTABLE_PLAYING) && this.stream().is_started();
@@ -181,14 +182,14 @@ pub fn refuses(this: &impl FrameFilter, pspec: &glib::ParamSpec) -> bool {
     is_refused
 }
 
-/// Posts messages on the bus. Fails only while the pipeline is being taken down, when nobody listens.
+/// Posts messages on the bus. This fails only while the pipeline is shut down, when nothing receives them.
 pub fn post(element: &gst_base::BaseTransform, messages: Vec<gst::Message>) {
     for message in messages {
         let _ = element.post_message(message);
     }
 }
 
-/// Reports frames for which there was no time for inference, as elements do that drop frames.
+/// Posts a QoS message about skipped inference, as elements do that drop frames.
 fn report_quality<T: FrameFilter>(this: &T, frame: &Frame, buffer: &gst::BufferRef) {
     let is_skipped = T::HAS_INFERENCE && frame.pressure == Pressure::TooLate;
     let Some((processed, skipped)) = this.stream().count(is_skipped) else {

@@ -1,4 +1,4 @@
-//! Video frames as images, and the caps that every element takes.
+//! Video frames as images, and the caps that every element accepts.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ mod bottom_up;
 
 use bottom_up::Layout;
 
-/// Every format that the elements work on without a converter.
+/// The formats that the elements process without a converter.
 const FORMATS: [(VideoFormat, PixelFormat); 17] = [
     (VideoFormat::I420, PixelFormat::I420),
     (VideoFormat::Nv12, PixelFormat::Nv12),
@@ -36,7 +36,7 @@ const FORMATS: [(VideoFormat, PixelFormat); 17] = [
     (VideoFormat::Gray8, PixelFormat::Gray8),
 ];
 
-/// Sink and source pad, alike: the elements work in place.
+/// Sink and source pad templates with the same caps, because the elements work in place.
 pub fn pad_templates() -> Vec<gst::PadTemplate> {
     let caps = gst_video::VideoCapsBuilder::new()
         .format_list(FORMATS.map(|(format, _)| format))
@@ -55,9 +55,9 @@ pub fn pad_templates() -> Vec<gst::PadTemplate> {
 /// Why a frame is not analysed.
 #[derive(Debug)]
 pub enum FrameError {
-    /// The buffer does not hold what its caps say. The stream goes on without it.
+    /// The buffer does not match its caps. The stream continues without it.
     Unusable(String),
-    /// The element cannot work.
+    /// The element cannot continue.
     Fatal(gst::ErrorMessage),
 }
 
@@ -83,7 +83,7 @@ pub fn running_time(
     segment.to_running_time(timestamp?)
 }
 
-/// The video that comes in: how its buffers are mapped, and how they are seen upright.
+/// The incoming video: how its buffers are mapped, and how they are turned upright.
 #[derive(Debug, Clone, Default)]
 pub struct Input {
     format: Option<(VideoInfo, ImageInfo)>,
@@ -91,7 +91,7 @@ pub struct Input {
 }
 
 impl Input {
-    /// New caps.
+    /// Sets new caps.
     pub fn set_info(&mut self, info: &VideoInfo) -> Result<(), gst::LoggableError> {
         let image = image_info(info).ok_or_else(|| {
             gst::loggable_error!(gst::CAT_RUST, "no support for {}", info.format())
@@ -100,7 +100,7 @@ impl Input {
         Ok(())
     }
 
-    /// Whether an event may say something about the video.
+    /// Whether an event may affect the video's orientation.
     pub fn concerns(event: &gst::Event) -> bool {
         matches!(
             event.type_(),
@@ -108,7 +108,7 @@ impl Input {
         )
     }
 
-    /// Updates from an event: the tag image-orientation says how the camera was held.
+    /// Updates from an event: the tag image-orientation tells how the camera was held.
     pub fn update_from_event(&mut self, event: &gst::Event) {
         match event.view() {
             gst::EventView::StreamStart(_) => self.orientation = Orientation::UPRIGHT,
@@ -137,25 +137,25 @@ impl Input {
         self.format().map(|(info, _)| (info.width(), info.height()))
     }
 
-    /// How the stored picture becomes upright, and its stored size.
+    /// The orientation that turns the stored image upright, and its stored size.
     pub fn turn(&self) -> Result<(Orientation, (f32, f32)), gst::ErrorMessage> {
         let (width, height) = self.size()?;
         Ok((self.orientation, (width as f32, height as f32)))
     }
 
-    /// How much wider and higher stored frames are than they were when they had the size `before`.
+    /// Factors of width and height from stored frames of the size `before` to those of the current size.
     pub fn stored_scale(&self, before: (u32, u32)) -> (f32, f32) {
         let now = self.size().unwrap_or(before);
         let ratio = |now: u32, before: u32| now as f32 / before.max(1) as f32;
         (ratio(now.0, before.0), ratio(now.1, before.1))
     }
 
-    /// The same for upright frames.
+    /// Factors of width and height for upright frames.
     pub fn upright_scale(&self, before: (u32, u32)) -> [f32; 2] {
         self.orientation.turn_size(self.stored_scale(before)).into()
     }
 
-    /// Maps a buffer for reading and works on it as an upright image.
+    /// Maps a buffer for reading and calls a function with it as an upright image.
     pub fn read<T>(
         &self,
         buffer: &gst::BufferRef,
@@ -195,8 +195,8 @@ impl Input {
         Ok(work(&view.oriented(self.orientation)))
     }
 
-    /// Maps a buffer for writing and works on it as an upright image. Pixels that another buffer
-    /// shares are copied first, by GStreamer.
+    /// Maps a buffer for writing and calls a function with it as an upright image. GStreamer first copies memory
+    /// that is shared with another buffer.
     pub fn write(
         &self,
         buffer: &mut gst::BufferRef,
@@ -297,7 +297,7 @@ fn not_mapped(info: &VideoInfo, size: usize) -> FrameError {
     ))
 }
 
-/// The value of the tag image-orientation: what is to be done to make the picture upright.
+/// Parses the tag image-orientation: the transformation that turns the image upright.
 fn orientation(tag: &str) -> Orientation {
     match tag {
         "rotate-90" => Orientation::ROTATE_90,
@@ -318,7 +318,7 @@ fn not_negotiated() -> gst::ErrorMessage {
     )
 }
 
-/// A buffer came while the element was stopped.
+/// The error for a buffer that arrives while the element is stopped.
 pub fn not_started() -> gst::ErrorMessage {
     gst::error_msg!(
         gst::CoreError::StateChange,

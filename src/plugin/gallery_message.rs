@@ -1,20 +1,20 @@
-//! What `mfrrecognize` posts about its gallery, as a type.
+//! The element message of `mfrrecognize` about its gallery, as a type.
 
 use gst::{Structure, StructureRef};
 
 /// Name of the structure of the element messages.
 pub const NAME: &str = "mfr-gallery";
 
-/// How a gallery stands.
+/// State of a gallery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum GalleryState {
-    /// It is in use from now on.
+    /// The gallery is in use from now on.
     Loaded,
-    /// The file has been replaced; what was read before is in use until the new one has been read.
+    /// The file has been replaced; the previous gallery is in use until the new one has been read.
     Stale,
-    /// The file cannot be opened; what was read before stays in use.
+    /// The file cannot be opened; the previous gallery stays in use.
     Unreachable,
-    /// The file was read and cannot be used; what was read before stays in use.
+    /// The file was read but cannot be used; the previous gallery stays in use.
     Refused,
 }
 
@@ -37,9 +37,9 @@ pub struct GalleryMessage {
     pub state: GalleryState,
     /// Path of the file.
     pub gallery: String,
-    /// When the gallery that is in use was made, RFC 3339; empty where it does not say so.
+    /// Creation time of the gallery in use, RFC 3339; empty if the gallery does not have it.
     pub version: String,
-    /// People in the gallery that is in use.
+    /// Number of people in the gallery in use.
     pub people: u32,
     /// Why a file is unreachable or refused.
     pub reason: Option<String>,
@@ -58,7 +58,7 @@ impl From<&GalleryMessage> for Structure {
 }
 
 impl GalleryMessage {
-    /// Reads a message; None for the structure of another one.
+    /// Reads a message; None for a structure of another kind.
     pub fn from_structure(structure: &StructureRef) -> Option<Self> {
         if structure.name() != NAME {
             return None;

@@ -1,31 +1,32 @@
-//! What an element of a live stream answers to a LATENCY query.
+//! The latency that an element of a live stream adds in reply to a LATENCY query.
 //!
-//! The answer is a high percentile of how long the newest frames took, so that one stall neither raises it for good nor
-//! makes every sink wait, and it changes rarely, since each change makes the application redistribute the latency.
+//! It is a high percentile of the processing times of the newest frames, so that a single stall neither raises it
+//! permanently nor delays every sink. It changes rarely, because each change makes the application redistribute
+//! latency.
 
 use std::time::{Duration, Instant};
 
-/// How many of the newest frames count.
+/// Number of the newest frames that are taken into account.
 const WINDOW: usize = 64;
 
-/// Part of the frames that must have been done within the latency.
+/// Fraction of the frames that must finish within the latency.
 const PERCENTILE: f64 = 0.95;
 
 /// The latency is a multiple of this.
 const STEP: Duration = Duration::from_millis(10);
 
-/// Frames after which it is stated first, and how often it is looked at from then on.
+/// Number of frames before the latency is first stated, and interval at which it is updated from then on.
 const FIRST_AFTER: usize = 4;
 const EVERY: Duration = Duration::from_secs(3);
 
-/// The latency in frame intervals is at most this: a filter that takes longer drops behind whatever the sink waits for,
-/// and leaves out inference instead.
+/// Maximum latency in frame intervals: a filter that takes longer falls behind however long the sink waits,
+/// and skips inference instead.
 const MOST_INTERVALS: u32 = 2;
 
-/// The processing times of the newest frames, and what has been answered.
+/// The processing times of the newest frames, and the latency in use.
 #[derive(Debug, Default)]
 pub struct Latency {
-    /// The next one to be replaced is at `count % WINDOW`.
+    /// A ring buffer whose next entry to be replaced is at `count % WINDOW`.
     times: Vec<Duration>,
     count: usize,
     stated: Duration,
@@ -33,15 +34,15 @@ pub struct Latency {
 }
 
 impl Latency {
-    /// What a latency query is answered.
+    /// The latency to reply to a query.
     pub fn stated(&self) -> Duration {
         self.stated
     }
 
-    /// Adds how long a frame took that was done at `now`, in a stream with this frame interval; true if the answer
-    /// to a latency query is another one from now on.
+    /// Adds the processing time of a frame that was finished at `now`, in a stream with this frame interval; returns
+    /// true if the latency has changed.
     pub fn add(&mut self, took: Duration, interval: Duration, now: Instant) -> bool {
-        // The first frame pays for what is made once.
+        // The first frame includes one-time initialisation.
         self.count += 1;
         if self.count == 1 {
             return false;
@@ -61,7 +62,7 @@ impl Latency {
         }
         self.stated_at = Some(now);
         let wanted = round_up(self.percentile().min(interval * MOST_INTERVALS));
-        // Lowered only where that is worth a redistribution.
+        // Lowered only if the difference is worth a redistribution.
         let is_other = wanted > self.stated || 2 * wanted <= self.stated;
         if is_other {
             self.stated = wanted;
@@ -90,7 +91,8 @@ mod tests {
         Duration::from_millis(ms)
     }
 
-    /// Feeds processing times in ms, a frame every 100 ms; gives what was stated when in ms.
+    /// Feeds processing times in ms, a frame every 100 ms; returns the indices and values, in ms, of stated
+    /// latencies.
     fn statements(times: impl IntoIterator<Item = u64>) -> Vec<(usize, u128)> {
         let mut latency = Latency::default();
         let start = Instant::now();

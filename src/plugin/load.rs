@@ -1,25 +1,25 @@
-//! What to do when there is too little time: a live stream goes on whether or not an element keeps up. Inference is
-//! skipped then, never a frame.
+//! Reaction to time pressure: a live stream continues whether or not an element keeps up. Inference is
+//! skipped then, but never a frame.
 
 use gst::prelude::*;
 use gst_base::prelude::*;
 use std::time::Duration;
 
-/// From how far behind the stream on known faces are followed only, and from when on inference is skipped.
+/// Delays from which known faces are only followed, and from which inference is skipped.
 const LATE: Duration = Duration::from_millis(30);
 const TOO_LATE: Duration = Duration::from_millis(60);
 
-/// How fast the estimate of what is on time follows a stream that falls behind for good, in seconds per second.
+/// Adaptation rate of the on-time estimate to a stream that is permanently late, in seconds per second.
 const DRIFT: f64 = 0.02;
 
-/// Part of the frame interval that an element of a live stream may take on average: there are two of them, and
-/// other elements. A source that has to wait drops frames instead of sending them late.
+/// Fraction of the frame interval that an element of a live stream may take on average, because there are two of
+/// them, and other elements. A source that is blocked drops frames instead of sending them late.
 const SHARE: f64 = 0.45;
 
-/// The debt is bounded, so that one long stall does not switch inference off for long.
+/// Upper limit of the debt, so that one long stall does not switch inference off for long.
 const MOST_DEBT: Duration = Duration::from_millis(250);
 
-/// How far behind its stream an element is.
+/// How far an element is behind its stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Pressure {
     None,
@@ -37,23 +37,23 @@ impl Pressure {
     }
 }
 
-/// Where an element stands in its stream.
+/// The load of an element relative to its stream.
 #[derive(Debug, Default)]
 pub struct Load {
-    /// How long after its running time, in seconds, a frame arrives that is on time, and when that was found.
+    /// Delay after its running time, in seconds, with which a frame arrives on time, and when this was measured.
     on_time: Option<(f64, f64)>,
-    /// From the sink: earlier frames come too late to be shown.
+    /// Time from the sink's QoS events before which frames arrive too late to be shown.
     earliest: Option<gst::ClockTime>,
-    /// Seconds by which frames took longer than their share.
+    /// Seconds by which frames exceeded their share.
     debt: f64,
 }
 
 impl Load {
-    /// Updates from what the sink says about frames that arrived too late.
+    /// Updates from the sink's QoS events about frames that arrived too late.
     pub fn update_from_event(&mut self, event: &gst::Event) {
         if let gst::EventView::Qos(qos) = event.view() {
             let (_, _, jitter, timestamp) = qos.get();
-            // As in GstBaseTransform: what would arrive that late again is not to be saved.
+            // Like GstBaseTransform: frames up to this time would arrive too late again.
             self.earliest = timestamp.filter(|_| jitter > 0).map(|timestamp| {
                 let jitter = gst::ClockTime::from_nseconds(jitter.unsigned_abs());
                 timestamp.saturating_add(jitter).saturating_add(jitter)
@@ -61,13 +61,14 @@ impl Load {
         }
     }
 
-    /// Timestamps do not go on from those before: nothing can be said about which frames are on time.
+    /// Discards what is known about on-time frames, because timestamps do not continue the previous ones.
     pub fn forget_timestamps(&mut self) {
         self.on_time = None;
         self.earliest = None;
     }
 
-    /// How late a buffer of this running time is. `now` is the running time of the element's clock, of a live stream.
+    /// The lateness of a buffer with this running time. `now` is the running time of the element's clock, for a live
+    /// stream.
     pub fn pressure(
         &mut self,
         now: Option<gst::ClockTime>,
@@ -84,7 +85,7 @@ impl Load {
         by_sink.max(lateness).max(Pressure::of(self.debt))
     }
 
-    /// Against frames that came on time, for clocks and cameras differ in what they call on time.
+    /// Lateness relative to frames that were on time, because clocks and cameras have different offsets.
     fn lateness(&mut self, now: gst::ClockTime, time: gst::ClockTime) -> Pressure {
         let now = now.nseconds() as f64 / 1e9;
         let behind = now - time.nseconds() as f64 / 1e9;
@@ -96,7 +97,7 @@ impl Load {
         Pressure::of(behind - on_time)
     }
 
-    /// Adds how long a frame of a live stream took whose frames come at this interval.
+    /// Adds the processing time of a frame of a live stream with this frame interval.
     pub fn add(&mut self, took: Duration, interval: Duration) {
         let more = took.as_secs_f64() - SHARE * interval.as_secs_f64();
         self.debt = (self.debt + more).clamp(0.0, MOST_DEBT.as_secs_f64());
@@ -105,11 +106,11 @@ impl Load {
 
 /// Asks the application to redistribute the latency.
 pub fn post_latency(element: &gst_base::BaseTransform) {
-    // Fails only while the pipeline is being taken down, when nobody listens.
+    // This fails only while the pipeline is shut down, when nothing receives the message.
     let _ = element.post_message(gst::message::Latency::builder().src(element).build());
 }
 
-/// Whether upstream is live; false where it cannot say so yet.
+/// Whether upstream is live; false if upstream cannot answer yet.
 pub fn asks_live(element: &gst_base::BaseTransform) -> bool {
     let mut query = gst::query::Latency::new();
     element.sink_pad().peer_query(&mut query) && query.result().0
@@ -126,7 +127,7 @@ mod tests {
     #[test]
     fn frames_are_late_against_those_that_came_on_time() {
         let mut load = Load::default();
-        // A camera whose frames always come 300 ms after their time.
+        // The frames of this camera always arrive 300 ms after their time.
         for frame in 0..30 {
             let time = ms(33 * frame);
             assert_eq!(load.lateness(time + ms(300), time), Pressure::None);
@@ -152,7 +153,7 @@ mod tests {
         let mut load = Load::default();
         let [interval, long] = [40, 100].map(Duration::from_millis);
         load.add(long, interval);
-        // 100 ms taken, 18 allowed in each frame: 82, 64, 46, 28.
+        // The frame took 100 ms, and each frame reduces the debt by its share of 18: 82, 64, 46, 28.
         let pressures: Vec<_> = (0..4)
             .map(|_| {
                 let pressure = Pressure::of(load.debt);

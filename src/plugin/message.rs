@@ -24,12 +24,12 @@ pub const NAME: &str = "mfrrecognize";
 /// Name of the structure of each face in them.
 pub const FACE: &str = "face";
 
-/// What has happened to a person.
+/// The kind of change of a person.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Event {
-    /// Another face is in view, and it is unknown.
+    /// A new face is in view, and it is unknown.
     Appeared,
-    /// A face has been named for the first time.
+    /// A face has been identified for the first time.
     Identified,
     /// A face has another name, or none any more, or a mask was put on or taken off.
     Changed,
@@ -50,7 +50,7 @@ impl Event {
     }
 }
 
-/// A message: what has happened in a frame, or which faces it shows.
+/// A message about the changes in a frame, or about all faces of it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Message {
     /// Timestamp of the frame's buffer.
@@ -62,7 +62,7 @@ pub struct Message {
     pub faces: Vec<FaceNews>,
 }
 
-/// A face of a message.
+/// A face in a message.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FaceNews {
     /// None in messages about every frame.
@@ -79,12 +79,12 @@ pub struct FaceNews {
     pub similarity: f64,
     /// `with_mask` or `without_mask` and its probability, 0…1; None without a mask check.
     pub mask: Option<(String, f64)>,
-    /// x, y, width, height in pixels of the frame; may reach outside.
+    /// x, y, width, height in pixels of the frame; may extend outside it.
     pub rect: [i32; 4],
-    /// Stream times between which the face was there, of messages about changes.
+    /// First and last stream time of the face, in messages about changes.
     pub first_seen: Option<ClockTime>,
     pub last_seen: Option<ClockTime>,
-    /// With [`Event::Changed`]: the value before, where it has changed.
+    /// With [`Event::Changed`]: the previous value of what has changed.
     pub previous_label: Option<String>,
     pub previous_mask: Option<String>,
 }

@@ -3,8 +3,8 @@
 //! A face is a `GstVideoRegionOfInterestMeta` of type `face` whose params (`detection`,
 //! `keypoints`, `object_id`, `identity`, `mask`) have the names and fields of DL Streamer, where it
 //! has them. Converters and scalers keep the rectangle but drop the params; therefore everything is
-//! said once more, as JSON, in a `GstCustomMeta` called [`MIRROR`], which they keep. Behind an element that crops, flips,
-//! rotates or adds borders there is neither.
+//! repeated as JSON in a `GstCustomMeta` called [`MIRROR`], which they keep. Downstream of an element that crops,
+//! flips, rotates or adds borders there is neither.
 
 use gst_video::VideoRegionOfInterestMeta;
 use ndarray::Array2;
@@ -22,7 +22,7 @@ pub use mirror::{MIRROR, MIRROR_FIELD, update_mirror};
 
 /// Type of the regions of interest.
 pub const ROI_TYPE: &str = "face";
-/// Label of a face that was compared with the gallery and is nobody in it.
+/// Label of a face that was compared with the gallery and is not in it.
 pub const UNKNOWN: &str = "unknown";
 
 /// IEEE single precision in DL Streamer's enumeration of tensor types.
@@ -78,9 +78,9 @@ impl From<mask::Mask> for Mask {
 pub struct Face {
     /// Unique among the faces of a stream, above 0.
     pub id: i32,
-    /// The box as the detector gave it; may reach outside the frame.
+    /// The box from the detector; may extend outside the frame.
     pub rect: Rect,
-    /// Of the detection, 0…1; None for a region of interest that came without.
+    /// Confidence of the detection, 0…1; None for a region of interest without one.
     pub confidence: Option<f64>,
     pub landmarks: Option<Landmarks>,
     pub identity: Option<Identity>,
@@ -88,9 +88,9 @@ pub struct Face {
 }
 
 impl Face {
-    /// The faces of a buffer, for applications: in an appsink or a pad probe, say. Without a `GstVideoMeta`
-    /// the size of the frame is not known; boxes are then those of the regions of interest, in whole pixels and
-    /// inside the frame, and faces that have been through a converter lack landmarks.
+    /// Returns the faces of a buffer, for applications, for instance in an appsink or a pad probe. Without a
+    /// `GstVideoMeta` the size of the frame is unknown; boxes are then those of the regions of interest, in whole
+    /// pixels and inside the frame, and faces that have passed a converter lack landmarks.
     pub fn iter(buffer: &gst::BufferRef) -> impl Iterator<Item = Self> + use<> {
         let video = buffer.meta::<gst_video::VideoMeta>();
         let size = video.map_or(UNKNOWN_SIZE, |video| (video.width(), video.height()));
@@ -98,7 +98,7 @@ impl Face {
     }
 }
 
-/// Of a frame; what depends on it is left out.
+/// An unknown frame size; values that depend on the size are left out.
 const UNKNOWN_SIZE: FrameSize = (0, 0);
 
 /// Width and height of the frame in pixels.
@@ -121,7 +121,7 @@ pub fn faces(buffer: &gst::BufferRef, frame: FrameSize) -> Vec<Face> {
         .filter(|meta| meta.roi_type() == ROI_TYPE)
         .map(|meta| face(&meta, frame))
         .collect();
-    // A converter has dropped the params: the mirror knows them by the id, which it kept.
+    // A converter has dropped the params, but kept the id, by which the mirror is searched.
     if faces.iter().any(|f| f.confidence.is_none() && f.id > 0) {
         let mirrored = mirror::read(buffer, frame);
         for face in faces.iter_mut().filter(|f| f.confidence.is_none()) {
@@ -142,8 +142,8 @@ pub fn faces(buffer: &gst::BufferRef, frame: FrameSize) -> Vec<Face> {
     faces
 }
 
-/// Writes identities onto the regions of interest, `identities[i]` onto the face that
-/// [`faces`] gave as number i. A face that has one keeps it.
+/// Writes identities to the regions of interest, `identities[i]` to face i in the order of
+/// [`faces`]. A face that already has one keeps it.
 pub fn set_identities(buffer: &mut gst::BufferRef, identities: &[Option<Identity>]) {
     let metas = buffer
         .iter_meta_mut::<VideoRegionOfInterestMeta>()
@@ -157,8 +157,8 @@ pub fn set_identities(buffer: &mut gst::BufferRef, identities: &[Option<Identity
     }
 }
 
-/// Writes onto the regions of interest whether a mask is worn, `masks[i]` onto the face that
-/// [`faces`] gave as number i. A face of which it is known keeps it.
+/// Writes mask states to the regions of interest, `masks[i]` to face i in the order of
+/// [`faces`]. A face that already has one keeps it.
 pub fn set_masks(buffer: &mut gst::BufferRef, masks: &[Option<Mask>]) {
     let metas = buffer
         .iter_meta_mut::<VideoRegionOfInterestMeta>()
@@ -172,8 +172,8 @@ pub fn set_masks(buffer: &mut gst::BufferRef, masks: &[Option<Mask>]) {
     }
 }
 
-/// Writes embeddings onto the regions of interest: row i onto the face that [`faces`] gave as number
-/// `indices[i]`, as a param `embedding`.
+/// Writes embeddings to the regions of interest as a param `embedding`: row i to face `indices[i]` in the
+/// order of [`faces`].
 pub fn set_embeddings(buffer: &mut gst::BufferRef, indices: &[usize], embeddings: &Array2<f32>) {
     let metas = buffer
         .iter_meta_mut::<VideoRegionOfInterestMeta>()
@@ -221,7 +221,7 @@ fn detection(face: &detect::Face, (width, height): FrameSize) -> gst::Structure 
         .field("x_max", (x + w).clamp(0.0, 1.0))
         .field("y_min", y.clamp(0.0, 1.0))
         .field("y_max", (y + h).clamp(0.0, 1.0))
-        // The box before it was clipped: the crop for recognition is taken about its centre.
+        // The box before clipping is kept because the crop for recognition is taken around its centre.
         .field("x", x)
         .field("y", y)
         .field("w", w)
@@ -269,7 +269,7 @@ fn mask_structure(mask: &Mask) -> gst::Structure {
         .build()
 }
 
-/// A region of interest with what its params say.
+/// Reads a region of interest and its params.
 fn face(meta: &VideoRegionOfInterestMeta, frame: FrameSize) -> Face {
     let (x, y, w, h) = meta.rect();
     let roi = Rect::new(x as f32, y as f32, w as f32, h as f32);
@@ -286,8 +286,8 @@ fn face(meta: &VideoRegionOfInterestMeta, frame: FrameSize) -> Face {
     }
 }
 
-/// The box before clipping, if it still is the one that the region of interest shows: another
-/// element may have moved that since.
+/// The box before clipping, if it still matches the region of interest, which another
+/// element may have moved since.
 fn exact_rect(
     detection: &gst::StructureRef,
     roi: (u32, u32, u32, u32),

@@ -20,11 +20,11 @@ pub use mfrdetect::MfrDetect;
 pub use mfroverlay::MfrOverlay;
 pub use mfrrecognize::{MfrRecognize, PostMessages};
 
-/// What gst-inspect-1.0 shows.
+/// The author that gst-inspect-1.0 shows.
 const AUTHOR: &str = "The gst-plugin-mfr authors";
 
 pub(crate) fn register(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
-    // The folder of the plugin's file says where the installation keeps models and ONNX Runtime.
+    // The installation keeps models and ONNX Runtime relative to the folder of the plugin's file.
     if let Some(folder) = plugin
         .filename()
         .as_deref()

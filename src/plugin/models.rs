@@ -1,4 +1,4 @@
-//! Models of the elements: loading, sharing between elements, and the errors of it.
+//! Models of the elements: loading, sharing between elements, and their errors.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -14,16 +14,16 @@ use crate::threads::cache::Cache;
 pub const DEFAULT_DEVICE: &str = "cpu";
 pub const DEFAULT_THREADS: u32 = 0;
 
-/// What decides which model an element loads.
+/// The settings that determine which model an element loads.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct ModelSettings {
-    /// File or folder; None for what the project brings along.
+    /// File or folder; None for the built-in model.
     pub path: Option<PathBuf>,
     pub device: String,
     pub threads: u32,
     /// Elements with the same id share one model.
     pub instance_id: Option<String>,
-    /// Faces in one run; part of the model because a worker holds the memory for them.
+    /// Faces per run; part of the key because a worker's memory depends on it.
     pub batch_size: u32,
 }
 
@@ -64,7 +64,7 @@ impl ModelSettings {
         ]
     }
 
-    /// Takes one of [`properties`](Self::properties); false for another.
+    /// Sets one of [`properties`](Self::properties); returns false for any other.
     pub fn set_property(&mut self, name: &str, value: &glib::Value) -> bool {
         match name {
             "device" => {
@@ -98,12 +98,12 @@ impl ModelSettings {
     }
 }
 
-/// A model whose networks can be shared by workers with memory of their own, which run at the same time.
+/// A model whose networks can be shared by workers with memory of their own, which run concurrently.
 pub trait Model: Sized + Send + Sync + 'static {
-    /// Models of which elements with an instance id have workers.
+    /// Cache of the models whose workers are used by elements with an instance id.
     fn cache() -> &'static Cache<ModelSettings, Self>;
     fn fork(&self) -> Self;
-    /// Its networks, by the names that the property `engine` gives them.
+    /// The model's networks, by the names that the property `engine` uses.
     fn networks(&self) -> Vec<(&'static str, &Network)>;
 }
 
@@ -139,15 +139,15 @@ impl Model for Embedder {
     }
 }
 
-/// What an element works with: a model of its own, whose networks others may have too.
+/// An element's own instance of a model; other elements may share its networks.
 pub struct Worker<T> {
     pub model: T,
-    /// From which workers of other elements with the same id are made; it lives as long as one of them.
+    /// The model that workers of other elements with the same id are forked from; it lives as long as one of them.
     _prototype: Option<Arc<T>>,
 }
 
-/// A worker for these settings: with an instance id one whose networks are those that another element has loaded, if
-/// any; otherwise of a new model.
+/// Returns a worker for these settings. With an instance id it shares the networks that another element has loaded,
+/// if any; otherwise a new model is loaded.
 pub fn get<T: Model>(
     settings: &ModelSettings,
     load: impl FnOnce(&ModelSettings, &SessionOptions) -> Result<T, RuntimeError>,
@@ -166,7 +166,7 @@ pub fn get<T: Model>(
     })
 }
 
-/// The property that says what runs the networks.
+/// The property that reports which engine runs the networks.
 pub fn engine_property() -> glib::ParamSpec {
     glib::ParamSpecString::builder("engine")
         .nick("Engine")
@@ -175,7 +175,8 @@ pub fn engine_property() -> glib::ParamSpec {
         .build()
 }
 
-/// Logs what runs each network of a model and why, and what our kernels refuse; the text of the property `engine`.
+/// Logs which engine runs each network of a model and why, and which operations the built-in kernels do not support;
+/// returns the text of the property `engine`.
 pub fn log_engines(
     category: gst::DebugCategory,
     element: &gst::Element,
@@ -205,7 +206,7 @@ pub fn log_engines(
     engines.collect::<Vec<_>>().join(", ")
 }
 
-/// The error as GStreamer posts it on the bus.
+/// Converts the error to the one that GStreamer posts on the bus.
 pub fn error_message(error: &RuntimeError) -> gst::ErrorMessage {
     let text = error.to_string();
     match error {
@@ -221,7 +222,7 @@ pub fn error_message(error: &RuntimeError) -> gst::ErrorMessage {
     }
 }
 
-/// The code that GStreamer has for why a file cannot be opened.
+/// GStreamer's error code for a file that cannot be opened.
 pub fn resource_error(reason: &std::io::Error) -> gst::ResourceError {
     match reason.kind() {
         std::io::ErrorKind::NotFound => gst::ResourceError::NotFound,
@@ -245,7 +246,7 @@ mod tests {
         }
     }
 
-    /// A model without networks: how often it was loaded, and the number of the worker.
+    /// A model without networks that counts how often it was loaded, and the number of the worker.
     struct Counted(Arc<AtomicU32>);
 
     impl Model for Counted {
@@ -280,7 +281,7 @@ mod tests {
             get(&settings(None, 1), load).unwrap(),
         ];
         assert_eq!(count(), 3);
-        // The second one goes on with what the first one has loaded.
+        // A third element shares the second one's model after the first one, which loaded it, is gone.
         drop(a);
         let c = get(&settings(Some("a"), 1), load).unwrap();
         assert_eq!(count(), 3);

@@ -1,8 +1,9 @@
-//! What an element knows about its stream: caps and orientation, the time of its pictures, and how far behind it is.
+//! State of an element's stream: caps and orientation, the time of its frames, and how far the element is behind.
 //!
-//! Events, queries and the streaming thread share it behind one lock, under which nothing waits: no inference, no query
-//! upstream, no message. The streaming thread works on a snapshot ([`Frame`]) and reports afterwards how long that took.
-//! What a frame is worked on with (networks, tracks) belongs to the streaming thread; only serialised events touch it.
+//! Events, queries and the streaming thread share it behind one lock, under which nothing blocks: no inference, no
+//! query upstream, no message. The streaming thread works on a snapshot ([`Frame`]) and reports afterwards how long
+//! it took. The state that processes frames (networks, tracks) belongs to the streaming thread; only serialised
+//! events access it.
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -15,13 +16,13 @@ use crate::plugin::latency::Latency;
 use crate::plugin::load::{self, Load, Pressure};
 use crate::threads::lock;
 
-/// How often at most the same trouble is reported on the bus.
+/// Minimum interval of warnings on the bus about the same problem.
 const REPORT_EVERY: Duration = Duration::from_secs(10);
 
-/// How long a stream may consist of unusable buffers alone.
+/// How long a stream may consist of unusable buffers only.
 const UNUSABLE_FOR: Duration = Duration::from_secs(10);
 
-/// How often at most skipped inference is reported by QOS messages.
+/// Minimum interval of QoS messages about skipped inference.
 const QOS_EVERY: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Default)]
@@ -31,7 +32,7 @@ pub struct Stream(Mutex<State>);
 struct State {
     is_started: bool,
     input: Arc<Input>,
-    /// None until upstream was asked.
+    /// None until upstream has been queried.
     is_live: Option<bool>,
     clock: PictureClock,
     load: Load,
@@ -48,7 +49,7 @@ struct Unusable {
     reported: Option<Duration>,
 }
 
-/// Frames of which QOS messages report.
+/// Counts of frames for QoS messages.
 #[derive(Debug, Default)]
 struct Quality {
     processed: u64,
@@ -56,35 +57,35 @@ struct Quality {
     reported: Option<Instant>,
 }
 
-/// A frame that is to be worked on: what held for the stream when it came.
+/// A frame to process, with the state of the stream when it arrived.
 #[derive(Debug, Clone)]
 pub struct Frame {
     pub input: Arc<Input>,
-    /// Time that never runs backwards, see [`PictureClock`].
+    /// Monotonic time, see [`PictureClock`].
     pub now: Duration,
-    /// The usual time between frames.
+    /// The typical time between frames.
     pub interval: Duration,
-    /// The timestamp does not follow the one before.
+    /// The timestamp does not follow the previous one.
     pub is_discontinuous: bool,
     pub pressure: Pressure,
-    /// Whether data is missing or was lost on the way, so that the picture cannot be relied on.
+    /// Whether data is missing or was lost, so that the image is unreliable.
     pub is_corrupted: bool,
     pub is_live: bool,
     began: Instant,
 }
 
-/// What to do about a buffer that cannot be analysed.
+/// How to handle a buffer that cannot be analysed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Skip {
     Silently,
     /// With a warning that names the number of such buffers in a row.
     WithWarning(u64),
-    /// Nothing else has come for long: this is no damage of single frames.
+    /// Only unusable buffers have arrived for long, so the problem is not damage of single frames.
     Fail,
 }
 
 impl Stream {
-    /// The element has started, or has stopped: nothing is known about the stream.
+    /// Sets whether the element has started, and discards the state of the stream.
     pub fn set_started(&self, is_started: bool) {
         *lock(&self.0) = State {
             is_started,
@@ -92,12 +93,12 @@ impl Stream {
         };
     }
 
-    /// Whether the element is between start and stop: models and galleries are loaded.
+    /// Whether the element is between start and stop, while models and galleries are loaded.
     pub fn is_started(&self) -> bool {
         lock(&self.0).is_started
     }
 
-    /// The stream begins anew, or goes on elsewhere.
+    /// Resets the state because the stream starts again, or continues elsewhere.
     pub fn restart(&self) {
         let mut state = lock(&self.0);
         state.is_live = None;
@@ -106,7 +107,7 @@ impl Stream {
         state.unusable = Unusable::default();
     }
 
-    /// Sets new caps; gives the size of frames before, if it was another one.
+    /// Sets new caps; returns the previous size of frames if it has changed.
     pub fn set_info(
         &self,
         info: &gst_video::VideoInfo,
@@ -121,19 +122,19 @@ impl Stream {
         Arc::clone(&lock(&self.0).input)
     }
 
-    /// Updates from an event of upstream.
+    /// Updates from an event from upstream.
     pub fn update_from_sink_event(&self, event: &gst::Event) {
         if Input::concerns(event) {
             Arc::make_mut(&mut lock(&self.0).input).update_from_event(event);
         }
     }
 
-    /// Updates from an event of downstream.
+    /// Updates from an event from downstream.
     pub fn update_from_src_event(&self, event: &gst::Event) {
         lock(&self.0).load.update_from_event(event);
     }
 
-    /// Begins a frame.
+    /// Starts a frame.
     pub fn begin(&self, element: &gst_base::BaseTransform, buffer: &gst::BufferRef) -> Frame {
         let began = Instant::now();
         let known = lock(&self.0).is_live;
@@ -147,7 +148,7 @@ impl Stream {
         }
     }
 
-    /// Begins a frame of this running time; `clock_time` is the running time by the clock.
+    /// Starts a frame with this running time; `clock_time` is the running time of the clock.
     fn begin_at(
         &self,
         began: Instant,
@@ -176,14 +177,14 @@ impl Stream {
         }
     }
 
-    /// Ends a frame: what follows, as messages, does not count as the time that it took.
+    /// Ends a frame; the messages that are posted afterwards do not count as its processing time.
     pub fn end(&self, element: &gst_base::BaseTransform, frame: &Frame, is_analysed: bool) {
         if self.end_at(Instant::now(), frame, is_analysed) {
             load::post_latency(element);
         }
     }
 
-    /// Ends a frame; true if the answer to a latency query is another one from now on.
+    /// Ends a frame; returns true if the latency has changed.
     fn end_at(&self, now: Instant, frame: &Frame, is_analysed: bool) -> bool {
         let took = now.saturating_duration_since(frame.began);
         let mut state = lock(&self.0);
@@ -197,7 +198,7 @@ impl Stream {
         state.latency.add(took, frame.interval, now)
     }
 
-    /// Time passes without a picture, as during a gap; gives the time since which it does.
+    /// Advances the time without a frame, as during a gap; returns the new time.
     pub fn pass(&self, until: Option<gst::ClockTime>) -> Duration {
         let mut state = lock(&self.0);
         let is_live = state.is_live == Some(true);
@@ -208,7 +209,7 @@ impl Stream {
         tick.now
     }
 
-    /// What to do about the buffer of this frame, which cannot be analysed.
+    /// Decides how to handle the buffer of this frame, which cannot be analysed.
     pub fn skip(&self, frame: &Frame) -> Skip {
         let unusable = &mut lock(&self.0).unusable;
         if unusable.count == 0 {
@@ -226,8 +227,8 @@ impl Stream {
         Skip::Silently
     }
 
-    /// Counts a frame that was analysed, or that inference was skipped for; gives the numbers of both if that is to be
-    /// reported.
+    /// Counts a frame that was analysed, or for which inference was skipped; returns both counts if a report
+    /// is due.
     pub fn count(&self, is_skipped: bool) -> Option<(u64, u64)> {
         let quality = &mut lock(&self.0).quality;
         if !is_skipped {
@@ -244,7 +245,8 @@ impl Stream {
         })
     }
 
-    /// Adds what this element takes to the answer of a latency query. The maximum stays: nothing is buffered here.
+    /// Adds this element's latency to the answer of a latency query. The maximum stays, because nothing is buffered
+    /// here.
     pub fn answer(&self, query: &mut gst::QueryRef) {
         let gst::QueryViewMut::Latency(latency) = query.view_mut() else {
             return;
@@ -254,7 +256,7 @@ impl Stream {
         state.is_live = Some(is_live);
         if is_live {
             let own = gst::ClockTime::try_from(state.latency.stated()).unwrap_or_default();
-            // Above the maximum the pipeline could not be configured at all.
+            // A minimum above the maximum would prevent the pipeline from being configured.
             let own = max.map_or(own, |max| own.min(max.saturating_sub(min)));
             latency.set(is_live, min.saturating_add(own), max);
         }
@@ -291,8 +293,8 @@ mod tests {
         stream
     }
 
-    /// Feeds a live stream with a frame every `interval` ms that takes `took` ms and has this timestamp in ms instead of
-    /// `n * interval`; gives the frames of which something was left out.
+    /// Feeds a live stream with a frame every `interval` ms that takes `took` ms to process, with `timestamp(n)` in
+    /// ms instead of `n * interval`; returns the frames with reduced inference.
     fn under_pressure(
         stream: &Stream,
         interval: u64,
@@ -320,7 +322,7 @@ mod tests {
     fn the_pace_of_the_timestamps_counts_and_not_that_of_the_caps() {
         for rate in [(90_000, 1), (0, 1), (30, 1), (1, 1)] {
             let stream = announcing(rate.into());
-            // Ten frames a second that take 25 ms each, and two that take 150.
+            // Ten frames per second take 25 ms each, then two per second take 150 ms each.
             assert_eq!(
                 under_pressure(&stream, 100, 25, |n| 100 * n).len(),
                 0,

@@ -1,4 +1,4 @@
-//! What several tests need.
+//! Code shared by several tests.
 
 #![allow(
     dead_code,
@@ -19,7 +19,7 @@ use gstmfr::gallery::{Contract, Entry, FORMAT, Gallery, Kind};
 use gstmfr::nn::SessionOptions;
 use gstmfr::pipeline::Pipeline;
 
-/// GStreamer, and the elements as they were built for this test.
+/// Initialises GStreamer and registers the elements that were built for this test.
 #[cfg(feature = "plugin")]
 pub fn init() {
     static ONCE: LazyLock<()> = LazyLock::new(|| {
@@ -29,7 +29,7 @@ pub fn init() {
     LazyLock::force(&ONCE);
 }
 
-/// Folder of the photos that `make photos` fetches: no photo of a person is part of this project.
+/// Folder of the photos that `make photos` fetches; the project includes no photo of a person.
 pub fn demo_photos() -> PathBuf {
     let folder = match std::env::var_os("MFR_DEMO_PHOTOS") {
         Some(folder) => PathBuf::from(folder),
@@ -48,7 +48,7 @@ pub fn photo(name: &str) -> String {
     demo_photos().join(name).display().to_string()
 }
 
-/// A copy of a demo photo whose one face wears a plain mask; the path of the file.
+/// Writes a copy of a demo photo whose only face wears a plain mask; returns the path of the file.
 pub fn masked_photo(name: &str, folder: &Path) -> String {
     let mut image = image::open(photo(name)).unwrap().to_rgb8();
     let (width, height) = (image.width() as usize, image.height() as usize);
@@ -62,7 +62,7 @@ pub fn masked_photo(name: &str, folder: &Path) -> String {
     let length = down.0.hypot(down.1);
     for (x, y, pixel) in image.enumerate_pixels_mut() {
         let (x, y) = (x as f32 - eyes.0, y as f32 - eyes.1);
-        // In lengths from the eyes to the mouth, and in half widths of the face.
+        // In units of the distance from eyes to mouth, and of half the width of the face.
         let v = (x * down.0 + y * down.1) / length.powi(2);
         let u = (x * down.1 - y * down.0) / length / (face.rect.width / 2.0);
         if u.abs() < 0.95 && v > 0.4 + 0.3 * u * u && v < 1.8 - 0.6 * u * u {
@@ -75,7 +75,7 @@ pub fn masked_photo(name: &str, folder: &Path) -> String {
     path.display().to_string()
 }
 
-/// A gallery of three people of whom there are photos, one each; made once.
+/// A gallery of the three people in the demo photos, with one photo each, which is made once.
 pub fn gallery() -> &'static Path {
     static GALLERY: LazyLock<(tempfile::TempDir, PathBuf)> = LazyLock::new(|| {
         let mut pipeline = Pipeline::new(None, &SessionOptions::default()).unwrap();
@@ -116,8 +116,8 @@ pub fn gallery() -> &'static Path {
     &GALLERY.1
 }
 
-/// That the leaks tracer, whose output this is, found no object left: it first says what its lines look like, and at the
-/// end which objects are left.
+/// Asserts that the leaks tracer, whose output this is, found no object left: it first prints the format of its
+/// entries, and at the end the objects that are left.
 pub fn assert_nothing_left(stderr: &str) {
     let mut lines = stderr
         .lines()
@@ -126,26 +126,26 @@ pub fn assert_nothing_left(stderr: &str) {
     assert_eq!(lines.next(), None);
 }
 
-/// Folder of the models that are part of this project.
+/// Folder of the models that are included in the project.
 pub fn models() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("models")
 }
 
-/// The QuickTime file with the matrix of a phone held upright: to be turned clockwise.
+/// Sets the matrix of a QuickTime file to that of a phone held upright, which means a clockwise rotation.
 pub fn turned_by_90(file: &[u8]) -> Vec<u8> {
     const ONE: u32 = 1 << 16;
     const MATRIX: [u32; 9] = [0, ONE, 0, ONE.wrapping_neg(), 0, 0, 0, 0, 1 << 30];
     let mut file = file.to_vec();
     let box_name = file.windows(4).position(|w| w == b"tkhd").unwrap();
-    // Name, version, two dates, track, reserved, duration; reserved, layer, group, volume.
+    // The matrix follows name, version, two dates, track, reserved, duration; reserved, layer, group, volume.
     let matrix = box_name + 4 + 4 + 5 * 4 + 16;
     let values = MATRIX.iter().flat_map(|value| value.to_be_bytes());
     file.splice(matrix..matrix + 36, values);
     file
 }
 
-/// A network that only flattens its input, as an ONNX file: right or wrong in nothing but its shape.
-/// A dimension below 0 is open.
+/// A network that only flattens its input, as an ONNX file, whose validity depends on its shape only.
+/// A dimension below 0 is dynamic.
 pub fn flatten_network(input: &[i64]) -> Vec<u8> {
     let output = [-1, -1];
     let node = [field(1, b"x"), field(2, b"y"), field(4, b"Flatten")].concat();
@@ -160,12 +160,12 @@ pub fn flatten_network(input: &[i64]) -> Vec<u8> {
     [vec![0x08, 8], field(7, &graph), field(8, &[0x10, 17])].concat()
 }
 
-/// Bytes that, at the end of an ONNX file, change nothing but its hash: a field that nobody knows.
+/// Bytes that only change the hash of an ONNX file when they are appended: an unknown field.
 pub fn unknown_field() -> Vec<u8> {
     field(1000, b"another file")
 }
 
-/// A ValueInfoProto: a float32 tensor of these dimensions.
+/// A ValueInfoProto: a float32 tensor with these dimensions.
 fn value(name: &[u8], dims: &[i64]) -> Vec<u8> {
     let dims: Vec<u8> = dims
         .iter()
@@ -198,8 +198,8 @@ fn varint(mut value: u64) -> Vec<u8> {
     bytes
 }
 
-/// Runs an ignored test of this file in a process of its own, in which GStreamer's tracer tells at the end what is left:
-/// nothing may be.
+/// Runs an ignored test of this file in a process of its own, and asserts that GStreamer's tracer reports no object
+/// left at the end.
 pub fn assert_leaves_nothing(test: &str) {
     let output = std::process::Command::new(std::env::current_exe().unwrap())
         .args(["--exact", test, "--ignored"])

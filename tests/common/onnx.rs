@@ -1,4 +1,5 @@
-//! Writes small ONNX files: just the fields of <https://github.com/onnx/onnx/blob/main/onnx/onnx.proto> that tests need.
+//! Writes small ONNX files with the fields of <https://github.com/onnx/onnx/blob/main/onnx/onnx.proto> that tests
+//! need.
 
 #![allow(dead_code, reason = "each test program uses a part of this")]
 
@@ -68,7 +69,7 @@ fn attribute(&(name, value): &Attribute) -> Message {
     }
 }
 
-/// The numbers of a tensor.
+/// The values of a tensor.
 #[derive(Clone, Copy)]
 pub enum Data<'a> {
     F32(&'a [f32]),
@@ -79,7 +80,7 @@ pub enum Data<'a> {
 }
 
 impl Data<'_> {
-    /// `TensorProto.DataType`, and the bytes in little endian.
+    /// The `TensorProto.DataType`, and the bytes in little-endian order.
     fn raw(self) -> (i64, Vec<u8>) {
         match self {
             Self::F32(all) => (1, all.iter().flat_map(|n| n.to_le_bytes()).collect()),
@@ -113,7 +114,7 @@ pub struct Model {
     /// Nodes, initializers and outputs.
     pub graph: Message,
     pub outputs: usize,
-    /// How many values there are of each operator.
+    /// Number of values per operator, for names.
     count: HashMap<String, usize>,
 }
 
@@ -129,7 +130,7 @@ impl Model {
         }
     }
 
-    /// `Conv_0`, `Conv_1` and so on.
+    /// Returns `Conv_0`, `Conv_1` and so on.
     fn new_name(&mut self, kind: &str) -> String {
         let count = self.count.entry(kind.to_owned()).or_default();
         *count += 1;
@@ -144,19 +145,19 @@ impl Model {
         self.add(5, tensor);
     }
 
-    /// Returns the name of the tensor.
+    /// Adds a constant; returns the name of the tensor.
     pub fn constant(&mut self, dims: &[usize], data: Data) -> String {
         let name = self.new_name("constant");
         self.initializer(&tensor(&name, dims, data, Message::default()));
         name
     }
 
-    /// Returns the name of the output, which is that of the node as well.
+    /// Adds a node; returns the name of its output, which is also that of the node.
     pub fn node(&mut self, op: &str, inputs: &[&str], attributes: &[Attribute]) -> String {
         self.node_of("", op, inputs, 1, attributes).remove(0)
     }
 
-    /// A node of a domain, with any number of outputs; it has the name of the first one.
+    /// Adds a node of a domain with any number of outputs; it has the name of the first one.
     pub fn node_of(
         &mut self,
         domain: &str,
@@ -200,12 +201,12 @@ impl Model {
     }
 }
 
-/// The input with its channels before rows and columns.
+/// Transposes the input to channels first.
 pub fn channels_first(m: &mut Model) -> String {
     m.node("Transpose", &["x"], &[("perm", Value::Ints(&[0, 3, 1, 2]))])
 }
 
-/// Makes `[N, channels, height, width]` an output.
+/// Makes `[N, channels, height, width]` pixels an output.
 pub fn output_pixels(m: &mut Model, from: &str) {
     let last = m.node(
         "Transpose",
@@ -221,7 +222,7 @@ pub struct Quantization {
     pub zero_point: u8,
 }
 
-/// Rounds to u8 and reads back.
+/// Quantises to u8 and dequantises.
 pub fn quantized(m: &mut Model, from: &str, q: Quantization) -> String {
     let scale = m.constant(&[], Data::F32(&[q.scale]));
     let zero = m.constant(&[], Data::U8(&[q.zero_point]));
@@ -229,7 +230,7 @@ pub fn quantized(m: &mut Model, from: &str, q: Quantization) -> String {
     m.node("DequantizeLinear", &[&y, &scale, &zero], &[])
 }
 
-/// Weights with one scale, or one for each along the first axis.
+/// Weights with one scale, or one per index of the first axis.
 pub fn weights_i8(m: &mut Model, dims: &[usize], values: &[i8], scales: &[f32]) -> String {
     let values = m.constant(dims, Data::I8(values));
     dequantized(m, &values, scales)
@@ -246,8 +247,8 @@ pub fn dequantized(m: &mut Model, constant: &str, scales: &[f32]) -> String {
     )
 }
 
-/// Makes every number of a quantised tensor an output of its own: a convolution with a window of the whole image picks
-/// them one by one, exactly.
+/// Makes every value of a quantised tensor an output of its own: a convolution with a kernel of the whole image
+/// selects them one by one, exactly.
 pub fn output_each(m: &mut Model, from: &str, [c, h, w]: [usize; 3], q: Quantization) {
     let count = c * h * w;
     let out = count.next_multiple_of(16);
@@ -259,7 +260,7 @@ pub fn output_each(m: &mut Model, from: &str, [c, h, w]: [usize; 3], q: Quantiza
     output_row(m, &y, out);
 }
 
-/// Makes a quantised tensor of one pixel an output.
+/// Makes a quantised tensor with one pixel an output.
 pub fn output_row(m: &mut Model, from: &str, channels: usize) {
     let mut identity = vec![0.0; channels * channels];
     (0..channels).for_each(|i| identity[i * channels + i] = 1.0);

@@ -1,14 +1,14 @@
-//! How tests report that they cannot run here.
+//! Reports tests that cannot run in this environment.
 
 use std::fs::OpenOptions;
 use std::io::Write;
 
-/// Reports that the rest of a test cannot run here, on standard error also where the test harness captures the output of tests
-/// that pass, and in the file named by `MFR_SKIPPED`, from which `make test` prints what was left out.
+/// Reports that the rest of a test cannot run here: on standard error, even if the test harness captures the output
+/// of passing tests, and in the file named by `MFR_SKIPPED`, from which `make test` prints what was skipped.
 ///
 /// # Panics
 ///
-/// With `MFR_NO_SKIP` in the environment, for machines that are to have everything.
+/// Panics if `MFR_NO_SKIP` is set in the environment, for computers that should have everything.
 pub fn skip(reason: impl std::fmt::Display) {
     assert!(
         std::env::var_os("MFR_NO_SKIP").is_none(),

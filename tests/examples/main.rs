@@ -1,4 +1,4 @@
-//! Runs the programs and scripts of `examples/` as their users do: in processes of their own, with
+//! Runs the programs and scripts of `examples/` as users do: in processes of their own, with
 //! the plugin as a file that GStreamer has to find.
 #![cfg(feature = "plugin")]
 
@@ -21,21 +21,21 @@ use serde_json::Value;
 #[path = "../common/mod.rs"]
 mod common;
 mod mfr_watch;
-// Parts of mfr-watch, for their own tests: as an example of which tests are run it would not be built as a program.
+// Parts of mfr-watch, for their own tests: an example with its tests enabled would not be built as a program.
 #[path = "../../examples/mfr_watch/secrets.rs"]
 mod secrets;
 #[allow(dead_code, reason = "only its tests are of use here")]
 #[path = "../../examples/mfr_watch/source.rs"]
 mod source;
 
-/// Frames of the clip.
+/// Number of frames of the clip.
 const FRAMES: u32 = 30;
 
-/// Names with spaces and other letters than ASCII must reach the screen.
+/// A name with a space and a non-ASCII letter, which must be printed correctly.
 const PERSON: &str = "Barack Ōbama";
 
-/// What the examples work on, made once. The clip shows a person in a photo that the gallery has
-/// not been made from; the paths contain spaces.
+/// Files that the examples process, made once. The clip shows a person in a photo that is not in
+/// the gallery; the paths contain spaces.
 struct Stage {
     folder: tempfile::TempDir,
 }
@@ -76,7 +76,7 @@ impl Stage {
             .env("GST_PLUGIN_PATH", self.path("plugins"))
             .env("GST_REGISTRY", self.path("registry"))
             .env("PYTHONIOENCODING", "utf-8")
-            // What opens a window does so without a screen.
+            // A video window is replaced by fakevideosink, so no display is needed.
             .env("GST_PLUGIN_FEATURE_RANK", "fakevideosink:MAX")
             .stdin(Stdio::null());
         command
@@ -90,7 +90,7 @@ impl Stage {
     }
 }
 
-/// The library as cargo has just built it for this test.
+/// The library that cargo has built for this test.
 fn plugin() -> PathBuf {
     let deps = std::env::current_exe().unwrap();
     deps.parent().unwrap().join("libgstmfr.so")
@@ -122,7 +122,7 @@ fn enrol(person: &str, photos: &[&str], gallery: &Path) {
             name: person.into(),
             source: (*name).into(),
             kind: Kind::Photo,
-            // The surest face comes first.
+            // The most confident face comes first.
             embedding: found.embeddings.row(0).to_owned(),
         });
     }
@@ -146,7 +146,7 @@ fn film(photo: &Path, clip: &Path) {
     film_through(photo, "x264enc speed-preset=ultrafast ! mp4mux", clip);
 }
 
-/// The same through other elements behind the camera.
+/// Writes a clip of a photo through other elements.
 fn film_through(photo: &Path, elements: &str, clip: &Path) {
     run_pipeline(
         &format!(
@@ -159,7 +159,7 @@ fn film_through(photo: &Path, elements: &str, clip: &Path) {
     );
 }
 
-/// Runs a pipeline to its end; `locations` are set on the elements of these names.
+/// Runs a pipeline to its end; `locations` are set on the elements with these names.
 fn run_pipeline(description: &str, locations: &[(&str, &Path)]) {
     let pipeline = gst::parse::launch(description).unwrap();
     let pipeline = pipeline.downcast::<gst::Pipeline>().unwrap();
@@ -184,7 +184,7 @@ fn text(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
 }
 
-/// Writes every decoded frame into a file of its own and counts the files.
+/// Writes every decoded frame to a file of its own and counts the files.
 fn count_frames(video: &Path) -> u32 {
     let folder = tempfile::tempdir().unwrap();
     run_pipeline(
@@ -198,7 +198,7 @@ fn example(name: &str) -> PathBuf {
     source_tree().join("examples").join(name)
 }
 
-/// A Rust application as `cargo test` builds it along with the tests; None where the features do not allow it.
+/// A Rust application that `cargo test` builds along with the tests; None if the enabled features do not allow it.
 fn application(name: &str) -> Option<PathBuf> {
     let path = plugin().parent()?.parent()?.join("examples").join(name);
     if !path.is_file() {
@@ -215,7 +215,7 @@ fn application(name: &str) -> Option<PathBuf> {
     Some(path)
 }
 
-/// A Python that has a GObject module, which Debian gives to the system's own, whichever comes first
+/// A Python with a GObject module, which Debian installs for the system's Python only, whichever comes first
 /// in PATH.
 fn python_with(module: &str, package: &str) -> Option<&'static str> {
     let check = format!(
@@ -248,7 +248,7 @@ impl Drop for Process {
     }
 }
 
-/// The lines that come out of a pipe, as they come.
+/// The lines from a pipe, as they arrive.
 fn lines(pipe: impl Read + Send + 'static) -> mpsc::Receiver<String> {
     let (sender, receiver) = mpsc::channel();
     std::thread::spawn(move || {
@@ -281,7 +281,7 @@ fn json_lines(output: &Output) -> Vec<Value> {
         .collect()
 }
 
-/// What both applications print about the clip.
+/// Asserts the output about the clip, which both applications print.
 fn assert_tells_of_the_person(output: &Output) {
     let text = text(output);
     assert!(output.status.success(), "{text}");
@@ -291,7 +291,7 @@ fn assert_tells_of_the_person(output: &Output) {
         lines.iter().filter(|l| l.contains(&wanted)).count()
     };
     assert_eq!((event("identified"), event("left")), (1, 1), "{text}");
-    // The table counts her or him in every frame and nobody else.
+    // The table counts the person in every frame and nobody else.
     let row = lines.iter().find(|l| l.starts_with(PERSON));
     let row = row.unwrap_or_else(|| panic!("no table: {text}"));
     let frames: u32 = row[PERSON.len()..]
@@ -381,7 +381,7 @@ fn the_rust_application_writes_the_video_of_a_phone_upright() {
     );
     assert!(output.status.success(), "{}", text(&output));
     let arguments = [gallery[0], gallery[1], "--frames".as_ref()];
-    // The frame and the face are higher than wide only where the video is upright.
+    // The frame and the face are higher than wide only if the video is upright.
     for (video, width) in [(&lying, 640), (&upright, 334)] {
         let output = STAGE.run(&watch, &[&arguments[..], &[video]].concat());
         let line = &json_lines(&output)[FRAMES as usize / 2];
@@ -392,7 +392,7 @@ fn the_rust_application_writes_the_video_of_a_phone_upright() {
     }
 }
 
-/// examples/c/who, built for the first test that asks.
+/// examples/c/who, built by the first test that needs it.
 fn c_application() -> &'static Path {
     static WHO: LazyLock<PathBuf> = LazyLock::new(|| {
         let output = Command::new("make")
@@ -400,7 +400,7 @@ fn c_application() -> &'static Path {
             .arg(example("c"))
             .arg(format!("OUT={}", STAGE.folder.path().display()))
             .env("CFLAGS", "-Werror")
-            // What a make that runs this test tells its children is not meant for another project.
+            // MAKEFLAGS of the make that runs this test must not affect another project.
             .env_remove("MAKEFLAGS")
             .output()
             .unwrap();
@@ -470,14 +470,14 @@ fn the_door_opens_once_to_the_right_person_and_is_closed_in_the_end() {
         assert!(output.status.success(), "{}", text(&output));
         text(&output)
     };
-    // The clip lasts a bit longer than the second that the door waits.
+    // The clip lasts slightly longer than the second for which a face must be seen before the door opens.
     let opened = format!("relay on\n   1.00 s  open to {PERSON}\nrelay off\n           close\n");
     assert_eq!(told(&[PERSON]), opened);
     assert_eq!(told(&[PERSON, "--mask", "off"]), opened);
-    // Another mask state, a longer look than there is.
+    // One requires another mask state, the other a longer time than the clip has.
     assert_eq!(told(&[PERSON, "--mask", "on"]), "");
     assert_eq!(told(&[PERSON, "--seen-for", "1.5"]), "");
-    // A name with a slip of the pen would keep the door shut for ever.
+    // A misspelt name would keep the door shut forever.
     let misspelt = run(&[PERSON, "--allow", "Barak"]);
     assert_eq!(misspelt.status.code(), Some(2));
     assert!(text(&misspelt).contains("found: Barak"));
@@ -522,7 +522,7 @@ fn a_missing_gallery_is_named_by_every_example() {
     }
 }
 
-/// The names of the examples that print, with commands that run them on a source; `person` may pass the door.
+/// Names of the examples that print, with commands that run them on a source; the door opens for `person`.
 fn printing_examples(source: &Path, gallery: &Path, person: &str) -> Vec<(&'static str, Command)> {
     let mut who = STAGE.command(c_application());
     who.args([source, gallery]);
@@ -559,7 +559,7 @@ fn no_example_prints_a_name_that_controls_the_terminal() {
         let output = command.output().unwrap();
         let text = text(&output);
         assert!(output.status.success(), "{name}: {text:?}");
-        // The name is there, and what is left of the sequence has no effect.
+        // The name is printed, and the rest of the escape sequence has no effect.
         assert!(
             text.contains("Ana") && text.contains("[31m"),
             "{name}: {text:?}"
@@ -574,7 +574,7 @@ fn no_example_prints_the_password_of_a_camera() {
     let source = "http://ana:s3cret/s3cret@127.0.0.1:9/live?x=1&token=s3cret";
     for (name, mut command) in printing_examples(source.as_ref(), &STAGE.gallery(), PERSON) {
         let process = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
-        // Killed at the end, since mfr-watch would try again.
+        // It is killed at the end, because mfr-watch would try again.
         let mut process = Process(process.unwrap());
         let stderr = lines(process.0.stderr.take().unwrap());
         let told = await_line(&stderr, "token=***");

@@ -1,4 +1,4 @@
-//! `mfr-watch`: who is in front of cameras, as lines of JSON.
+//! `mfr-watch`: the people in front of cameras, as lines of JSON.
 
 use super::*;
 
@@ -76,14 +76,14 @@ fn prints_a_line_for_each_frame() {
     let lines = json_lines(&output);
     assert_eq!(lines.len(), FRAMES as usize);
     for (index, line) in lines.iter().enumerate() {
-        // 25 frames a second.
+        // The clip has 25 frames per second.
         assert_eq!(line["timestamp"], index as u64 * 40_000_000);
         assert_eq!(line["resolution"]["width"], 334);
         assert_eq!(line["resolution"]["height"], 640);
         let object = &line["objects"][0];
         assert_eq!(object["identity"]["label"], PERSON, "{line}");
         assert_eq!(object["identity"]["model"]["name"], "facenet", "{line}");
-        // The same box twice: in pixels and in shares of the frame.
+        // The box is given twice: in pixels and as fractions of the frame.
         let left = object["detection"]["bounding_box"]["x_min"].as_f64();
         let x = object["x"].as_f64();
         let apart = (left.unwrap() * 334.0 - x.unwrap()).abs();
@@ -99,7 +99,7 @@ fn comes_back_to_a_camera_that_was_away() {
     ) else {
         return;
     };
-    // Free now; the camera has to come back at the same port.
+    // The port is free now; the camera has to come back at the same one.
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr();
     let port = port.unwrap().port().to_string();
     let camera = || {
@@ -131,7 +131,7 @@ fn comes_back_to_a_camera_that_was_away() {
     let seen = await_line(&stdout, "identified");
     let seen: Value = serde_json::from_str(&seen).unwrap();
     assert_eq!(seen["identity"]["label"], PERSON, "{seen}");
-    // Without the password.
+    // The URI is printed without the password.
     assert_eq!(seen["source"], uri(""), "{seen}");
 
     drop(first_camera);
@@ -169,7 +169,7 @@ fn ends_quietly_when_nobody_reads_it() {
     assert_eq!(text(&output), "");
 }
 
-/// A server on the loopback interface that answers every connection by itself; the port.
+/// A server on the loopback interface that answers every connection in a thread of its own; returns the port.
 fn serve(answer: impl Fn(std::net::TcpStream) + Send + Sync + 'static) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -183,7 +183,7 @@ fn serve(answer: impl Fn(std::net::TcpStream) + Send + Sync + 'static) -> u16 {
     port
 }
 
-/// What a network camera of the kind of an ESP32-CAM sends: JPEGs without end, ten a second.
+/// Sends what a network camera like an ESP32-CAM does: an endless stream of JPEGs, ten per second.
 fn send_mjpeg(mut stream: std::net::TcpStream) -> std::io::Result<()> {
     use std::io::Write;
     let jpeg = std::fs::read(photo("obama2.jpg"))?;
@@ -204,7 +204,7 @@ fn send_mjpeg(mut stream: std::net::TcpStream) -> std::io::Result<()> {
     }
 }
 
-/// `mfr-watch` as a process with these sources, the lines of its standard output and those of its standard error.
+/// Runs `mfr-watch` with these sources; returns the process and the lines of its standard output and standard error.
 fn watching(
     program: &Path,
     sources: &[String],
@@ -230,11 +230,11 @@ fn jpegs_over_http_are_a_video() {
         return;
     };
     let port = serve(|stream| {
-        // Ends when the client has gone.
+        // Sending ends with an error when the client has disconnected.
         let _ = send_mjpeg(stream);
     });
     let source = format!("http://admin:se/cret@127.0.0.1:{port}/stream?token=t0k3n");
-    // A password with a slash is no part of a URI that is connected to.
+    // A URI whose password contains a slash cannot be connected to, so one without it is passed as well.
     let plain = format!("http://127.0.0.1:{port}/stream?token=t0k3n");
     let (_process, stdout, _stderr) = watching(&watch, &[plain, source]);
     let seen: Value = serde_json::from_str(&await_line(&stdout, "identified")).unwrap();
@@ -249,7 +249,7 @@ fn sources_that_are_not_there_hang_or_send_garbage_leave_the_others_alone() {
         return;
     };
     let hanging = serve(|mut stream| {
-        // Takes the request and never answers.
+        // The server accepts the request and never answers.
         let _ = std::io::copy(&mut stream, &mut std::io::sink());
     });
     let garbage = serve(|mut stream| {
@@ -272,7 +272,7 @@ fn sources_that_are_not_there_hang_or_send_garbage_leave_the_others_alone() {
     ];
     let (mut process, stdout, stderr) = watching(&watch, &sources);
     let (mut told, mut seen) = (Vec::new(), String::new());
-    // Each is tried again, and meanwhile the clip is read to its end.
+    // Each source is retried, and meanwhile the clip is read to its end.
     for _ in 0..6 {
         told.push(await_line(&stderr, "trying again in"));
     }
@@ -292,7 +292,7 @@ fn sources_that_are_not_there_hang_or_send_garbage_leave_the_others_alone() {
         .args(["-c", &interrupt])
         .status()
         .unwrap();
-    // It ends although a source hangs.
+    // The program ends although a source hangs.
     process.0.wait().unwrap();
 }
 
@@ -301,7 +301,8 @@ fn stops_the_pipelines_of_sources_that_fail_in_several_elements() {
     let Some(watch) = application("mfr-watch") else {
         return;
     };
-    // The source and the type finder post an error each, the second of which may come while the pipeline is stopped.
+    // The source and the type finder each post an error, the second of which may arrive while the pipeline is
+    // stopped.
     let port = serve(|mut stream| {
         use std::io::Write;
         let _ = stream.read(&mut [0; 4096]);
@@ -311,10 +312,10 @@ fn stops_the_pipelines_of_sources_that_fail_in_several_elements() {
         .map(|n| format!("http://127.0.0.1:{port}/{n}"))
         .collect();
     let (_process, _stdout, stderr) = watching(&watch, &sources);
-    // Three attempts of each.
+    // There are three attempts per source.
     for _ in 0..3 * sources.len() {
         let told = stderr.recv_timeout(Duration::from_secs(60)).unwrap();
-        // GStreamer's criticals name elements that are disposed of in another state than NULL.
+        // GStreamer would log a critical message for an element that is disposed of in another state than NULL.
         assert!(told.contains("Not Found (404)"), "{told}");
     }
 }

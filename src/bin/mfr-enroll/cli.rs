@@ -1,4 +1,4 @@
-//! The command line. The only file that knows clap.
+//! The command line, and the only file that uses clap.
 
 use std::path::PathBuf;
 
@@ -16,7 +16,7 @@ use gstmfr::paint::{MaskType, UnknownMask};
 
 use crate::options::{self, Masks, MinFace, Subject, Vision};
 
-/// Makes the gallery for mfrrecognize from folders of photos, and tells who is in others.
+/// Makes the gallery for mfrrecognize from folders of photos, and identifies people in other photos.
 #[derive(Debug, Parser)]
 #[command(
     name = "mfr-enroll",
@@ -39,20 +39,20 @@ struct Cli {
 enum Command {
     /// Make a gallery from a folder of photos and short videos
     Build(BuildArgs),
-    /// Look at the photos of a folder without making a gallery, or at a gallery: what is unusable,
-    /// whose photos do not agree, who looks like whom
+    /// Check the photos of a folder without making a gallery, or check a gallery: which photos are unusable,
+    /// which do not match the person's other photos, and which people look alike
     Check(CheckArgs),
     /// List the people of a gallery and how many photos each has
     List(ListArgs),
-    /// Find the faces in photos and name them
+    /// Detect and identify the faces in photos
     Identify(IdentifyArgs),
     /// Write the embedding of the most prominent face of every photo
     Embed(EmbedArgs),
     /// Measure a gallery on photos of known and of unknown people
     Evaluate(EvaluateArgs),
-    /// Write copies of photos in which everybody wears a mask
+    /// Write copies of photos in which every face wears a mask
     Mask(MaskArgs),
-    /// Tell which networks ONNX files hold, which engine runs them, and what our kernels refuse
+    /// Show which networks ONNX files hold, which engine runs them, and what the built-in kernels do not support
     Model(ModelArgs),
 }
 
@@ -60,37 +60,37 @@ enum Command {
 struct BuildArgs {
     /// Folder with a folder of photos and short videos for each person, or with such folders in
     /// train/ and val/
-    // Optional for the parser alone: they are not asked for where another command is given.
+    // These are optional for the parser only, because they are not required when another command is given.
     #[arg(long, value_name = "DIR", required = true)]
     dataset: Option<PathBuf>,
     /// The gallery to write
     #[arg(long, value_name = "FILE.npz", required = true)]
     output: Option<PathBuf>,
-    /// Photos of the same people, laid out alike, on which the gallery is tried [default: val/ of
+    /// Photos of the same people, in the same layout, with which the gallery is tested [default: val/ of
     /// the dataset, if it has train/]
     #[arg(long, value_name = "DIR")]
     val: Option<PathBuf>,
     /// Write the crops of the faces as well
     #[arg(long, value_name = "FILE.npz")]
     faces_output: Option<PathBuf>,
-    /// Kinds of masks that are painted onto copies of the photos, so that people are known when they
+    /// Kinds of synthetic masks for copies of the photos, so that people are recognised when they
     /// wear one: surgical, kn95, n95, cloth, sponge, black, or none [default: all]
     #[arg(long, value_name = "KIND,…|none", value_parser = mask_types)]
     masks: Option<MaskTypes>,
-    /// Masked copies of every photo; kinds take turns
+    /// Masked copies of every photo; kinds are used in rotation
     #[arg(long, value_name = "N", default_value_t = options::MASK_COPIES, value_parser = up_to_1024)]
     mask_copies: usize,
-    /// Share of strangers that may be taken for somebody; sets the thresholds
+    /// Share of strangers that may be given a name; sets the thresholds
     #[arg(long, value_name = "SHARE", default_value_t = DEFAULT_TARGET_FPIR, value_parser = fpir)]
     target_fpir: f64,
-    /// Look at every photo again, also at those that an interrupted run with the same options had
-    /// done and kept in FILE.npz.partial
+    /// Process every photo again, including those that an interrupted run with the same options has
+    /// processed and kept in FILE.npz.partial
     #[arg(long)]
     fresh: bool,
-    /// Write a page with all faces, what is wrong with them, and how well they are told apart
+    /// Write an HTML page with all faces, their problems, and how well they are distinguished
     #[arg(long, value_name = "FILE.html")]
     report: Option<PathBuf>,
-    /// End with status 3 when a photo was rejected
+    /// Exit with status 3 if a photo was rejected
     #[arg(long)]
     strict: bool,
     /// Report as JSON
@@ -102,7 +102,7 @@ struct BuildArgs {
 
 #[derive(Debug, Args)]
 struct CheckArgs {
-    /// Folder laid out as for build
+    /// Folder with the same layout as for build
     #[arg(
         long,
         value_name = "DIR",
@@ -110,16 +110,16 @@ struct CheckArgs {
         conflicts_with = "database"
     )]
     dataset: Option<PathBuf>,
-    /// A gallery instead; it holds no photos, only what was learned from them
+    /// Check a gallery instead; it holds embeddings, but no photos
     #[arg(long, value_name = "FILE.npz")]
     database: Option<PathBuf>,
-    /// Write a page with all faces, what is wrong with them, and how well they are told apart
+    /// Write an HTML page with all faces, their problems, and how well they are distinguished
     #[arg(long, value_name = "FILE.html")]
     report: Option<PathBuf>,
-    /// End with status 3 when a photo was rejected, is suspicious, or two people look like one
+    /// Exit with status 3 if a photo was rejected or is suspicious, or two people look alike
     #[arg(long)]
     strict: bool,
-    /// Report as JSON, with what was measured on every photo
+    /// Report as JSON, with the measurements of every photo
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -131,7 +131,7 @@ struct ModelArgs {
     /// P-Net, R-Net, O-Net, FaceNet or mask network
     #[arg(value_name = "FILE.onnx", required = true)]
     files: Vec<PathBuf>,
-    /// One JSON object for each file
+    /// One JSON object per file
     #[arg(long)]
     json: bool,
 }
@@ -151,10 +151,10 @@ struct IdentifyArgs {
     /// Photos, or folders of photos
     #[arg(required = true, value_name = "IMAGE|DIR")]
     inputs: Vec<PathBuf>,
-    /// The gallery; without it faces are found but not named
+    /// The gallery; without it faces are detected but not identified
     #[arg(long, value_name = "FILE.npz")]
     database: Option<PathBuf>,
-    /// One JSON object a line for each photo
+    /// One JSON object per photo and line
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -196,19 +196,19 @@ struct MaskArgs {
     /// Photos, or folders of photos
     #[arg(required = true, value_name = "IMAGE|DIR")]
     inputs: Vec<PathBuf>,
-    /// Folder for the copies, PNG files called like their photo and their mask
+    /// Folder for the copies, PNG files named after their photo and their mask
     #[arg(long, value_name = "DIR")]
     output: PathBuf,
     /// Kinds of masks: surgical, kn95, n95, cloth, sponge, black [default: all]
     #[arg(long, value_name = "KIND,…", value_delimiter = ',', value_parser = mask_type)]
     masks: Vec<MaskType>,
-    /// Copies of every photo; kinds take turns [default: one of each kind]
+    /// Copies of every photo; kinds are used in rotation [default: one of each kind]
     #[arg(long, value_name = "N", value_parser = up_to_1024)]
     mask_copies: Option<usize>,
-    /// Other masks for another number
+    /// Seed; a different number results in different masks
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
-    /// One JSON object a line for each photo
+    /// One JSON object per photo and line
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -219,26 +219,26 @@ struct MaskArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Detection and embedding")]
 struct VisionArgs {
-    /// Shortest side of the smallest face looked for, in pixels of the photo [default: 40 in
-    /// identify, as mfrdetect; else 20 or a fiftieth of the photo's longer side]
+    /// Shorter side of the smallest face to detect, in pixels of the photo [default: 40 in
+    /// identify, as in mfrdetect; else 20 or a fiftieth of the photo's longer side]
     #[arg(long, value_name = "PIXELS", value_parser = min_face_size)]
     min_face_size: Option<u32>,
-    /// Least probability of MTCNN's first stage; twice its odds for faces up to 1.7 times the smallest
+    /// Minimum probability in MTCNN's first stage; twice its odds for faces up to 1.7 times the smallest
     #[arg(long, value_name = "0…1", default_value_t = DEFAULT_THRESHOLDS[0], value_parser = probability)]
     pnet_threshold: f32,
-    /// Least probability of MTCNN's second stage
+    /// Minimum probability in MTCNN's second stage
     #[arg(long, value_name = "0…1", default_value_t = DEFAULT_THRESHOLDS[1], value_parser = probability)]
     rnet_threshold: f32,
-    /// Least probability of MTCNN's third stage
+    /// Minimum probability in MTCNN's third stage
     #[arg(long, value_name = "0…1", default_value_t = DEFAULT_THRESHOLDS[2], value_parser = probability)]
     onet_threshold: f32,
-    /// From one size to the next in the search
+    /// Ratio of one size to the next in the image pyramid
     #[arg(long, value_name = "0.1…0.95", default_value_t = DEFAULT_SCALE_FACTOR, value_parser = scale_factor)]
     scale_factor: f32,
-    /// The largest faces of a photo only; 0 for all
+    /// Maximum number of faces per photo, largest first; 0 for all
     #[arg(long, value_name = "N", default_value_t = 0)]
     max_faces: usize,
-    /// Where in the photo to look [default: everywhere]
+    /// Regions of the photo to search [default: everywhere]
     #[arg(long, value_name = "X,Y,W,H[;…]", default_value = "", hide_default_value = true, value_parser = regions, allow_hyphen_values = true)]
     inference_region: Regions,
     /// Folder with pnet.onnx, rnet.onnx and onet.onnx [default: built in]
@@ -250,24 +250,24 @@ struct VisionArgs {
     /// cpu, cuda or cuda:N
     #[arg(long, default_value_t = Device::Cpu, value_parser = device)]
     device: Device,
-    /// Threads of an embedding network; with 0 every job has a network on a thread of its own, else
+    /// Threads per embedding network; with 0 every job has a network on a thread of its own, else
     /// there are as many networks as fit into the jobs
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = up_to_1024)]
     threads: usize,
-    /// Photos worked on at once; 0 for as many as there are cores
+    /// Number of photos to process in parallel; 0 for the number of cores
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = up_to_1024)]
     jobs: usize,
 }
 
-/// A list in one argument; a bare `Vec` would make clap expect one argument for each.
+/// A list in one argument; a plain `Vec` would make clap expect one argument for each element.
 #[derive(Debug, Clone)]
 struct Regions(Vec<Rect>);
 
-/// The same of kinds of masks, which may be none at all.
+/// A list of kinds of masks in one argument, which may be empty.
 #[derive(Debug, Clone)]
 struct MaskTypes(Vec<MaskType>);
 
-/// Reads the arguments. What clap refuses ends the program here, with status 2.
+/// Parses the arguments. If clap rejects them, the program exits here with status 2.
 pub fn command() -> Result<options::Command> {
     let cli = Cli::parse();
     Ok(match cli.command.unwrap_or(Command::Build(cli.build)) {
@@ -309,7 +309,7 @@ pub fn command() -> Result<options::Command> {
     })
 }
 
-/// All kinds unless told otherwise, and one copy of each.
+/// All kinds by default, and one copy of each.
 fn masks(types: Vec<MaskType>, copies: Option<usize>, seed: u64) -> Masks {
     let types = if types.is_empty() {
         MaskType::ALL.to_vec()
@@ -408,7 +408,8 @@ fn vision(args: VisionArgs, min_face: MinFace) -> Vision {
             scale_factor: args.scale_factor,
             max_faces: args.max_faces,
             regions: args.inference_region.0,
-            // A photo has time for all of R-Net's boxes; a masked face lies a little better then.
+            // For photos there is time to pass all of R-Net's boxes on, which makes the boxes of masked faces
+            // slightly better.
             overlap: REFERENCE_OVERLAP,
             ..Params::default()
         },
@@ -422,7 +423,7 @@ fn vision(args: VisionArgs, min_face: MinFace) -> Vision {
     }
 }
 
-/// Reads a number and checks that `is_valid` accepts it.
+/// Parses a number and checks it with `is_valid`.
 fn number<T: std::str::FromStr>(
     text: &str,
     expected: &str,

@@ -1,11 +1,11 @@
-//! How values stand in a line of a partial file, without loss.
+//! Lossless encoding of values in a line of a partial file.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// Base64 of the numbers, little-endian.
+/// Numbers as base64, little-endian.
 pub mod floats {
     use super::*;
     use ndarray::Array1;
@@ -26,7 +26,7 @@ pub mod floats {
     }
 }
 
-/// Base64.
+/// Bytes as base64.
 pub mod bytes {
     use super::*;
 
@@ -41,7 +41,7 @@ pub mod bytes {
     }
 }
 
-/// The name.
+/// Kind of mask by its name.
 pub mod mask {
     use super::*;
     use gstmfr::paint::MaskType;

@@ -1,4 +1,4 @@
-//! `mfr-enroll`: makes the gallery from folders of photos, and tells who is in others.
+//! `mfr-enroll`: makes the gallery from folders of photos, and identifies people in other photos.
 
 mod cli;
 mod commands;
@@ -25,7 +25,7 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     match run() {
         Ok(code) => code,
-        // Whoever read our output has seen enough (`| head`): no error, and nobody to tell.
+        // The reader of the output has closed the pipe (`| head`), which is not an error.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             output::error(&format!("{error:#}"));

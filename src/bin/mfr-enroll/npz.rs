@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use gstmfr::files::{self, write_atomically};
 use gstmfr::gallery::NpzWriter;
 
-/// Writes a file whole or not at all, readable by its owner alone: it is about faces.
+/// Writes a file atomically, readable by its owner only, because it is about faces.
 pub fn write_file(
     path: &Path,
     fill: impl FnOnce(&mut NpzWriter<&mut BufWriter<File>>) -> io::Result<()>,
@@ -21,7 +21,7 @@ pub fn write_file(
     .with_context(|| format!("cannot write {}", path.display()))
 }
 
-/// Refuses a file that could not be written in the end, before hours of work.
+/// Checks that a file can be written, before hours of work.
 pub fn check_writable(path: &Path) -> Result<()> {
     files::check_writable(path).with_context(|| format!("cannot write {}", path.display()))
 }

@@ -1,4 +1,4 @@
-//! What the program is asked to do, checked and typed. Commands see these, never the arguments.
+//! The options of the program, checked and typed, which commands use instead of arguments.
 
 use std::path::{Path, PathBuf};
 
@@ -20,7 +20,7 @@ pub enum Command {
     Model(Model),
 }
 
-/// Makes a gallery of a dataset.
+/// Makes a gallery from a dataset.
 #[derive(Debug)]
 pub struct Build {
     pub dataset: PathBuf,
@@ -30,7 +30,7 @@ pub struct Build {
     pub masks: Masks,
     /// Share of strangers that may be named.
     pub target_fpir: f64,
-    /// Whatever an interrupted run had done is done again.
+    /// Whether results of an interrupted run are ignored.
     pub fresh: bool,
     pub report: Option<PathBuf>,
     pub strict: bool,
@@ -38,7 +38,7 @@ pub struct Build {
     pub vision: Vision,
 }
 
-/// Looks at what a gallery would be made of, or is.
+/// Checks the photos for a gallery, or a gallery.
 #[derive(Debug)]
 pub struct Check {
     pub subject: Subject,
@@ -61,7 +61,7 @@ pub struct List {
     pub json: bool,
 }
 
-/// Finds faces in photos and names them.
+/// Detects and identifies faces in photos.
 #[derive(Debug)]
 pub struct Identify {
     pub inputs: Vec<PathBuf>,
@@ -98,21 +98,21 @@ pub struct Mask {
     pub vision: Vision,
 }
 
-/// Tells what ONNX files are and which engine runs them.
+/// Shows the role of ONNX files and which engine runs them.
 #[derive(Debug)]
 pub struct Model {
     pub files: Vec<PathBuf>,
     pub json: bool,
 }
 
-/// Masked copies of a photo that is learned from, unless told otherwise: with more of them hardly
-/// anything is gained, and every one takes the time of a photo.
+/// Default number of masked copies of an enrolled photo: more of them hardly improve
+/// recognition, and each takes the time of a photo.
 pub const MASK_COPIES: usize = 4;
 
-/// Which masks are painted, and how many copies of a photo.
+/// Kinds of synthetic masks, and number of copies of a photo.
 #[derive(Debug, Clone, Default)]
 pub struct Masks {
-    /// The kinds, taken in turn; with none of them there are no copies.
+    /// The kinds, used in rotation; without any there are no copies.
     pub types: Vec<MaskType>,
     pub copies: usize,
     pub seed: u64,
@@ -126,8 +126,8 @@ pub struct MaskedCopy {
 }
 
 impl Masks {
-    /// The copies of the photo with this hash. They depend on nothing else, so that a photo gets the
-    /// same masks wherever it lies; which kind comes first differs from photo to photo, so that few
+    /// The copies of the photo with this hash. They depend on nothing else, so a photo gets the
+    /// same masks wherever it is stored; the first kind differs from photo to photo, so that few
     /// copies of each use all kinds.
     pub fn copies(&self, sha256: &[u8; 32]) -> impl Iterator<Item = MaskedCopy> {
         let [a, b, c, d, e, f, g, h, ..] = *sha256;
@@ -136,32 +136,32 @@ impl Masks {
         let turns = self.types.iter().cycle().skip(first).take(self.copies);
         turns.enumerate().map(move |(i, &mask)| MaskedCopy {
             mask,
-            // Far from the seeds of the photo's other copies, whose faces count on from theirs.
+            // The seeds of a photo's copies are far apart, because those of further faces are consecutive.
             seed: own.wrapping_add((i as u64) << 32),
         })
     }
 }
 
-/// How small a face is looked for.
+/// Size of the smallest face to detect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MinFace {
-    /// Pixels, whatever the size of the photo.
+    /// Pixels, regardless of the photo's size.
     Pixels(u32),
-    /// The larger of [`ENROLMENT_MIN_FACE`] and a fiftieth of the photo's longer side: the person
-    /// that a photo is kept for is larger than that, and large photos cost a tenth of the time and
+    /// The larger of [`ENROLMENT_MIN_FACE`] and a fiftieth of the photo's longer side: the main person
+    /// of a photo is larger than that, and for large photos this takes a tenth of the time and
     /// memory.
     Relative,
 }
 
-/// Smallest face in pixels looked for in photos of known people: half of what mfrdetect looks for,
-/// so that a face of a photo 160 pixels wide is found with room to spare.
+/// Smallest face in pixels to detect in photos of known people: half of mfrdetect's default,
+/// so that a face in a photo 160 pixels wide is found with a margin.
 pub const ENROLMENT_MIN_FACE: u32 = 20;
 
-/// Part of the photo's longer side below which [`MinFace::Relative`] does not look.
+/// Fraction of the photo's longer side that is the smallest face with [`MinFace::Relative`].
 const RELATIVE_MIN_FACE: f32 = 0.02;
 
 impl MinFace {
-    /// Pixels for a photo of this size.
+    /// Minimum size in pixels for a photo of this size.
     pub fn pixels(self, width: usize, height: usize) -> u32 {
         match self {
             Self::Pixels(pixels) => pixels,
@@ -172,23 +172,23 @@ impl MinFace {
     }
 }
 
-/// Detection and embedding: which networks, where they run, and what they look for.
+/// Options of detection and embedding: networks, devices and parameters.
 #[derive(Debug, Clone)]
 pub struct Vision {
     pub min_face: MinFace,
-    /// `min_face_size` of these is left to `min_face`.
+    /// Detection parameters, of which `min_face_size` is set by `min_face`.
     pub params: Params,
-    /// Folder of the detector's networks; those built in if none.
+    /// Folder of the detector's networks; the built-in ones if none.
     pub model_path: Option<PathBuf>,
     /// FaceNet; the installed one if none.
     pub model: Option<PathBuf>,
     pub session: SessionOptions,
-    /// Photos that are worked on at once.
+    /// Number of photos processed in parallel.
     pub jobs: usize,
 }
 
 impl Vision {
-    /// A detector for one of several workers: it runs on one thread of its own.
+    /// A detector for one of several workers, which runs on a single thread.
     pub fn detector(&self) -> Result<Detector, RuntimeError> {
         let options = SessionOptions {
             threads: 1,
@@ -200,7 +200,7 @@ impl Vision {
         }
     }
 
-    /// An embedder, on one thread unless told otherwise.
+    /// An embedder, on one thread by default.
     pub fn embedder(&self) -> Result<Embedder, RuntimeError> {
         let options = SessionOptions {
             threads: self.session.threads.max(1),
@@ -209,7 +209,8 @@ impl Vision {
         Embedder::from_file(&self.model_file()?, &options, 0)
     }
 
-    /// Embedders that keep all jobs busy: their threads are as many as the jobs. A GPU is shared.
+    /// Number of embedders that keep all jobs busy: together they have as many threads as there are jobs. A GPU is
+    /// shared.
     pub fn networks(&self) -> usize {
         match self.session.device {
             Device::Cpu => (self.jobs / self.session.threads.max(1)).max(1),
@@ -225,7 +226,7 @@ impl Vision {
     }
 }
 
-/// A path as a person reads it.
+/// A path as text for display.
 pub fn shown(path: &Path) -> String {
     path.to_string_lossy().into_owned()
 }

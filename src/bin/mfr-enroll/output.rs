@@ -1,4 +1,4 @@
-//! What the program says: results on standard output, the rest on standard error.
+//! Output of the program: results on standard output, everything else on standard error.
 
 use std::fmt::Display;
 use std::io::{self, BufWriter, IsTerminal, StdoutLock, Write};
@@ -7,7 +7,7 @@ use gstmfr::text;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 
-/// Standard output, buffered; a line at a time where somebody watches.
+/// Standard output, buffered; line by line on a terminal.
 #[derive(Debug)]
 pub struct Output {
     out: BufWriter<StdoutLock<'static>>,
@@ -42,18 +42,18 @@ impl Output {
         Ok(())
     }
 
-    /// Whatever is still buffered. To be called at the end: an error at drop would be lost.
+    /// Flushes the buffer. It must be called at the end, because an error on drop would be lost.
     pub fn finish(mut self) -> io::Result<()> {
         self.out.flush()
     }
 }
 
-/// Says what went wrong. Nothing is left to be done where even that fails.
+/// Prints an error message. If that fails too, there is nothing left to do.
 pub fn error(message: &str) {
     let _ = writeln!(io::stderr(), "mfr-enroll: {}", printable_lines(message));
 }
 
-/// Says what the user ought to know though the work goes on.
+/// Prints a warning about a problem that does not stop the run.
 pub fn warning(message: &str) {
     let _ = writeln!(
         io::stderr(),
@@ -62,12 +62,12 @@ pub fn warning(message: &str) {
     );
 }
 
-/// Says what the user may want to know.
+/// Prints information.
 pub fn note(message: &str) {
     let _ = writeln!(io::stderr(), "mfr-enroll: {}", printable_lines(message));
 }
 
-/// A bar on standard error while somebody watches, and nothing otherwise.
+/// A progress bar if standard error is a terminal, and nothing otherwise.
 pub fn progress(what: &'static str, count: usize) -> ProgressBar {
     let target = if io::stderr().is_terminal() {
         ProgressDrawTarget::stderr()
@@ -84,12 +84,12 @@ pub fn progress(what: &'static str, count: usize) -> ProgressBar {
     bar
 }
 
-/// A name or path as it can be shown on a terminal, in one line: control characters could rewrite the screen.
+/// Makes a name or path safe for a terminal, in one line: control characters could rewrite the screen.
 pub fn plain(text: &str) -> String {
     text::printable(text)
 }
 
-/// The same for a text of several lines.
+/// Makes a text of several lines safe for a terminal.
 fn printable_lines(text: &str) -> String {
     let lines: Vec<_> = text.split('\n').map(text::printable).collect();
     lines.join("\n")

@@ -1,4 +1,4 @@
-//! The gallery with names instead of numbers, and what goes into a new one.
+//! Answers of the gallery by name, and the contract of a new one.
 
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -19,18 +19,18 @@ pub struct Candidate {
     pub similarity: f32,
 }
 
-/// Who a face is.
+/// The identity of a face.
 #[derive(Debug, Clone)]
 pub struct Answer {
     /// `None` for a stranger.
     pub name: Option<String>,
-    /// Of the person named, or of the first candidate.
+    /// Similarity to the person named, or to the first candidate.
     pub similarity: f32,
     /// Probability that the answer is right.
     pub confidence: f32,
-    /// Best first; also of a stranger.
+    /// Candidates, best first, also for a stranger.
     pub candidates: Vec<Candidate>,
-    /// Whether a mask was seen, by which the threshold was chosen.
+    /// Whether a mask was recognised, which determined the threshold.
     pub masked: bool,
 }
 
@@ -53,13 +53,13 @@ impl Answer {
         }
     }
 
-    /// The name, or the word for strangers.
+    /// The name, or the label for strangers.
     pub fn label(&self) -> &str {
         self.name.as_deref().unwrap_or(UNKNOWN)
     }
 }
 
-/// Reads a gallery that is to be used with this network.
+/// Reads a gallery for use with this network.
 pub fn open(path: &Path, embedders: &Embedders) -> Result<Gallery, GalleryError> {
     let gallery = Gallery::load(path)?;
     gallery
@@ -74,7 +74,7 @@ pub fn open(path: &Path, embedders: &Embedders) -> Result<Gallery, GalleryError>
     Ok(gallery)
 }
 
-/// Who the faces of one photo are; nobody is in it twice.
+/// Identifies the faces of one photo, in which each person can be at most once.
 pub fn in_one_photo(gallery: &Gallery, seen: &Embedded) -> Vec<Answer> {
     let masked: Vec<bool> = seen.masks.iter().map(|mask| mask.is_worn()).collect();
     let found = gallery.identify_frame(seen.embeddings.view(), &masked, None);
@@ -84,7 +84,7 @@ pub fn in_one_photo(gallery: &Gallery, seen: &Embedded) -> Vec<Answer> {
         .collect()
 }
 
-/// Who faces are of which each comes from a photo of its own.
+/// Identifies faces of which each comes from a photo of its own.
 pub fn each_by_itself(gallery: &Gallery, seen: &Embedded) -> Vec<Answer> {
     let rows = seen.embeddings.rows().into_iter();
     rows.zip(&seen.masks)
@@ -98,13 +98,13 @@ pub fn each_by_itself(gallery: &Gallery, seen: &Embedded) -> Vec<Answer> {
 /// Program and version.
 pub const TOOL: &str = concat!("mfr-enroll ", env!("CARGO_PKG_VERSION"));
 
-/// When and by what a report is made.
+/// Time and program of a report.
 pub fn made_now() -> String {
     let time = rfc3339(now()).replace('T', " ").replace('Z', " UTC");
     format!("{time}, {TOOL}")
 }
 
-/// What the embeddings of this run are made with.
+/// The contract of embeddings made by this run.
 pub fn contract(embedders: &Embedders) -> Contract {
     Contract {
         format: FORMAT.to_owned(),
@@ -117,7 +117,7 @@ pub fn contract(embedders: &Embedders) -> Contract {
     }
 }
 
-/// Since 1970. Where builds are to be repeatable, SOURCE_DATE_EPOCH says what time it is.
+/// Time since 1970, or that of SOURCE_DATE_EPOCH, which makes builds reproducible.
 fn now() -> Duration {
     let given = std::env::var("SOURCE_DATE_EPOCH")
         .ok()
@@ -139,11 +139,11 @@ fn rfc3339(since_1970: Duration) -> String {
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
 }
 
-/// Year, month and day of the Gregorian calendar, so many days after 1970-01-01. Years begin in
-/// March here, so that the day that leap years add is the last (Howard Hinnant, "chrono-compatible
+/// Year, month and day of the Gregorian calendar at this number of days after 1970-01-01. Years start in
+/// March here, so that the leap day is the last (Howard Hinnant, "chrono-compatible
 /// low-level date algorithms").
 fn date(days: u64) -> (u64, u64, u64) {
-    // 719,468 days from 0000-03-01 to 1970-01-01; 146,097 in 400 years.
+    // There are 719,468 days from 0000-03-01 to 1970-01-01, and 146,097 days in 400 years.
     let days = days + 719_468;
     let (era, day) = (days / 146_097, days % 146_097);
     let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
@@ -162,7 +162,7 @@ mod tests {
     fn dates_are_those_of_the_calendar() {
         let written = |seconds| rfc3339(Duration::from_secs(seconds));
         assert_eq!(written(0), "1970-01-01T00:00:00Z");
-        // date -u -d @…
+        // The expected values are from date -u -d @….
         assert_eq!(written(951_782_399), "2000-02-28T23:59:59Z");
         assert_eq!(written(951_782_400), "2000-02-29T00:00:00Z");
         assert_eq!(written(4_107_542_400), "2100-03-01T00:00:00Z");

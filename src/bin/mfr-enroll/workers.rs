@@ -1,4 +1,4 @@
-//! Work on many files at once, with results in the order of the files.
+//! Processes many files in parallel, with results in the order of the files.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -7,12 +7,12 @@ use std::sync::mpsc;
 
 use anyhow::Result;
 
-/// Results that may wait for the consumer, for each worker: enough to keep all busy.
+/// Number of results per worker that may wait for the consumer: enough to keep all workers busy.
 const WAITING: usize = 4;
 
 /// Calls `work` for every item on `jobs` threads, each with a state of its own from `start`, and
 /// `consume` on this thread with every result, in the order of the items whatever finishes first.
-/// The first error of any of them ends all.
+/// The first error of any of them ends the run.
 pub fn in_order<I: Sync, S, R: Send>(
     items: &[I],
     jobs: usize,
@@ -23,7 +23,7 @@ pub fn in_order<I: Sync, S, R: Send>(
     let jobs = jobs.clamp(1, items.len().max(1));
     let next = AtomicUsize::new(0);
     let is_over = AtomicBool::new(false);
-    // States are made one after the other: the first one loads what all share.
+    // States are created one after another, because the first one loads what all share.
     let starting = Mutex::new(());
     let (sender, receiver) = mpsc::sync_channel::<(usize, Result<R>)>(jobs * WAITING);
     let worker = |sender: mpsc::SyncSender<(usize, Result<R>)>| {
@@ -34,7 +34,7 @@ pub fn in_order<I: Sync, S, R: Send>(
         let mut state = match state {
             Ok(state) => state,
             Err(error) => {
-                // Nobody listens any more when another has failed first.
+                // Sending fails only if another worker has failed first.
                 let _ = sender.send((0, Err(error)));
                 return;
             }
@@ -55,13 +55,13 @@ pub fn in_order<I: Sync, S, R: Send>(
         drop(sender);
         let result = deliver(&receiver, &mut consume);
         is_over.store(true, Ordering::Relaxed);
-        // A worker that waits for room gets an error instead, and ends.
+        // A worker that waits for room in the channel gets an error instead, and ends.
         drop(receiver);
         result
     })
 }
 
-/// Hands results on in the order of their numbers.
+/// Delivers results in the order of their numbers.
 fn deliver<R>(
     receiver: &mpsc::Receiver<(usize, Result<R>)>,
     consume: &mut impl FnMut(usize, R) -> Result<()>,

@@ -39,7 +39,7 @@ fn every_sample_of_well_separated_clusters_is_put_in_its_class() {
 
 #[test]
 fn two_points_give_the_hyperplane_half_way_between_them() {
-    // Without noise the machine of one sample a side is known: |w| = 2/|x₁ − x₂| where C allows,
+    // Without noise the solution for one sample per side is known: |w| = 2/|x₁ − x₂| where C allows,
     // here |x₁ − x₂|² = 2, alpha = 1 = C, so w = x₁ − x₂ and b = 0.
     let x = ndarray::array![[1.0, 0.0], [0.0, 1.0]];
     let svm = train(x.view(), &[0, 1], 2).unwrap();
@@ -63,7 +63,7 @@ fn coordinate_descent_agrees_with_linfa() {
         let (a, b) = (dense.decide(row).unwrap(), direct.decide(row).unwrap());
         assert_eq!(argmax(a.view()), argmax(b.view()));
         for (a, b) in a.iter().zip(&b) {
-            // The bias is lightly regularised in the one, not at all in the other.
+            // One solver regularises the bias slightly, the other not at all.
             assert!((a - b).abs() < 0.03, "{a} {b}");
         }
     }
@@ -71,7 +71,7 @@ fn coordinate_descent_agrees_with_linfa() {
 
 #[test]
 fn samples_that_were_missed_at_first_are_found() {
-    // Ten times as many samples of the rest as a class begins with, all near to it.
+    // Each class has ten times as many samples of other classes as it starts with, all near it.
     let (x, labels) = clusters(5, 10 * NEAREST / 4, 16, 3.0);
     let together = descend_together(x.view(), &labels, 5).unwrap();
     for class in 0..5 {
@@ -94,14 +94,14 @@ fn samples_that_were_missed_at_first_are_found() {
         };
         let found = objective(together.weights.row(class), together.bias[class]);
         let expected = objective(all.w.view(), all.bias as f32);
-        // Both stop a little before the optimum.
+        // Both solvers stop slightly before the optimum.
         assert!((found / expected - 1.0).abs() < 0.01, "{found} {expected}");
     }
 }
 
 #[test]
 fn a_person_with_many_photos_does_not_win_the_undecided() {
-    // Nineteen samples against one, mirror images: half way between them neither may win.
+    // Nineteen samples against one, mirrored: half way between them neither class may win.
     let mut x = Array2::zeros((20, 2));
     x.column_mut(0).fill(1.0);
     x[[19, 0]] = -1.0;
@@ -118,7 +118,7 @@ fn training_twice_gives_the_same_bits() {
         train(x.view(), &labels, 5).unwrap(),
         train(x.view(), &labels, 5).unwrap()
     );
-    // Beyond the limit, where samples are visited in random order.
+    // The samples exceed the limit, beyond which they are visited in random order.
     let (x, labels) = clusters(3, 400, 8, 1.5);
     assert!(x.nrows() > DENSE_LIMIT);
     let svm = train(x.view(), &labels, 3).unwrap();

@@ -1,7 +1,7 @@
-//! Frames whose rows do not lie from top to bottom in memory, with negative strides in their `GstVideoMeta`.
+//! Bottom-up frames, whose `GstVideoMeta` has negative strides.
 //!
-//! They are rare (some screen grabbers and Windows bitmaps), and no slice from the first row on holds them, so they are
-//! worked on as a copy with rows from top to bottom.
+//! They are rare (some screen grabbers and Windows bitmaps), and a slice that starts at the first row cannot contain
+//! them, so they are processed as a top-down copy.
 
 use crate::frame::image::ImageInfo;
 use crate::plugin::frame::FrameError;
@@ -14,7 +14,7 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// The layout of a buffer of which some stride is negative; None for all others.
+    /// The layout of a buffer with a negative stride; None for all others.
     pub fn of(buffer: &gst::BufferRef) -> Option<Self> {
         let meta = buffer.meta::<gst_video::VideoMeta>()?;
         let mut layout = Self {
@@ -29,7 +29,7 @@ impl Layout {
         layout.strides.iter().any(|&s| s < 0).then_some(layout)
     }
 
-    /// The planes of a frame with rows from top to bottom and without padding.
+    /// Copies the planes of a frame to top-down rows without padding.
     pub fn gather(&self, data: &[u8], image: &ImageInfo) -> Result<Vec<Vec<u8>>, FrameError> {
         let planes = 0..image.format.planes();
         let gathered = planes.map(|plane| {
@@ -43,7 +43,7 @@ impl Layout {
         gathered.collect()
     }
 
-    /// Writes back what [`gather`](Self::gather) gave.
+    /// Writes back what [`gather`](Self::gather) returned.
     pub fn scatter(
         &self,
         planes: &[Vec<u8>],
@@ -62,7 +62,7 @@ impl Layout {
         Ok(())
     }
 
-    /// Where the rows of a plane are; None for one that begins before the memory.
+    /// Byte ranges of the rows of a plane; None if one starts before the memory.
     fn rows(
         &self,
         plane: usize,
@@ -107,7 +107,7 @@ mod tests {
         planes[0].make_ascii_uppercase();
         layout.scatter(&planes, &mut data, &image).unwrap();
         assert_eq!(&data, b"EF..CD..AB..");
-        // The first row begins beyond the memory, the last one before it.
+        // With the first offset a row ends beyond the memory, with the second one the last row starts before it.
         for offset in [11, 4] {
             let layout = Layout {
                 offsets: [offset, 0, 0, 0],

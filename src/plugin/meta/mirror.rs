@@ -1,10 +1,11 @@
-//! The faces of a buffer once more, as JSON in a custom meta that converters and scalers keep.
+//! A copy of a buffer's faces as JSON in a custom meta, which converters and scalers keep.
 //!
-//! It has the tags of a region of interest, so that elements that drop one because they crop, flip or rotate drop the
-//! other, and its own transformation for scalers. Coordinates are parts of the frame, so that scaling changes nothing;
-//! but a scaler that keeps the aspect ratio adds borders, of which it says nothing to metas. Then the mirror is dropped, and
-//! the regions of interest with it, which were moved as if there were no borders (GStreamer 1.22 to 1.26). Metas are
-//! transformed in their order on the buffer, so the mirror is always the last one.
+//! It has the tags of a region of interest, so that elements that drop the regions because they crop, flip or rotate
+//! drop the copy too, and its own transform function for scalers. Coordinates are fractions of the frame, so that
+//! scaling does not change them; but a scaler that keeps the aspect ratio adds borders, and does not report them to
+//! metas. In that case the mirror is dropped, and the regions of interest with it, because they were moved as if
+//! there were no borders (GStreamer 1.22 to 1.26). Metas are transformed in their order on the buffer, so the mirror
+//! must be the last.
 
 #![allow(
     unsafe_code,
@@ -30,10 +31,10 @@ const MIRROR_C: &CStr = c"MfrFacesMeta";
 /// Field of the mirror that holds the JSON text.
 pub const MIRROR_FIELD: &str = "json";
 
-/// Relative difference of display aspect ratios up to which a scaler adds no borders but rounds.
+/// Relative difference of display aspect ratios that is attributed to rounding; above it a scaler adds borders.
 const SAME_ASPECT: f64 = 0.01;
 
-/// Makes the mirror known to GStreamer; once, when the plugin loads.
+/// Registers the custom meta with GStreamer, once, when the plugin is loaded.
 pub(crate) fn register() {
     static ONCE: std::sync::Once = std::sync::Once::new();
     ONCE.call_once(|| {
@@ -52,11 +53,11 @@ pub(crate) fn register() {
     });
 }
 
-/// Takes the mirror from a buffer to one that was made from it; false if it cannot go with it.
+/// Copies the mirror from a buffer to one that was made from it; returns false if it cannot be kept.
 ///
 /// # Safety
 ///
-/// To be called by GStreamer alone, as a `GstCustomMetaTransformFunction`.
+/// Only GStreamer may call this, as a `GstCustomMetaTransformFunction`.
 unsafe extern "C" fn transform(
     target: *mut gst::ffi::GstBuffer,
     meta: *mut gst::ffi::GstCustomMeta,
@@ -65,8 +66,8 @@ unsafe extern "C" fn transform(
     data: glib::ffi::gpointer,
     _user_data: glib::ffi::gpointer,
 ) -> glib::ffi::gboolean {
-    // SAFETY: the pointers are valid during the call; `data` of a scale is a GstVideoMetaTransform; the target is writable
-    // as it gets metas.
+    // SAFETY: the pointers are valid during the call; `data` of a scale is a GstVideoMetaTransform; the target is
+    // writable because GStreamer is adding metas to it.
     let (json, has_borders, target) = unsafe {
         let is_scale = kind == gst_video::ffi::gst_video_meta_transform_scale_get_quark();
         let is_copy = kind == glib::Quark::from_str("gst-copy").into_glib();
@@ -96,7 +97,7 @@ unsafe extern "C" fn transform(
 /// The two infos have to be null or valid.
 unsafe fn has_borders(transform: &GstVideoMetaTransform) -> bool {
     let aspect = |info: *const GstVideoInfo| {
-        // SAFETY: as the caller promises.
+        // SAFETY: the caller guarantees that the pointer is null or valid.
         let info = unsafe { info.as_ref() }?;
         let [width, height, par_n, par_d] =
             [info.width, info.height, info.par_n, info.par_d].map(f64::from);
@@ -105,11 +106,11 @@ unsafe fn has_borders(transform: &GstVideoMetaTransform) -> bool {
     let ratio = aspect(transform.in_info)
         .zip(aspect(transform.out_info))
         .map(|(before, after)| (before / after - 1.0).abs());
-    // Not finite for a size without area.
+    // The ratio is not finite for a size without area.
     !ratio.is_some_and(|difference| difference <= SAME_ASPECT)
 }
 
-/// Removes the regions of interest of the faces that a mirror names.
+/// Removes the regions of interest of the faces in a mirror.
 fn remove_regions(buffer: &mut gst::BufferRef, json: &str) {
     let Ok(mirror) = serde_json::from_str::<Mirror>(json) else {
         return;
@@ -130,7 +131,7 @@ fn remove_regions(buffer: &mut gst::BufferRef, json: &str) {
 /// Writes the mirror as the last meta of the buffer.
 fn write(buffer: &mut gst::BufferRef, json: String) -> bool {
     if let Ok(meta) = gst::meta::CustomMeta::from_mut_buffer(buffer, MIRROR) {
-        // Fails for locked metas, and this one is not.
+        // Removing fails for locked metas only, and this one is not locked.
         let _ = meta.remove();
     }
     let Ok(mut meta) = gst::meta::CustomMeta::add(buffer, MIRROR) else {
@@ -140,7 +141,7 @@ fn write(buffer: &mut gst::BufferRef, json: String) -> bool {
     true
 }
 
-/// Writes the mirror anew from what the regions of interest say now.
+/// Rewrites the mirror from the current regions of interest.
 pub fn update_mirror(buffer: &mut gst::BufferRef, faces: &[Face], frame: FrameSize) {
     let mirror = Mirror {
         width: frame.0,
@@ -152,7 +153,7 @@ pub fn update_mirror(buffer: &mut gst::BufferRef, faces: &[Face], frame: FrameSi
     }
 }
 
-/// The faces that the mirror names; none if there is no mirror or it is damaged.
+/// The faces in the mirror; none if there is no mirror or it is damaged.
 pub(super) fn read(buffer: &gst::BufferRef, frame: FrameSize) -> Vec<Face> {
     let mirror = gst::meta::CustomMeta::from_buffer(buffer, MIRROR).ok();
     let json = mirror
@@ -165,10 +166,10 @@ pub(super) fn read(buffer: &gst::BufferRef, frame: FrameSize) -> Vec<Face> {
     faces.map(|record| record.into_face(frame)).collect()
 }
 
-/// What the JSON holds.
+/// The content of the JSON text.
 #[derive(Debug, Serialize, Deserialize)]
 struct Mirror {
-    /// Of the frame when it was written, in pixels.
+    /// Width of the frame when the mirror was written, in pixels.
     #[serde(default)]
     width: u32,
     #[serde(default)]
@@ -176,7 +177,7 @@ struct Mirror {
     faces: Vec<Record>,
 }
 
-/// A face in the mirror; coordinates in 0…1 of the frame.
+/// A face in the mirror; coordinates are fractions 0…1 of the frame.
 #[derive(Debug, Serialize, Deserialize)]
 struct Record {
     id: i32,

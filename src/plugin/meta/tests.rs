@@ -150,7 +150,7 @@ fn the_mirror_gives_back_what_a_scaler_dropped() {
     set_identities(buffer, &[Some(identity("Ana"))]);
     let found = faces(buffer, FRAME);
     update_mirror(buffer, &found, FRAME);
-    // What videoscale does to half the size: a new region without params, same id.
+    // This is what videoscale leaves at half the size: a new region without params, with the same id.
     let mut scaled = gst::Buffer::new();
     let scaled = scaled.get_mut().unwrap();
     VideoRegionOfInterestMeta::add(scaled, ROI_TYPE, (50, 25, 40, 45)).set_id(7);
@@ -187,7 +187,7 @@ fn applications_need_not_know_the_size_of_the_frame() {
     buffer.append_memory(gst::Memory::with_size(640 * 480));
     gst_video::VideoMeta::add(buffer, flags, format, FRAME.0, FRAME.1).unwrap();
     close(&Face::iter(buffer).next().unwrap(), &face);
-    // As a converter leaves them: the region without its params, and the mirror.
+    // This is what a converter leaves: the region without its params, and the mirror.
     let mut bare = gst::Buffer::new();
     let bare = bare.get_mut().unwrap();
     VideoRegionOfInterestMeta::add(bare, ROI_TYPE, (50, 25, 40, 45)).set_id(7);

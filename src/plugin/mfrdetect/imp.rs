@@ -34,10 +34,10 @@ pub(super) static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
 
 const DEFAULT_MAX_FACES: u32 = 0;
 
-/// What the search of a frame of a live stream may take: with what else is to be done, no more than a frame lasts.
+/// Time that a search in a frame of a live stream may take, so that all processing fits within a frame interval.
 const LIVE_BUDGET: Duration = Duration::from_millis(15);
 
-/// 0: automatic.
+/// The value 0 means automatic.
 const DEFAULT_INFERENCE_INTERVAL: u32 = 0;
 const DEFAULT_TRACKING: bool = true;
 
@@ -46,7 +46,7 @@ struct Settings {
     params: Params,
     inference_interval: u32,
     tracking: bool,
-    /// As set; `params.regions` holds what it means.
+    /// The property's text; `params.regions` has the parsed regions.
     inference_region: String,
     model: ModelSettings,
 }
@@ -66,7 +66,7 @@ impl Default for Settings {
 struct State {
     detector: Worker<Detector>,
     finder: Finder,
-    /// Whether it has been reported that there are more candidates than are looked at.
+    /// Whether it has been reported that some candidates are skipped.
     is_reported: bool,
 }
 
@@ -75,12 +75,12 @@ pub struct MfrDetect {
     settings: Mutex<Arc<Settings>>,
     state: Mutex<Option<State>>,
     stream: Stream,
-    /// What runs the networks.
+    /// Text of the property `engine`.
     engine: Mutex<Option<String>>,
 }
 
 impl MfrDetect {
-    /// Warns of a region of which no pixel lies in the frame: nothing would ever be found there.
+    /// Warns of a region without a pixel in the frame, in which no face can be found.
     fn check_regions(&self) {
         let Ok((width, height)) = self.stream.input().size() else {
             return;
@@ -148,7 +148,7 @@ impl FrameFilter for MfrDetect {
             },
             tracking: settings.tracking,
             effort: match frame.pressure {
-                // Macroblocks of other frames look like faces that are not there.
+                // Wrongly decoded macroblocks can lead to false detections.
                 _ if frame.is_corrupted => Effort::Ignore,
                 Pressure::None => Effort::Search,
                 Pressure::Late => Effort::Follow,
@@ -189,7 +189,7 @@ impl FrameFilter for MfrDetect {
     }
 }
 
-/// Regions are set in pixels of the incoming frame, and looked at upright.
+/// Converts regions from pixels of the incoming frame to upright coordinates.
 fn upright(mut params: Params, turn: impl Fn(Rect) -> Rect) -> Params {
     for region in &mut params.regions {
         *region = turn(*region);
@@ -207,7 +207,7 @@ impl ObjectSubclass for MfrDetect {
 impl ObjectImpl for MfrDetect {
     fn constructed(&self) {
         self.parent_constructed();
-        // GstVideoFilter would drop frames that come too late; here inference is left out instead.
+        // With QoS, GstVideoFilter would drop late frames; this element skips inference instead.
         self.obj().set_property("qos", false);
     }
 
@@ -316,7 +316,7 @@ impl ObjectImpl for MfrDetect {
                         drop(guard);
                         self.check_regions();
                     }
-                    // A property cannot fail: start() does, and a running stream is warned.
+                    // Setting a property cannot fail, so start() fails instead, and a running stream gets a warning.
                     Err(error) => {
                         drop(guard);
                         gst::element_imp_warning!(
@@ -362,7 +362,7 @@ impl ObjectImpl for MfrDetect {
     }
 }
 
-/// A float as the double that is written with the same few digits: .7 and not .699999988.
+/// Converts a float to the double with the same shortest decimal form: .7 and not .699999988.
 fn shortest(value: f32) -> f64 {
     value.to_string().parse().unwrap_or(f64::from(value))
 }
@@ -439,7 +439,7 @@ impl BaseTransformImpl for MfrDetect {
         filter::query(self, direction, query)
     }
 
-    // Not transform_frame_ip: metas cannot be added safely while a frame is mapped.
+    // transform_ip and not transform_frame_ip, because metas cannot be added safely while a frame is mapped.
     fn transform_ip(
         &self,
         buffer: &mut gst::BufferRef,

@@ -1,4 +1,4 @@
-//! `mfrdetect`: finds faces and attaches them to the buffer.
+//! `mfrdetect`: detects faces and attaches them to the buffer.
 //!
 //! Writes a region of interest of type `face` for every face, with `detection`, `keypoints` and
 //! `object_id`. Pixels are read, never written or copied.
@@ -21,7 +21,7 @@ glib::wrapper! {
 }
 
 pub(super) fn register(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
-    // Listed by --gst-debug-help before the first element is made.
+    // Created here so that --gst-debug-help lists it before the first element is created.
     LazyLock::force(&imp::CAT);
     gst::Element::register(
         Some(plugin),

@@ -34,7 +34,7 @@ const DEFAULT_SHOW_MASK: bool = true;
 const DEFAULT_SHOW_LANDMARKS: bool = true;
 const DEFAULT_SHOW_LEGEND: bool = false;
 
-/// What compositions take beside AYUV: four bytes that are ARGB as a number.
+/// Format of overlay rectangles, which may be AYUV or native-endian ARGB.
 const OVERLAY_FORMAT: (gst_video::VideoFormat, PixelFormat) = if cfg!(target_endian = "little") {
     (gst_video::VideoFormat::Bgra, PixelFormat::Bgra)
 } else {
@@ -46,11 +46,11 @@ pub struct MfrOverlay {
     style: Mutex<Style>,
     drawing: Mutex<Option<Drawing>>,
     stream: Stream,
-    /// Whether what is drawn goes with the frame instead of into its pixels.
+    /// Whether annotations are attached as an overlay composition instead of drawn into the pixels.
     attach: AtomicBool,
 }
 
-/// What is kept from frame to frame.
+/// State that is kept from frame to frame.
 #[derive(Default)]
 struct Drawing {
     painter: Painter,
@@ -66,10 +66,10 @@ impl Drawing {
 }
 
 impl MfrOverlay {
-    /// Tells elements behind what caps come, and asks whether they lay compositions over frames.
+    /// Announces the caps downstream, and queries whether an element there blends overlay compositions.
     fn is_laid_over_downstream(&self, caps: &gst::Caps) -> bool {
         let obj = self.obj();
-        // Converters cannot answer before they know their caps.
+        // Converters cannot answer before their caps are set.
         obj.src_pad().push_event(gst::event::Caps::new(caps));
         let mut query = gst::query::Allocation::new(Some(caps), false);
         obj.src_pad().peer_query(&mut query)
@@ -121,7 +121,7 @@ impl FrameFilter for MfrOverlay {
             annotations.len()
         );
         if annotations.is_empty() && !style.show_legend {
-            // Mapping for writing would copy a shared picture for nothing.
+            // Mapping a shared buffer for writing would copy it for nothing.
             return Ok(Vec::new());
         }
         let painter = &mut drawing.painter;
@@ -146,7 +146,7 @@ impl FrameFilter for MfrOverlay {
     }
 }
 
-/// Attaches what was drawn, for an element downstream that lays it over the frame.
+/// Attaches the overlays as a composition, which an element downstream blends over the frame.
 fn attach(buffer: &mut gst::BufferRef, overlays: Vec<Overlay>) -> Result<(), gst::ErrorMessage> {
     let rectangles = overlays.into_iter().map(|overlay| {
         let [width, height] = [overlay.width, overlay.height].map(|v| v as u32);
@@ -165,21 +165,21 @@ fn attach(buffer: &mut gst::BufferRef, overlays: Vec<Overlay>) -> Result<(), gst
             overlay.y as i32,
             width,
             height,
-            // Alpha is not multiplied in.
+            // Alpha is straight, not premultiplied.
             gst_video::VideoOverlayFormatFlags::empty(),
         ))
     });
     let rectangles: Vec<_> = rectangles
         .collect::<Result<_, glib::BoolError>>()
         .map_err(|e| gst::error_msg!(gst::StreamError::Format, ("{e}")))?;
-    // From references: `gst_video_overlay_composition_add_rectangle` takes one of its own, and collecting owned
-    // rectangles (gstreamer-video 0.25.4) would give away another that nobody releases.
+    // Collected from references: `gst_video_overlay_composition_add_rectangle` takes a reference of its own, and
+    // collecting owned rectangles (gstreamer-video 0.25.4) would leak another.
     let composition: gst_video::VideoOverlayComposition = rectangles.iter().collect();
     gst_video::VideoOverlayCompositionMeta::add(buffer, &composition);
     Ok(())
 }
 
-/// The same caps for frames that carry a composition.
+/// The caps with the feature for overlay compositions.
 fn with_composition(caps: &gst::Caps) -> gst::Caps {
     map_features(caps, |features| {
         features.add(gst_video::CAPS_FEATURE_META_GST_VIDEO_OVERLAY_COMPOSITION);
@@ -195,7 +195,7 @@ fn without_composition(caps: &gst::Caps) -> gst::Caps {
 fn map_features(caps: &gst::Caps, change: impl Fn(&mut gst::CapsFeatures)) -> gst::Caps {
     let structures = caps.iter_with_features().map(|(structure, features)| {
         let mut features = features.to_owned();
-        // "Any" has it and has it not.
+        // ANY caps features cannot be changed and match with and without the feature.
         if !features.is_any() {
             change(&mut features);
         }
@@ -204,7 +204,7 @@ fn map_features(caps: &gst::Caps, change: impl Fn(&mut gst::CapsFeatures)) -> gs
     structures.collect()
 }
 
-/// What to say about a face.
+/// The annotation of a face.
 fn annotation(face: &Face) -> Annotation<'_> {
     let identity = face.identity.as_ref();
     let known = identity.filter(|i| i.is_known());
@@ -389,7 +389,7 @@ impl BaseTransformImpl for MfrOverlay {
         caps: &gst::Caps,
         filter: Option<&gst::Caps>,
     ) -> Option<gst::Caps> {
-        // A composition can be added, and a frame that brings one is not taken.
+        // A composition can be added; frames that already have one are not accepted.
         let mut other = match direction {
             _ if caps.is_any() => caps.clone(),
             gst::PadDirection::Sink => with_composition(caps),
@@ -402,8 +402,8 @@ impl BaseTransformImpl for MfrOverlay {
         })
     }
 
-    // As GStreamer's own overlays decide it: the caps promise compositions only where somebody
-    // behind has both taken such caps and said that compositions are laid over the frames.
+    // Like GStreamer's own overlay elements: the caps announce compositions only if elements
+    // downstream accept such caps and answer that compositions are blended over the frames.
     fn fixate_caps(
         &self,
         direction: gst::PadDirection,
@@ -423,7 +423,7 @@ impl BaseTransformImpl for MfrOverlay {
         }
     }
 
-    // Not transform_frame_ip: the metas are read before the frame is mapped.
+    // transform_ip and not transform_frame_ip, because the metas are read before the frame is mapped.
     fn transform_ip(
         &self,
         buffer: &mut gst::BufferRef,

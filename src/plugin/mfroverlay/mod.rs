@@ -1,11 +1,11 @@
-//! `mfroverlay`: draws what `mfrdetect` and `mfrrecognize` have found.
+//! `mfroverlay`: draws the results of `mfrdetect` and `mfrrecognize`.
 //!
 //! Reads the regions of interest of type `face`; draws box, name, similarity, mask state and
 //! landmarks in place, on every format, in a colour by identity state: known, unknown, not yet
-//! tried. Faces whose id lasts over frames are drawn steadily.
+//! identified. Faces whose id persists over frames are drawn without jitter.
 //!
-//! Where elements downstream lay a `GstVideoOverlayComposition` over the frames, what is drawn goes
-//! with them as one, and the pixels stay as they are.
+//! If an element downstream blends `GstVideoOverlayComposition`s over the frames, the annotations are attached
+//! as one, and the pixels are not changed.
 //!
 //! ```text
 //! gst-launch-1.0 v4l2src ! decodebin ! videoconvert ! mfrdetect \
@@ -25,7 +25,7 @@ glib::wrapper! {
 }
 
 pub(super) fn register(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
-    // Listed by --gst-debug-help before the first element is made.
+    // Created here so that --gst-debug-help lists it before the first element is created.
     LazyLock::force(&imp::CAT);
     gst::Element::register(
         Some(plugin),

@@ -9,7 +9,7 @@ use crate::gallery::{Gallery, GalleryError};
 use crate::plugin::gallery_message::GalleryState;
 use crate::threads::cache::Cache;
 
-/// How often the file is looked at; a stat of a file costs microseconds.
+/// Interval at which the file is checked; a stat of a file costs microseconds.
 const CHECK_EVERY: Duration = Duration::from_secs(1);
 
 /// The network whose embeddings the gallery must hold.
@@ -17,11 +17,11 @@ const CHECK_EVERY: Duration = Duration::from_secs(1);
 pub struct Model {
     pub sha256: String,
     pub dim: usize,
-    /// For the metadata.
+    /// The version of the weights, for the metadata.
     pub version: String,
 }
 
-/// What tells a replaced file from the one that was read.
+/// Distinguishes a replaced file from the one that was read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Stamp {
     modified: Option<SystemTime>,
@@ -43,10 +43,10 @@ impl Stamp {
 
 type Loaded = Result<Arc<Gallery>, GalleryError>;
 
-/// Galleries that elements have, and which state of which file they were read from.
+/// Galleries in use by elements, by path and stamp of the file that they were read from.
 static GALLERIES: Cache<(PathBuf, Stamp), Gallery> = Cache::new();
 
-/// What has happened to a gallery.
+/// A change of a gallery's state.
 #[derive(Debug)]
 pub struct Change {
     pub state: GalleryState,
@@ -55,7 +55,7 @@ pub struct Change {
     pub error: Option<GalleryError>,
 }
 
-/// A gallery that another thread is reading, so that no frame waits for it.
+/// A gallery that another thread is reading, so that frames are not delayed.
 #[derive(Debug)]
 struct Loading {
     path: PathBuf,
@@ -71,7 +71,7 @@ pub struct Database {
     stamp: Option<Stamp>,
     checked: Instant,
     loading: Option<Loading>,
-    /// The file has to be read anew when the reading under way is done.
+    /// Whether the file has to be read again after the current read.
     is_outdated: bool,
     is_unreachable: bool,
 }
@@ -105,13 +105,13 @@ impl Database {
         name.to_string_lossy().into_owned()
     }
 
-    /// What the network calls its weights, for the metadata.
+    /// The version of the network's weights, for the metadata.
     pub fn model_version(&self) -> &str {
         &self.model.version
     }
 
-    /// Begins to read a file in the background if another one is wanted, if the one in use has been replaced, or if
-    /// `reload` asks for it. Gives what has happened since the last call; whatever goes wrong, the gallery in use stays.
+    /// Starts to read a file in the background if another one is wanted, if the one in use has been replaced, or if
+    /// `reload` is set. Returns the changes since the last call; the gallery in use stays if reading fails.
     pub fn poll(&mut self, wanted: &Path, reload: bool) -> Vec<Change> {
         let mut changes = Vec::new();
         self.is_outdated |= reload;
@@ -127,7 +127,7 @@ impl Database {
         changes
     }
 
-    /// Looks at the file now and then, and begins to read one that has been replaced.
+    /// Checks the file if that is due, and starts to read one that has been replaced.
     fn check(&mut self) -> Option<Change> {
         if !self.is_outdated && self.checked.elapsed() < CHECK_EVERY {
             return None;
@@ -139,7 +139,7 @@ impl Database {
             self.load_in_background(&path, stamp, true);
             return None;
         }
-        // A file that is gone is about to be replaced, or was removed: what was read stays.
+        // A missing file is about to be replaced, or was removed; either way the gallery stays in use.
         let was_unreachable = std::mem::replace(&mut self.is_unreachable, stamp.is_none());
         let state = match stamp {
             None if was_unreachable => return None,
@@ -158,7 +158,7 @@ impl Database {
         Some(Change { state, path, error })
     }
 
-    /// Takes over what has been read.
+    /// Takes over the result of the thread that reads.
     fn finish(&mut self) -> Option<Change> {
         let loaded = match self.loading.as_ref()?.receiver.try_recv() {
             Ok(loaded) => loaded,
@@ -167,7 +167,7 @@ impl Database {
         };
         let Loading { path, stamp, .. } = self.loading.take()?;
         if path == self.path || loaded.is_ok() {
-            // A file that was refused is not read again before it changes.
+            // A file that was refused is not read again until it changes.
             self.stamp = stamp;
         }
         let (state, error) = match loaded {
@@ -192,8 +192,8 @@ impl Database {
         });
         let (path, model) = (path.to_owned(), self.model.clone());
         let reader = std::thread::Builder::new().name("mfr-gallery".into());
-        // If there is no thread the receiver finds the sender gone. Nobody listens any more if the element has been
-        // stopped meanwhile: the reader ends by itself, and holds no lock that another gallery needs.
+        // If the thread cannot be spawned, the receiver finds its sender gone. If the element has been stopped
+        // meanwhile, the receiver is gone: the thread ends by itself, and holds no lock that another gallery needs.
         let _ = reader.spawn(move || {
             let read = || shared(&path, &model, stamp, anew);
             let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(read));
@@ -202,7 +202,7 @@ impl Database {
     }
 }
 
-/// The thread that reads a gallery has ended without a result.
+/// The error for a thread that has ended without a result.
 fn stopped(path: &Path) -> GalleryError {
     GalleryError::Contents {
         path: Some(path.to_owned()),
@@ -210,7 +210,8 @@ fn stopped(path: &Path) -> GalleryError {
     }
 }
 
-/// The gallery of a file in this state, which another element may have; read from the file in any case if `anew`.
+/// The gallery of a file with this stamp, which another element may already have; always read from the file if
+/// `anew`.
 fn shared(path: &Path, model: &Model, stamp: Option<Stamp>, anew: bool) -> Loaded {
     let load = || Gallery::load(path);
     let gallery = match stamp.map(|stamp| (path.to_owned(), stamp)) {
@@ -261,7 +262,7 @@ mod tests {
         Database::open(path, model)
     }
 
-    /// Waits for changes; `reload` is asked for once.
+    /// Waits for changes; `reload` is requested once.
     fn changes(database: &mut Database, wanted: &Path, mut reload: bool) -> Vec<Change> {
         let end = Instant::now() + Duration::from_secs(30);
         while Instant::now() < end {
@@ -360,14 +361,14 @@ mod tests {
         let mut a = open(&path).unwrap();
         let mut b = open(&path).unwrap();
         assert!(Arc::ptr_eq(a.gallery(), b.gallery()));
-        // Another file of the same length.
+        // The new file has the same length.
         write(&path, "Bea");
         reload(&mut a, false);
         assert_eq!(a.gallery().names(), ["Bea", "Zoë"]);
         assert_eq!(b.gallery().names(), ["Ana", "Zoë"]);
         reload(&mut b, false);
         assert!(Arc::ptr_eq(a.gallery(), b.gallery()));
-        // On request the file is read even if it looks the same from outside.
+        // On request the file is read even if its stamp is the same.
         reload(&mut b, true);
         assert_eq!(b.gallery().names(), ["Bea", "Zoë"]);
         assert!(!Arc::ptr_eq(a.gallery(), b.gallery()));

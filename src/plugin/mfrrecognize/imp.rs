@@ -34,16 +34,16 @@ pub(super) static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
     )
 });
 
-/// Below 0: the threshold that the gallery was calibrated with.
+/// A value below 0 means the threshold that the gallery was calibrated with.
 const DEFAULT_THRESHOLD: f64 = -1.0;
 const DEFAULT_ATTACH_EMBEDDING: bool = false;
-/// Below 0: adaptive.
+/// A value below 0 means adaptive.
 const DEFAULT_RECLASSIFY_INTERVAL: i32 = -1;
 
-/// How often it is checked whether a live stream still brings frames.
+/// Interval of the check whether a live stream still delivers frames.
 const CHECK_FROZEN_EVERY: gst::ClockTime = gst::ClockTime::from_mseconds(500);
 
-/// How many frame intervals longer than a person may be hidden a live stream may pause before everybody has left.
+/// A live stream is frozen after a pause of this many frame intervals more than the time a person may be hidden.
 const FROZEN_INTERVALS: u32 = 2;
 
 #[derive(Debug, Clone)]
@@ -88,15 +88,15 @@ pub struct MfrRecognize {
     state: Mutex<Option<Recognizer>>,
     stream: Stream,
     reload: AtomicBool,
-    /// When a live stream without a frame counts as frozen.
+    /// The time from which a live stream without a frame counts as frozen.
     deadline: Mutex<Option<Instant>>,
     watch: Mutex<Option<gst::PeriodicClockId>>,
-    /// What runs the networks.
+    /// Text of the property `engine`.
     engine: Mutex<Option<String>>,
 }
 
 impl MfrRecognize {
-    /// Takes over a gallery that has been replaced; gives the messages about it.
+    /// Switches to a gallery that has been replaced; returns the messages about it.
     fn update_gallery(
         &self,
         recognizer: &mut Recognizer,
@@ -121,7 +121,7 @@ impl MfrRecognize {
         messages
     }
 
-    /// The property shows what is in use, not a file that could not be used.
+    /// Resets the property to the gallery in use after another file could not be used.
     fn keep_database(&self, refused: &Path, in_use: &Path) {
         if refused == in_use {
             return;
@@ -167,7 +167,7 @@ impl MfrRecognize {
         builder.src(&*self.obj()).build()
     }
 
-    /// The messages about changes that no frame has brought about.
+    /// The messages about changes that are not due to a frame.
     fn changes(&self, news: Vec<FaceNews>) -> Vec<gst::Message> {
         let is_wanted = lock(&self.settings).post_messages == PostMessages::Changes;
         if news.is_empty() || !is_wanted {
@@ -179,14 +179,15 @@ impl MfrRecognize {
         vec![self.faces_message(news, position, None)]
     }
 
-    /// Everybody leaves if a live stream that plays has brought no frame for long: the camera has frozen, or is gone.
+    /// Reports everybody as left if a playing live stream has delivered no frame for long: the camera is frozen or
+    /// gone.
     fn check_frozen(&self) {
         let element = self.obj();
         let is_frozen = lock(&self.deadline).is_some_and(|deadline| Instant::now() >= deadline);
         if !is_frozen || element.current_state() != gst::State::Playing {
             return;
         }
-        // While a frame is worked on the stream is not frozen.
+        // The lock is held while a frame is processed, so the stream is not frozen.
         let Ok(mut state) = self.state.try_lock() else {
             return;
         };
@@ -196,7 +197,7 @@ impl MfrRecognize {
         filter::post(element.upcast_ref(), self.changes(left));
     }
 
-    /// Begins to look now and then whether frames still come.
+    /// Starts the periodic check whether frames still arrive.
     fn watch(&self) {
         let clock = gst::SystemClock::obtain();
         let id = clock.new_periodic_id(clock.time(), CHECK_FROZEN_EVERY);
@@ -267,7 +268,7 @@ impl FrameFilter for MfrRecognize {
     }
 }
 
-/// The code that GStreamer has for why a gallery cannot be used.
+/// GStreamer's error code for a gallery that cannot be used.
 fn gallery_error_code(error: &GalleryError) -> gst::ResourceError {
     match error {
         GalleryError::Read { reason, .. } => models::resource_error(reason),
@@ -275,7 +276,7 @@ fn gallery_error_code(error: &GalleryError) -> gst::ResourceError {
     }
 }
 
-/// The error as GStreamer posts it on the bus.
+/// Converts the error to the one that GStreamer posts on the bus.
 fn gallery_error(error: &GalleryError) -> gst::ErrorMessage {
     gst::error_msg!(gallery_error_code(error), ("{error}"))
 }
@@ -290,7 +291,7 @@ impl ObjectSubclass for MfrRecognize {
 impl ObjectImpl for MfrRecognize {
     fn constructed(&self) {
         self.parent_constructed();
-        // GstVideoFilter would drop frames that come too late; here inference is left out instead.
+        // With QoS, GstVideoFilter would drop late frames; this element skips inference instead.
         self.obj().set_property("qos", false);
     }
 
@@ -453,7 +454,7 @@ impl BaseTransformImpl for MfrRecognize {
                 ("the property database is not set: name the gallery file that mfr-enroll has written")
             )
         })?;
-        // Before the model: a mistyped path is reported at once.
+        // Checked before the model is loaded, so that a mistyped path is reported at once.
         if let Err(reason) = std::fs::metadata(&path) {
             let is_missing = reason.kind() == std::io::ErrorKind::NotFound;
             let advice = if is_missing {
@@ -467,7 +468,7 @@ impl BaseTransformImpl for MfrRecognize {
                 ("{error}{advice}")
             ));
         }
-        // FaceNet is large: without an id all elements share it, too.
+        // FaceNet is large, so elements without an id share it too.
         let shared = ModelSettings {
             instance_id: Some(settings.model.instance_id.clone().unwrap_or_default()),
             ..settings.model.clone()
@@ -545,7 +546,7 @@ impl BaseTransformImpl for MfrRecognize {
         filter::query(self, direction, query)
     }
 
-    // Not transform_frame_ip: metas cannot be written safely while a frame is mapped.
+    // transform_ip and not transform_frame_ip, because metas cannot be written safely while a frame is mapped.
     fn transform_ip(
         &self,
         buffer: &mut gst::BufferRef,

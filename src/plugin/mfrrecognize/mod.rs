@@ -1,4 +1,4 @@
-//! `mfrrecognize`: says whose the faces are, and whether they wear masks.
+//! `mfrrecognize`: identifies faces, and determines whether they wear masks.
 //!
 //! Reads the regions of interest of type `face` that `mfrdetect` (or another detector) has
 //! attached, writes `identity` and `mask` onto the same ones and posts element messages on the bus.
@@ -42,7 +42,7 @@ glib::wrapper! {
 }
 
 pub(super) fn register(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
-    // Listed by --gst-debug-help before the first element is made.
+    // Created here so that --gst-debug-help lists it before the first element is created.
     LazyLock::force(&imp::CAT);
     PostMessages::static_type().mark_as_plugin_api(gst::PluginAPIFlags::empty());
     gst::Element::register(

@@ -1,4 +1,4 @@
-//! Who is in view, from frame to frame: the state from which messages about changes are made.
+//! The people in view, from frame to frame: the state from which messages about changes are made.
 
 use std::time::Duration;
 
@@ -12,14 +12,14 @@ use crate::track::matching::{in_same_place, stretched};
 /// How long a face may be turned away or hidden before the person has left.
 pub const GONE_AFTER: Duration = Duration::from_secs(1);
 
-/// Consecutive frames with another name or mask state that make a change: a single one is noise.
+/// Consecutive frames with another name or mask state that count as a change: a single one is noise.
 const FRAMES_TO_CHANGE: u32 = 3;
 
-/// How long a face must be without a name before its person is reported as unknown, or before a face with another id in the
-/// same place is another person.
+/// How long a face must be without a name before its person is reported as unknown, or before a face with another id
+/// in the same place counts as another person.
 const NAMELESS_FOR: Duration = Duration::from_secs(1);
 
-/// Time of a frame: one that does not run backwards, and the stream time.
+/// Time of a frame: a monotonic one, and the stream time.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Moment {
     pub now: Duration,
@@ -30,7 +30,7 @@ pub struct Moment {
 #[derive(Debug, Clone)]
 struct Steady<T> {
     value: T,
-    /// Another value, in how many consecutive frames it was seen, and since when.
+    /// Another value, the number of consecutive frames in which it was seen, and since when.
     other: Option<(T, u32, Duration)>,
 }
 
@@ -39,8 +39,8 @@ impl<T: PartialEq + Clone> Steady<T> {
         Self { value, other: None }
     }
 
-    /// Updates with a value; gives the one before if the new one has replaced it, which takes `frames` consecutive frames and
-    /// the time `long`.
+    /// Updates with a value; returns the previous one if the new one has replaced it, which takes `frames`
+    /// consecutive frames and the time `long`.
     fn see(&mut self, value: T, now: Duration, frames: u32, long: Duration) -> Option<T> {
         if value == self.value {
             self.other = None;
@@ -63,16 +63,16 @@ impl<T: PartialEq + Clone> Steady<T> {
 #[derive(Debug, Clone)]
 struct Person {
     face: Face,
-    /// The number of the track that the recogniser has for the face, if it is the recogniser that names it.
+    /// Number of the recogniser's track of the face, if the recogniser names it.
     track: Option<u64>,
-    /// Whether an id has been seen twice: not where every frame has new ones.
+    /// Whether an id has been seen twice, unlike those of a detector that assigns new ones in every frame.
     has_lasting_id: bool,
     seen: Duration,
     first_seen: Option<ClockTime>,
     last_seen: Option<ClockTime>,
-    /// The name that was reported; None while unknown.
+    /// The name that was reported; None for unknown.
     label: Steady<Option<String>>,
-    /// The mask state, once it is known.
+    /// The mask state; None until it is known.
     mask: Steady<Option<String>>,
     rival: Option<Rival>,
 }
@@ -85,28 +85,29 @@ struct Rival {
     first_seen: Option<ClockTime>,
 }
 
-/// Association of a face with a person; the index is that of the person.
+/// Association of a face with a person in view, by index.
 enum Match {
-    /// It is a face of this person.
+    /// The face belongs to this person.
     Same(usize),
-    /// This person was in the same place with another id; whether it is the same one is not verified yet.
+    /// The face is in the place of this person with another id, and has not been verified as the same person yet.
     Perhaps(usize),
-    /// It is in the place of this person, and another's.
+    /// The face is in the place of this person, but belongs to another one.
     InPlaceOf(usize),
     Nobody,
 }
 
-/// Everybody in view.
+/// All people in view.
 #[derive(Debug, Default)]
 pub struct Presence {
     people: Vec<Person>,
 }
 
 impl Presence {
-    /// Updates with the faces of a frame, each with the number of the recogniser's track; gives what has changed.
+    /// Updates with the faces of a frame, each with the number of the recogniser's track; returns the changes.
     ///
-    /// A face belongs to the person of the same track, id or name, or else to the one who was in the same place. An id that
-    /// changes together with the name is another person: the one before has left, and nothing of that one is kept.
+    /// A face belongs to the person of the same track, id or name, or else to the one who was in the same place. A
+    /// face whose id and name both change is another person: the previous one has left, and none of that person's
+    /// state is kept.
     pub fn update(&mut self, faces: &[(&Face, Option<u64>)], at: Moment) -> Vec<FaceNews> {
         let mut news = Vec::new();
         let mut taken = vec![false; self.people.len()];
@@ -136,12 +137,12 @@ impl Presence {
                 }
             }
         }
-        // A person found elsewhere in the frame has only moved.
+        // A person who is found elsewhere in the frame has moved and is not replaced.
         let is_replaced = |index: usize| replaced.contains(&index) && !taken[index];
         let mut left = Vec::new();
         let mut index = 0;
         self.people.retain(|person| {
-            // A time before the last one: the stream has been seeked.
+            // A time before the last one is due to a seek.
             let is_gone = at.now.saturating_sub(person.seen) >= GONE_AFTER
                 || at.now + GONE_AFTER < person.seen
                 || is_replaced(index);
@@ -160,7 +161,7 @@ impl Presence {
             .collect()
     }
 
-    /// The picture is from now on wider and higher by these factors.
+    /// Scales positions when the frame size changes by these factors of width and height.
     pub fn rescale(&mut self, scale: [f32; 2]) {
         for person in &mut self.people {
             person.face.rect = stretched(person.face.rect, scale);
@@ -179,7 +180,7 @@ impl Presence {
         self.people.push(person);
     }
 
-    /// Everybody leaves: the stream has ended, or goes on elsewhere.
+    /// Reports everybody as left when the stream has ended, or continues elsewhere.
     pub fn clear(&mut self) -> Vec<FaceNews> {
         let people = self.people.drain(..);
         people.map(|person| person.news(Event::Left)).collect()
@@ -189,7 +190,7 @@ impl Presence {
         let name = name_of(face);
         let free = || (0..self.people.len()).filter(|&i| !taken[i]);
         let label = |i: usize| &self.people[i].label.value;
-        // The recogniser has verified that they are two.
+        // Two tracks are two people, because the recogniser has verified them.
         let is_another = |i: usize| {
             let both = track.zip(self.people[i].track);
             both.is_some_and(|(face, person)| face != person)
@@ -238,12 +239,12 @@ impl Person {
         }
     }
 
-    /// Where a face of the next frame may be of the person.
+    /// Where to look for the person's face in the next frame.
     fn place(&self) -> Rect {
         self.rival.map_or(self.face.rect, |rival| rival.rect)
     }
 
-    /// A face in the place of the person may be another's.
+    /// Records a face in the place of the person that may belong to another one.
     fn wait(&mut self, face: &Face, at: Moment) {
         self.seen = at.now;
         let rival = self.rival.get_or_insert(Rival {
@@ -254,13 +255,13 @@ impl Person {
         rival.rect = face.rect;
     }
 
-    /// Whether a rival has been there for so long that it is somebody else.
+    /// Whether a rival has been in the place for so long that it counts as another person.
     fn is_outlasted(&self, now: Duration) -> bool {
         let since = self.rival.map(|rival| rival.since);
         since.is_some_and(|since| now.saturating_sub(since) >= NAMELESS_FOR)
     }
 
-    /// Updates with a face of the person; gives the event, if there is one.
+    /// Updates with a face of the person; returns the event, if there is one.
     fn see(&mut self, face: &Face, track: Option<u64>, at: Moment) -> Option<FaceNews> {
         self.seen = at.now;
         self.last_seen = at.stream_time;
@@ -272,7 +273,7 @@ impl Person {
             // The first name is reported at once.
             (None, _) => (1, Duration::ZERO),
             (Some(_), Some(_)) => (FRAMES_TO_CHANGE, Duration::ZERO),
-            // Also while the face is not compared with anybody.
+            // This includes faces that are not compared with the gallery.
             (Some(_), None) => (FRAMES_TO_CHANGE, NAMELESS_FOR),
         };
         let is_named_alike = name == self.label.value;
@@ -290,7 +291,7 @@ impl Person {
         if is_named_alike || label.is_some() {
             self.face = face.clone();
         } else {
-            // A frame without a name takes nobody's name away; of the face before, the place is new.
+            // A frame without a name does not remove the person's name; only position, id and mask are taken over.
             self.face.rect = face.rect;
             self.face.id = face.id;
             self.face.mask.clone_from(&face.mask);
@@ -364,7 +365,7 @@ mod tests {
         tracked_events(presence, &tracked, ms)
     }
 
-    /// The same for faces with the numbers of their tracks.
+    /// The events for faces with the numbers of their tracks.
     fn tracked_events(
         presence: &mut Presence,
         faces: &[(&Face, Option<u64>)],
@@ -388,7 +389,7 @@ mod tests {
             events(&mut p, &[face(9.0, Some("Ana"))], 80),
             ana(Event::Identified)
         );
-        // A frame without a name, and half a second without a face, change nothing.
+        // A frame without a name, or half a second without a face, changes nothing.
         assert_eq!(events(&mut p, &[face(9.0, None)], 120), []);
         assert_eq!(events(&mut p, &[], 600), []);
         assert_eq!(events(&mut p, &[face(9.0, Some("Ana"))], 640), []);
@@ -414,7 +415,7 @@ mod tests {
         let mut p = Presence::default();
         events(&mut p, &[face(0.0, Some("Ana"))], 0);
         assert_eq!(events(&mut p, &[face(900.0, Some("Ana"))], 40), []);
-        // An unknown face elsewhere is somebody new.
+        // An unknown face elsewhere is a new person.
         let appeared = vec![(Event::Appeared, "unknown".to_owned())];
         assert_eq!(
             events(&mut p, &[face(900.0, Some("Ana")), face(0.0, None)], 80),
@@ -472,7 +473,7 @@ mod tests {
         Face { id, ..face }
     }
 
-    /// A face that nobody has compared with the gallery yet.
+    /// A face that has not been compared with the gallery yet.
     fn not_compared(id: i32, x: f32) -> Face {
         Face {
             identity: None,
@@ -488,7 +489,7 @@ mod tests {
         for ms in [0, 40] {
             tracked_events(&mut p, &[(&ana, Some(1))], ms);
         }
-        // The first frames of another person, before an embedding has told who it is.
+        // The first frames show another person who has not been embedded yet.
         let next = not_compared(2, 0.0);
         for ms in [80, 120] {
             assert_eq!(tracked_events(&mut p, &[(&next, None)], ms), []);
@@ -524,15 +525,15 @@ mod tests {
         for ms in [0, 40] {
             tracked_events(&mut p, &[(&ana(1), Some(1))], ms);
         }
-        // Verified by an embedding.
+        // The recogniser has verified the new id by an embedding and kept the track.
         assert_eq!(tracked_events(&mut p, &[(&ana(2), Some(1))], 80), []);
-        // A new track that soon has the same name.
+        // A new track soon gets the same name.
         let next = with_id(3, face(0.0, None));
         for ms in [120, 160] {
             assert_eq!(tracked_events(&mut p, &[(&next, Some(2))], ms), []);
         }
         assert_eq!(tracked_events(&mut p, &[(&ana(3), Some(2))], 200), []);
-        // New ids in every frame.
+        // The id changes in every frame.
         for (id, ms) in (4..40).zip((240..).step_by(40)) {
             assert_eq!(tracked_events(&mut p, &[(&ana(id), Some(2))], ms), []);
         }
@@ -555,7 +556,7 @@ mod tests {
             let (ana, bo) = (Some("Ana"), Some("Bo"));
             assert_eq!(events(faces((1, ana), (2, bo)), 0).len(), 2);
             assert_eq!(events(faces((1, ana), (2, bo)), 40), []);
-            // Other embeddings in both places: new tracks.
+            // Embeddings in both places have changed, which starts new tracks.
             assert_eq!(events(faces((3, bo), (4, ana)), 80), []);
             assert_eq!(events(faces((3, bo), (4, ana)), 120), []);
         }

@@ -1,4 +1,4 @@
-//! Who the faces of a frame are: what `mfrrecognize` does with the metadata of a buffer.
+//! Identification of the faces of a frame: how `mfrrecognize` processes the metadata of a buffer.
 
 use std::time::{Duration, Instant};
 
@@ -18,27 +18,27 @@ use crate::plugin::models::{self, Worker};
 use crate::plugin::stream::Frame;
 use crate::track::{self, Answer, Observation, People, ReembedPolicy};
 
-/// Seconds of a frame of a live stream that may be spent on embedding, if more faces should be embedded than fit.
+/// Seconds per frame of a live stream that may be spent on embedding, if more faces should be embedded than fit.
 const LIVE_BUDGET: f64 = 0.015;
 
-/// Mask checks that take as long as one embedding.
+/// Number of mask checks that take as long as one embedding.
 const MASK_CHECKS: usize = 4;
 
-/// How long at most no face is embedded when there is too little time.
+/// Longest time without embedding a face under time pressure.
 const EMBED_ANYWAY: Duration = Duration::from_millis(500);
 
 /// Weight of the newest measurement in the estimate of how long embedding a face takes.
 const FACE_TAKES_SHARE: f64 = 0.1;
 
-/// Belongs to the streaming thread.
+/// The state of the streaming thread.
 pub struct Recognizer {
     pub embedder: Worker<Embedder>,
     pub database: Database,
     pub people: People,
     pub presence: Presence,
-    /// How long embedding a face takes, in seconds; 0 before the first one.
+    /// Estimated time of embedding a face, in seconds; 0 before the first one.
     face_takes: f64,
-    /// When a face was last embedded.
+    /// Time of the last frame in which a face was embedded.
     embedded: Option<Duration>,
 }
 
@@ -54,14 +54,14 @@ impl Recognizer {
         }
     }
 
-    /// Forgets the stream; gives the news that everybody has left.
+    /// Resets the state of the stream; returns the events that everybody has left.
     pub fn reset(&mut self) -> Vec<FaceNews> {
         self.people.reset();
         self.embedded = None;
         self.presence.clear()
     }
 
-    /// Names the faces of a buffer; gives all of them, and what has changed since the frame before.
+    /// Identifies the faces of a buffer; returns all of them, and the changes since the previous frame.
     pub fn analyze(
         &mut self,
         frame: &Frame,
@@ -75,16 +75,16 @@ impl Recognizer {
             now: frame.now,
             stream_time,
         };
-        // Kept up to date whatever is posted: the property may change while playing.
+        // Updated regardless of the property `post-messages`, which may change while playing.
         let changes = self.presence.update(&tracked, at);
         Ok((faces, changes))
     }
 
-    /// How many faces may be embedded in a frame: all, unless a live stream leaves too little time.
+    /// Maximum number of faces to embed in a frame: all, unless a live stream leaves too little time.
     fn most_faces(&self, frame: &Frame) -> usize {
         let waits = |then| frame.now.saturating_sub(then) >= EMBED_ANYWAY;
         match frame.pressure {
-            // The embedding would be one of other pixels.
+            // A face in a corrupted frame would be embedded from wrong pixels.
             _ if frame.is_corrupted => 0,
             _ if self.face_takes == 0.0 && frame.is_live => 1,
             Pressure::None if frame.is_live => (LIVE_BUDGET / self.face_takes).max(1.0) as usize,
@@ -93,8 +93,8 @@ impl Recognizer {
         }
     }
 
-    /// Writes who the faces of a frame are that have no identity yet, and whether they wear a mask; those that are
-    /// embedded are so in one batch. Gives all faces, and the tracks of those that it names.
+    /// Writes identity and mask state of the faces of a frame that have no identity yet; the faces that are embedded
+    /// form one batch. Returns all faces, and the tracks of those that it names.
     fn name_faces(
         &mut self,
         frame: &Frame,
@@ -161,7 +161,7 @@ impl Recognizer {
         Ok((faces, tracks))
     }
 
-    /// Checks for masks where that is due, and embeds the most urgent faces; gives the numbers of these, and row by row
+    /// Checks masks where that is due, and embeds the most urgent faces; returns the indices of these and
     /// their embeddings, of shape `[faces, dim]`.
     fn embed(
         &mut self,
@@ -198,7 +198,7 @@ impl Recognizer {
     }
 }
 
-/// The answer in the words of the metadata.
+/// Converts the answer to metadata.
 fn identity(database: &Database, answer: &Answer) -> Identity {
     let names = database.gallery().names();
     let person = answer.label.and_then(|i| Some((i, names.get(i)?)));

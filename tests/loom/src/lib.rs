@@ -1,8 +1,8 @@
-//! Checks the protocol of [`steps`], which is the file of the library, in every order in which its threads may run and
-//! with every value that the memory model lets them read.
+//! Checks the protocol of [`steps`], which is the library's own file, with every order in which its threads may run
+//! and every value that the memory model allows them to read.
 //!
-//! A thread that nobody wakes, a part that is done twice, and results that are read while they may still be written fail
-//! a model.
+//! A model fails if a thread is never woken, a part is processed twice, or results are read while they may still be
+//! written.
 #![cfg(test)]
 
 #[path = "../../../src/threads/steps.rs"]
@@ -20,13 +20,13 @@ mod sync {
         mutex.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// To look twice finds nothing new: loom tries all that a thread can see.
+    /// Spinning more than once would not help, because loom tries all that a thread can observe.
     pub fn spin(is_ready: impl Fn() -> bool) -> bool {
         is_ready()
     }
 }
 
-/// The place of `share_steps`, whose docs `steps` refers to.
+/// Stands in for `share_steps`, to which the docs of `steps` refer.
 mod models {
     use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -41,7 +41,7 @@ mod models {
 
     const PARTS: usize = 2;
 
-    /// What a part writes; loom finds accesses that nothing keeps apart.
+    /// The result of a part; loom detects unsynchronised accesses.
     #[derive(Default)]
     struct Written(UnsafeCell<()>);
 
@@ -57,7 +57,7 @@ mod models {
 
     struct Run {
         queue: StepQueue,
-        /// By step and part, with how often it was done.
+        /// Results by step and part, with the number of times each was processed.
         parts: Vec<[(Written, std::sync::atomic::AtomicUsize); PARTS]>,
     }
 
@@ -69,7 +69,7 @@ mod models {
             })
         }
 
-        /// Reads all that the step before has written.
+        /// Reads everything that the previous step has written.
         fn work(&self, step: usize, part: usize) {
             for (written, _) in step.checked_sub(1).iter().flat_map(|&s| &self.parts[s]) {
                 written.read();
@@ -101,7 +101,7 @@ mod models {
         thread::spawn(move || work(&run))
     }
 
-    /// At most so many times a thread is interrupted where it could go on; all orders would take hours for most models.
+    /// Checks a model with at most this many preemptions per thread; without a bound most models would take hours.
     fn check(preemptions: Option<usize>, model: impl Fn() + Sync + Send + 'static) {
         let mut builder = Builder::new();
         builder.preemption_bound = preemptions;
@@ -155,7 +155,8 @@ mod models {
         });
     }
 
-    /// As when the caller panics. Loom itself cannot switch threads while one panics and a mutex is in use.
+    /// This is the case of a caller that panics. Loom itself cannot switch threads while one panics and a mutex is in
+    /// use.
     #[test]
     fn a_queue_ends_in_the_middle_of_a_step() {
         check(None, || {

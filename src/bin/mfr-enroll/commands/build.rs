@@ -1,4 +1,4 @@
-//! `build`: a gallery from a dataset.
+//! `build`: makes a gallery from a dataset.
 
 use std::process::ExitCode;
 use std::time::Instant;
@@ -93,7 +93,7 @@ pub fn run(options: &Build) -> Result<ExitCode> {
             .write(path)?;
     }
 
-    // All that it was kept for is written.
+    // The partial file is not needed any more, because everything is written.
     partial.remove();
 
     let report = Report {
@@ -121,7 +121,7 @@ fn person_of(collection: &Collection, item: usize) -> &str {
     &collection.people[collection.items[item].person]
 }
 
-/// What to say when no photo can be used: the reasons are all there is.
+/// The error message if no photo can be used, with the reasons.
 fn nothing_usable(options: &Build, enrolled: &Enrolled) -> String {
     let mut text = format!(
         "no photo of the dataset {} can be used",
@@ -139,7 +139,7 @@ fn nothing_usable(options: &Build, enrolled: &Enrolled) -> String {
     text
 }
 
-/// The gallery of those of whom a photo is left.
+/// The gallery of the people who have at least one usable photo.
 pub fn learn(
     collection: &Collection,
     enrolled: &Enrolled,
@@ -180,7 +180,7 @@ fn try_out(
     Ok((figures, tried))
 }
 
-/// Crops and names as the original scripts keep them.
+/// Crops and names in the format of the original scripts.
 #[derive(Debug, Default)]
 struct Faces<'a> {
     names: Vec<&'a str>,
@@ -204,7 +204,7 @@ impl<'a> Faces<'a> {
     }
 }
 
-/// The report for people.
+/// Prints the report as text.
 fn say(out: &mut Output, report: &Report) -> Result<()> {
     let findings = &report.findings;
     findings.say(out)?;

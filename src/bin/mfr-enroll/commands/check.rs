@@ -1,4 +1,4 @@
-//! `check`: what is wrong with photos, or with a gallery, and nothing written.
+//! `check`: reports problems of photos, or of a gallery, without writing a gallery.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -48,7 +48,7 @@ struct DatasetReport<'a> {
     #[serde(flatten)]
     findings: Findings<'a>,
     nearest: Vec<Similar>,
-    /// People of whom there are photos, but fewer than [`FEW_PHOTOS`].
+    /// People with at least one photo, but fewer than [`FEW_PHOTOS`].
     few_photos: Vec<&'a str>,
     no_photo: Vec<&'a str>,
     files: Vec<File<'a>>,
@@ -78,14 +78,14 @@ enum Status {
     Rejected,
 }
 
-/// The other person that a photo is most like.
+/// The other person most similar to a photo.
 #[derive(Debug, Serialize)]
 struct Other<'a> {
     name: &'a str,
     similarity: f32,
 }
 
-/// Whether there is nothing to complain of.
+/// Checks a dataset; returns whether there are no problems.
 fn check_dataset(options: &Check, dataset: &Path) -> Result<bool> {
     let Dataset { train, .. } = Dataset::open(dataset)?;
     let embedders = Embedders::load(&options.vision)?;
@@ -95,7 +95,7 @@ fn check_dataset(options: &Check, dataset: &Path) -> Result<bool> {
     };
     let enrolled = enrol(&train, &embedders, &Masks::default(), keep, None)?;
     if let Some(path) = &options.report {
-        // Nobody to recognise, nothing to measure.
+        // Without a person there is nothing to measure.
         let measured = match enrolled.learned.is_empty() {
             true => None,
             false => Some(measure(&learn(&train, &enrolled, &embedders)?)?),
@@ -126,7 +126,7 @@ fn check_dataset(options: &Check, dataset: &Path) -> Result<bool> {
     Ok(findings.rejected.is_empty() && findings.suspicious.is_empty() && findings.alike.is_empty())
 }
 
-/// Every photo and every used frame, in the order of the paths.
+/// All photos and all used frames, sorted by path.
 fn files<'a>(train: &'a Collection, enrolled: &Enrolled) -> Vec<File<'a>> {
     let name = |person: usize| train.people[person].as_str();
     let used = enrolled.learned.iter().map(|l| {
@@ -204,7 +204,7 @@ struct GalleryReport<'a> {
     people: Vec<PersonReport<'a>>,
     photos: usize,
     masked_copies: usize,
-    /// Of bare and of masked faces.
+    /// For bare and for masked faces.
     thresholds: [f32; 2],
     contract: Option<&'a Contract>,
     suspicious: Vec<Suspicion>,
@@ -219,7 +219,7 @@ struct PersonReport<'a> {
     photos: usize,
 }
 
-/// Whether there is nothing to complain of.
+/// Checks a gallery; returns whether there are no problems.
 fn check_gallery(options: &Check, database: &Path) -> Result<bool> {
     let gallery = Gallery::load(database)?;
     let photos = photos(&gallery);
@@ -275,7 +275,7 @@ fn check_gallery(options: &Check, database: &Path) -> Result<bool> {
     Ok(report.suspicious.is_empty() && report.alike.is_empty())
 }
 
-/// The rows of a gallery that are photos, not painted copies.
+/// The rows of a gallery that are photos, not copies with synthetic masks.
 struct Photos<'a> {
     rows: Vec<usize>,
     samples: Vec<Sample<'a>>,
@@ -291,7 +291,7 @@ fn photos(gallery: &Gallery) -> Photos<'_> {
         .map(|&row| {
             let (person, next) = (gallery.labels()[row], files.len());
             let file = match file_of(&gallery.sources()[row]) {
-                // Files that say nothing of their sources are of a photo each.
+                // Without a source each row counts as a photo of its own.
                 "" => usize::MAX - row,
                 file => *files.entry((person, file)).or_insert(next),
             };
@@ -306,13 +306,13 @@ fn photos(gallery: &Gallery) -> Photos<'_> {
     Photos { rows, samples }
 }
 
-/// How well the photos are told apart when they are left out, with the gallery's own thresholds.
+/// Measures how well left-out photos are distinguished with the gallery's own thresholds.
 fn measure(gallery: &Gallery) -> Result<Measured> {
     let calibration = gallery.clone().calibrate(DEFAULT_TARGET_FPIR)?;
     Ok(Measured::of(&calibration, gallery.thresholds()))
 }
 
-/// The page of a gallery: no photos are at hand, so that there are names and numbers alone.
+/// The page of a gallery, which has names and numbers only, because a gallery holds no photos.
 fn page<'a>(
     database: &Path,
     gallery: &'a Gallery,

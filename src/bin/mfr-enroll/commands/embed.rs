@@ -1,4 +1,4 @@
-//! `embed`: the embedding of every photo, for programs that do their own thing with it.
+//! `embed`: writes the embedding of every photo, for use by other programs.
 
 use std::process::ExitCode;
 
@@ -16,7 +16,7 @@ use crate::output;
 use crate::vision::batch::{Embedders, embed_in_order};
 use crate::vision::finder::Finder;
 
-/// What became of a photo: the face and its crop, nothing, or an error.
+/// Result for a photo: the face and its crop, no face, or an error.
 type Outcome = Result<Option<(Face, Vec<u8>)>, String>;
 
 pub fn run(options: &Embed) -> Result<ExitCode> {
@@ -80,7 +80,7 @@ fn largest_face(finder: &mut Finder, source: &Source) -> Result<Outcome> {
     Ok(Ok(largest.map(|face| (face, crop_rgb8(&view, face.rect)))))
 }
 
-/// A row for each photo; NaN and zeros where there is no face.
+/// Writes a row for each photo; NaN and zeros if there is no face.
 fn write(
     options: &Embed,
     sources: &[Source],

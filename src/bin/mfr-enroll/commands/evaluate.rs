@@ -1,4 +1,4 @@
-//! `evaluate`: how well a gallery tells its people apart, and from strangers.
+//! `evaluate`: measures how well a gallery distinguishes its people from each other and from strangers.
 
 use std::process::ExitCode;
 
@@ -13,7 +13,7 @@ use crate::output::{self, Output, counted, plain};
 use crate::people;
 use crate::vision::batch::Embedders;
 
-/// Confusions that are listed for people.
+/// Maximum number of confusions in the text report.
 const CONFUSIONS: usize = 10;
 
 pub fn run(options: &Evaluate) -> Result<ExitCode> {
@@ -50,7 +50,7 @@ pub fn run(options: &Evaluate) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Names the people with probes whom the gallery does not know.
+/// Warns of people who have probes but are not in the gallery.
 pub fn warn_of_unenrolled(probes: &Collection, gallery: &Gallery) {
     let missing = trial::not_enrolled(probes, gallery);
     if !missing.is_empty() {
@@ -62,7 +62,7 @@ pub fn warn_of_unenrolled(probes: &Collection, gallery: &Gallery) {
     }
 }
 
-/// The figures for people.
+/// Prints the figures as text.
 pub fn say(out: &mut Output, figures: &Figures) -> Result<()> {
     let all = &figures.all;
     out.line(format_args!(
@@ -103,7 +103,7 @@ fn say_part(out: &mut Output, part: &Part) -> Result<()> {
         "  first candidate right (rank-1)  {}",
         percent(part.rank1)
     ))?;
-    // The rate most people mean first.
+    // The most common rate is printed first.
     for (rate, share) in part.tpir_at_fpir.iter().rev() {
         if let (Ok(rate), Some(share)) = (rate.parse::<f64>(), share) {
             out.line(format_args!(

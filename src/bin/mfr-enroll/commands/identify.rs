@@ -1,4 +1,4 @@
-//! `identify`: the faces of photos, and who they are.
+//! `identify`: detects the faces of photos and identifies them.
 
 use std::process::ExitCode;
 
@@ -18,7 +18,7 @@ use crate::vision::batch::Embedders;
 use crate::vision::finder::Finder;
 use crate::workers;
 
-/// A photo that could be read: its size, its faces and their crops.
+/// The size of a photo that could be read, its faces and their crops.
 struct Seen {
     width: usize,
     height: usize,
@@ -26,13 +26,14 @@ struct Seen {
     faces: Vec<(Face, Vec<u8>)>,
 }
 
-/// One line of the output, with the promised names: pixels of the upright photo.
+/// One line of the JSON output, whose field names are a public interface; coordinates are pixels of the upright
+/// photo.
 #[derive(Debug, Serialize)]
 struct Line<'a> {
     path: &'a str,
     width: usize,
     height: usize,
-    /// Degrees clockwise, beyond what the file says; not there for 0.
+    /// Degrees of clockwise rotation in addition to the file's orientation; left out if 0.
     #[serde(skip_serializing_if = "is_zero")]
     rotated: u16,
     faces: Vec<FaceLine>,
@@ -202,7 +203,7 @@ fn identity(answer: Answer) -> Identity {
     }
 }
 
-/// The line for people.
+/// Prints the line as text.
 fn say(out: &mut Output, line: &Line) -> Result<()> {
     let path = plain(line.path);
     if line.faces.is_empty() {

@@ -1,4 +1,4 @@
-//! `list`: the people of a gallery.
+//! `list`: lists the people of a gallery.
 
 use std::process::ExitCode;
 

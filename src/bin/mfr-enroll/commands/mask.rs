@@ -1,4 +1,4 @@
-//! `mask`: copies of photos in which everybody wears a mask, to look at and to keep.
+//! `mask`: writes copies of photos in which every face wears a mask.
 
 use std::collections::HashSet;
 use std::ffi::OsString;
@@ -21,14 +21,14 @@ use crate::output::{self, Output, plain};
 use crate::vision::finder::Finder;
 use crate::workers;
 
-/// A photo and the place of its copies: the output folder, the folders below the one that the user
-/// named, and a name without an ending that no other photo has.
+/// A photo and the path of its copies: the output folder, the folders below the one that the user
+/// passed, and a name without extension that is unique among the photos.
 struct Job {
     source: Source,
     target: PathBuf,
 }
 
-/// What became of a photo.
+/// Result for a photo.
 struct Painted {
     faces: usize,
     copies: Vec<Written>,
@@ -99,15 +99,15 @@ pub fn run(options: &Mask) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Where the copies of a photo go, their ending left out.
+/// Path of a photo's copies, without extension.
 fn target(output: &Path, input: &Path, photo: &Path, taken: &mut HashSet<PathBuf>) -> PathBuf {
     let below = photo.strip_prefix(input).ok();
-    // A file that was named itself lies below nothing.
+    // A file that the user passed itself has no folders in between.
     let relative = below.filter(|p| !p.as_os_str().is_empty()).map_or_else(
         || PathBuf::from(photo.file_name().unwrap_or_default()),
         PathBuf::from,
     );
-    // ana.jpg and ana.png are two photos, and so are those of two folders.
+    // ana.jpg and ana.png need different targets, as do files of the same name in two folders.
     let short = output.join(relative.with_extension(""));
     let full = output.join(&relative);
     let numbered = (2..).map(|n| with_ending(&full, &format!("-{n}")));
@@ -124,14 +124,14 @@ fn with_ending(path: &Path, ending: &str) -> PathBuf {
     PathBuf::from(name)
 }
 
-/// Paints and writes every copy of a photo.
+/// Paints and writes all copies of a photo.
 fn work(finder: &mut Finder, job: &Job, options: &Mask) -> Result<Result<Painted, String>> {
     let mut photo = match Photo::of(&job.source) {
         Ok(photo) => photo,
         Err(error) => return Ok(Err(error.to_string())),
     };
     let mut faces = finder.find_upright(&mut photo)?;
-    // Nearer people last: they stand in front.
+    // Larger faces are nearer and are painted last, because they are in front.
     faces.sort_by(|a, b| a.rect.area().total_cmp(&b.rect.area()));
     let copies = if faces.is_empty() {
         Ok(Vec::new())
@@ -181,7 +181,7 @@ fn masked(photo: &Photo, faces: &[Face], copy: MaskedCopy) -> Result<Vec<u8>> {
     Ok(pixels)
 }
 
-/// Writes a file that is not there yet, under another name until it is whole.
+/// Writes a new file, under a temporary name until it is complete.
 fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
     fs::create_dir_all(folder)?;
@@ -190,7 +190,7 @@ fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     let mut file = tempfile::Builder::new()
         .prefix(".mfr-enroll-")
         .suffix(".tmp")
-        // Like any picture; the umask takes away what the user does not want.
+        // Readable like any image file, as far as the umask allows.
         .permissions(fs::Permissions::from_mode(0o666))
         .tempfile_in(folder)?;
     file.write_all(bytes)?;

@@ -1,4 +1,4 @@
-//! One file for each command.
+//! The commands, one per file.
 
 pub mod build;
 pub mod check;
@@ -9,5 +9,5 @@ pub mod list;
 pub mod mask;
 pub mod model;
 
-/// Status at the end of a run with --strict in which photos were rejected.
+/// Exit status of a run with --strict in which photos were rejected.
 const REJECTED: u8 = 3;

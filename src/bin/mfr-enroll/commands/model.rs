@@ -1,4 +1,4 @@
-//! `model`: what ONNX files are, and which engine runs them.
+//! `model`: shows the role of ONNX files, and which engine runs them.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -10,17 +10,17 @@ use serde::Serialize;
 use crate::options::Model;
 use crate::output::{Output, plain};
 
-/// What `--json` says of a file.
+/// A line of `--json` about a file.
 #[derive(Serialize)]
 struct Line<'a> {
     path: String,
-    /// `null` if it has the inputs and outputs of none.
+    /// Role of the network; `null` if its inputs and outputs match none.
     role: Option<&'a str>,
-    /// The kernels of this program, or `onnxruntime`; `null` if neither can run it.
+    /// The built-in kernels, or `onnxruntime`; `null` if neither can run it.
     engine: Option<String>,
     reason: String,
     sha256: Option<&'a str>,
-    /// What our kernels cannot run.
+    /// The operations that the built-in kernels do not support.
     refusals: Vec<Refusal<'a>>,
 }
 

@@ -1,13 +1,13 @@
-//! Whether the photos of a person agree with each other, and whether two people are one.
+//! Checks whether the photos of a person match each other, and whether two people are the same.
 //!
-//! Similarities are cosines of embeddings, −1…1. A photo of the wrong person is told by two signs:
-//! it is like none of the person's other photos, or it is like those of somebody else. A little of
-//! one sign is not enough to throw a photo away: who wears sunglasses is like nobody. Measured with
-//! photos of LFW put into wrong folders, each person with 5 photos: of photos of people who have no
-//! folder 81 % are rejected and 16 % reported as suspicious, of people with a folder of their own 99
+//! Similarities are cosines of embeddings, −1…1. A photo of the wrong person has two signs:
+//! it is not similar to the person's other photos, or it is similar to those of another person. A weak sign
+//! alone is not enough to reject a photo: a face with sunglasses is similar to nobody. Measured with
+//! photos of LFW put into wrong folders, each person with 5 photos: of photos of people without
+//! a folder 81 % are rejected and 16 % reported as suspicious, of people with a folder of their own 99
 //! and 1 %; with 3 photos 81 and 17 %, 92 and 8 %; with two wrong photos of five 84 and 14 %, 92 and
-//! 7 %. Of two photos nobody knows which is wrong: 99 % are reported. On LFW as it is, .13 % are
-//! rejected (the one photo in 749, which indeed shows somebody else) and .4 % are suspicious.
+//! 7 %. Of two photos the wrong one cannot be determined: 99 % are reported. On unchanged LFW, .13 % are
+//! rejected (the one photo in 749, which indeed shows another person) and .4 % are suspicious.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,53 +15,54 @@ use std::collections::{BTreeMap, BTreeSet};
 use gstmfr::gallery::Kind;
 use ndarray::{Array2, ArrayView1, Axis};
 
-/// Photos of a person as similar as this belong together. Of photos of two people .2 % are, of
-/// photos of one person 90 % (LFW).
+/// Similarity from which photos of a person belong to the same group. It is exceeded by .2 % of pairs of photos of
+/// two people, and by 90 % of pairs of one person (LFW).
 const TOGETHER: f32 = 0.5;
 
-/// A photo that is less similar than this to every photo that it should agree with is suspicious: 97
-/// to 99 % of photos in wrong folders, .5 % of LFW as it is.
+/// A photo whose similarity is below this to every photo that it should match is suspicious: 97
+/// to 99 % of photos in wrong folders, .5 % of unchanged LFW.
 const SUSPICIOUS: f32 = 0.4;
-/// So little similarity says enough: .1 % of LFW as it is. With .3, photos with sunglasses go.
+/// A similarity below this is sufficient to reject a photo: .1 % of unchanged LFW. With .3, photos with sunglasses
+/// are rejected.
 const NOT_LIKE_OWN: f32 = 0.25;
-/// So does as much similarity as this to another person's photos, and by so much more than to the
-/// own: none of LFW as it is.
+/// A similarity to another person's photos from this on, with this lead over that to the person's own, is sufficient
+/// as well: none of unchanged LFW.
 const LIKE_ANOTHER: f32 = 0.6;
 const LIKE_ANOTHER_LEAD: f32 = 0.2;
 
-/// Mean similarity between the photos of two people from which on they may be one: of halves of one
-/// person's photos 79 % are, of single photos 76 %; of pairs of two people in LFW 2 of 100,000 with a
-/// photo each and none with more. People whom the network tells apart less well come near: of the
-/// 1,770 pairs of RMFRD 7 are at .6, none here.
+/// Mean similarity between the photos of two people from which on they may be the same person: 79 % of halves of one
+/// person's photos, 76 % of single photos; of pairs of two people in LFW 2 of 100,000 with one
+/// photo each and none with more. Groups of people whom the network distinguishes less well come near: of the
+/// 1,770 pairs of RMFRD 7 reach .6, none this value.
 const SAME_PERSON: f32 = 0.63;
 
-/// Photos, or people, that are compared with all people in one matrix product.
+/// Number of photos, or people, that are compared with all people in one matrix product.
 const TILE: usize = 64;
 
-/// Pairs of people that are kept, most similar first.
+/// Maximum number of pairs of people that are kept, most similar first.
 const MAX_PAIRS: usize = 100;
 
 /// A photo of a person.
 #[derive(Debug, Clone, Copy)]
 pub struct Sample<'a> {
     pub person: usize,
-    /// Frames of one video have the same number: they are one piece of evidence, not many.
+    /// Frames of one video have the same number, because they are not independent evidence.
     pub file: usize,
-    /// A painted copy is as good as its photo, and is to be left out. Of a face with a real mask too
-    /// little is seen to reject it; it is suspicious at most.
+    /// The kind of image. Copies with synthetic masks depend on their photo, and must be left out. Too little of a
+    /// face with a real mask is visible to reject it; it is suspicious at most.
     pub kind: Kind,
-    /// Of unit length.
+    /// The embedding, of unit length.
     pub embedding: ArrayView1<'a, f32>,
 }
 
-/// What is to be done with a photo.
+/// The decision about a photo.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Verdict {
     #[default]
     Fits,
-    /// Perhaps somebody else, perhaps an unusual photo, perhaps the others are wrong.
+    /// It may be another person, an unusual photo, or the others may be wrong.
     Suspicious,
-    /// Somebody else.
+    /// It shows another person.
     Outlier,
 }
 
@@ -69,16 +70,16 @@ pub enum Verdict {
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Likeness {
     pub verdict: Verdict,
-    /// Similarity to the most similar of the person's other photos that it should be like: those that
-    /// are surely the person's, or those that disagree; none without such.
+    /// Similarity to the most similar of the person's other photos that it should match: those that
+    /// are certainly the person's, or those in other groups; none without such photos.
     pub own: Option<f32>,
-    /// The other person that the photo is most like, and the similarity to the most similar of their
+    /// The other person most similar to the photo, and the similarity to the most similar of their
     /// photos; none without other people.
     pub other: Option<(usize, f32)>,
 }
 
 impl Likeness {
-    /// The verdict's reason in words; `name` is called with the number of the other person.
+    /// The verdict's reason as text; `name` is called with the number of the other person.
     pub fn detail<N: AsRef<str>>(&self, name: impl Fn(usize) -> N) -> String {
         let own = self.own.unwrap_or_default();
         let mut text = format!("similarity {own:.2} at best to the person's other photos");
@@ -102,21 +103,21 @@ pub struct Pair {
     pub people: [usize; 2],
     /// Mean over their photos.
     pub similarity: f32,
-    /// Of each the sample that is most similar to the other's.
+    /// For each person the sample that is most similar to the other person.
     pub samples: [usize; 2],
 }
 
 impl Pair {
-    /// Whether they look like one person enrolled under two names.
+    /// Whether the two are probably one person enrolled under two names.
     pub fn is_same_person(&self) -> bool {
         self.similarity >= SAME_PERSON
     }
 }
 
-/// What a comparison of all photos gives.
+/// Result of comparing all photos.
 #[derive(Debug, Default)]
 pub struct Agreement {
-    /// Of each sample.
+    /// For each sample.
     pub likeness: Vec<Likeness>,
     /// The most similar pairs of people, at most [`MAX_PAIRS`], most similar first.
     pub pairs: Vec<Pair>,
@@ -157,9 +158,9 @@ pub fn compare(samples: &[Sample]) -> Agreement {
 struct Person {
     number: usize,
     samples: Vec<usize>,
-    /// Photos that are like each other, the largest group first.
+    /// Groups of similar photos, the largest group first.
     groups: Vec<Vec<usize>>,
-    /// Whether the first group is surely the person: most files are in it.
+    /// Whether the first group certainly shows the person, because most files are in it.
     is_decided: bool,
 }
 
@@ -172,7 +173,7 @@ impl Person {
         let mut groups = groups(samples, &own);
         groups.sort_by_key(|group| Reverse(files(group)));
         let counts: Vec<usize> = groups.iter().map(|group| files(group)).collect();
-        // Two groups may share a video.
+        // Two groups may contain frames of the same video, so both conditions are needed.
         let is_decided = match counts[..] {
             [first, second, ..] => first * 2 > files(&own) && first > second,
             _ => true,
@@ -185,7 +186,7 @@ impl Person {
         }
     }
 
-    /// The photos that show the person: all where that is undecided.
+    /// The photos that show the person; all of them if that is undecided.
     fn main(&self) -> &[usize] {
         match self.groups.first() {
             Some(first) if self.is_decided => first,
@@ -198,13 +199,13 @@ impl Person {
         group.map_or(&[], Vec::as_slice)
     }
 
-    /// Of one of the person's photos.
+    /// Compares one of the person's photos with the others.
     fn likeness(&self, samples: &[Sample], i: usize, other: Option<(usize, f32)>) -> Likeness {
         let sample = &samples[i];
         let group = self.group_of(i);
         let has_one_file = self.samples.iter().all(|&j| samples[j].file == sample.file);
-        // Frames of a video do not vouch for each other unless they are all there is; nor do photos
-        // that agree while as many others agree on something else.
+        // Frames of a video are not evidence for each other unless there is no other file; nor are the photos of
+        // a group while another group is as large.
         let is_evidence = |j: &&usize| {
             **j != i
                 && (has_one_file || samples[**j].file != sample.file)
@@ -240,7 +241,7 @@ impl Person {
     }
 }
 
-/// Sorts photos of a person into groups in which each is like another.
+/// Sorts photos of a person into groups in which each photo is similar to another.
 fn groups(samples: &[Sample], own: &[usize]) -> Vec<Vec<usize>> {
     let mut left = own.to_vec();
     let mut groups = Vec::new();
@@ -257,7 +258,7 @@ fn groups(samples: &[Sample], own: &[usize]) -> Vec<Vec<usize>> {
     groups
 }
 
-/// Of each photo the other person whom it is most like on average, and the similarity to the most
+/// For each photo the other person most similar on average, and the similarity to the most
 /// similar of their photos.
 fn nearest(
     samples: &[Sample],
@@ -299,7 +300,7 @@ fn pairs(samples: &[Sample], people: &[Person], means: &Array2<f32>) -> Vec<Pair
             let found = row.iter().enumerate().skip(a + 1);
             let found = found.filter(|&(_, &similarity)| similarity > least);
             best.extend(found.map(|(b, &similarity)| (a, b, similarity)));
-            // Never more than a row beyond what is kept.
+            // The list is pruned as it grows, so that it never exceeds the limit by more than a row.
             if best.len() > MAX_PAIRS {
                 best.sort_by(|(_, _, x), (_, _, y)| y.total_cmp(x));
                 best.truncate(MAX_PAIRS);
@@ -333,13 +334,13 @@ mod tests {
     use super::*;
     use ndarray::{Array1, arr1};
 
-    /// A point of the unit circle: the cosine between two is that of the angle between them.
+    /// A point of the unit circle: the cosine between two points is that of the angle between them.
     fn at(degrees: f32) -> Array1<f32> {
         let (sin, cos) = degrees.to_radians().sin_cos();
         arr1(&[cos, sin])
     }
 
-    /// The verdicts over photos given as person, file and direction.
+    /// The verdicts about photos given as person, file and direction.
     fn verdicts(photos: &[(usize, usize, f32)]) -> Vec<Verdict> {
         let likeness = agreement(photos, Kind::Photo).likeness;
         likeness.into_iter().map(|l| l.verdict).collect()
@@ -377,7 +378,7 @@ mod tests {
             verdicts(&[(0, 0, 0.0), (0, 1, 90.0)]),
             [Suspicious, Suspicious]
         );
-        // Two and two.
+        // Two photos agree, and two others agree.
         let photos = [(0, 0, 0.0), (0, 1, 0.0), (0, 2, 90.0), (0, 3, 90.0)];
         assert_eq!(verdicts(&photos), [Suspicious; 4]);
         assert_eq!(verdicts(&[(0, 0, 0.0)]), [Fits]);
@@ -397,7 +398,7 @@ mod tests {
              somebody else"
         );
         assert_eq!(found.likeness[3].verdict, Fits);
-        // cos 62° = .47: not quite one of the group. cos 58° = .53: one of it.
+        // With cos 62° = .47 the photo is not quite in the group; with cos 58° = .53 it is.
         let with = |angle| {
             let own = [(0, 0, 0.0), (0, 1, 0.0), (0, 2, angle)];
             let other = [(1, 3, angle + 5.0), (1, 4, angle)];
@@ -416,16 +417,16 @@ mod tests {
 
     #[test]
     fn the_frames_of_a_video_are_one_voice() {
-        // One video of somebody else does not outvote two photos.
+        // One video of another person does not outvote two photos.
         let video = [(0, 2, 90.0); 5];
         let photos = [[(0, 0, 0.0), (0, 1, 0.0)].as_slice(), &video].concat();
         let found = verdicts(&photos);
         assert_eq!(found[..2], [Fits, Fits]);
         assert_eq!(found[2..], [Outlier; 5]);
-        // Nor do its frames vouch for each other against a photo.
+        // The video's frames are not evidence for each other against a photo.
         let found = verdicts(&[[(0, 0, 0.0)].as_slice(), &video].concat());
         assert_eq!(found, [Suspicious; 6]);
-        // Alone they do.
+        // Without other files they are.
         assert_eq!(verdicts(&video), [Fits; 5]);
     }
 
@@ -441,9 +442,9 @@ mod tests {
         let pairs = agreement(&photos, Kind::Photo).pairs;
         assert_eq!(pairs.len(), 3);
         assert_eq!(pairs[0].people, [0, 3]);
-        // Nearest to each other: 40° and 45°.
+        // The directions 40° and 45° are nearest to each other.
         assert_eq!(pairs[0].samples, [1, 2]);
-        // The mean of cos 45°, 50°, 5° and 10°.
+        // The mean is that of cos 45°, 50°, 5° and 10°.
         assert!((pairs[0].similarity - 0.8327).abs() < 1e-3, "{pairs:?}");
         assert!(pairs[0].is_same_person());
         assert!(!pairs[1].is_same_person());

@@ -1,4 +1,4 @@
-//! Masked copies of a face that is learned, as a camera would see them.
+//! Masked copies of an enrolled face, as a camera would see them.
 
 use anyhow::Result;
 use gstmfr::detect::Face;
@@ -12,20 +12,20 @@ use crate::options::{MaskedCopy, Masks};
 use crate::vision::finder::Finder;
 use crate::vision::portrait::thumbnail;
 
-/// Width and height, in those of the face, of the part of the photo that is painted on: mask, straps
-/// and the crop of the network are in it.
+/// Width and height, relative to the face, of the part of the photo that is painted on. It contains mask, straps
+/// and the crop for the network.
 const SURROUNDINGS: f32 = 2.6;
 
-/// Overlap from which on the face found in the copy is the one that was painted on.
+/// Overlap (IoU) from which a face found in the copy counts as the one that was painted on.
 const SAME_FACE: f32 = 0.4;
 
-/// A face with a mask painted on.
+/// A face with a synthetic mask.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Disguise {
     pub mask: MaskType,
-    /// As `embed::crop_rgb8` gives it.
+    /// The crop, as returned by `embed::crop_rgb8`.
     pub crop: Vec<u8>,
-    /// A JPEG, if it was asked for.
+    /// A JPEG, if requested.
     pub thumbnail: Option<Vec<u8>>,
 }
 
@@ -37,8 +37,8 @@ struct Part {
     face: Face,
 }
 
-/// The masked copies of a face. The box is where the detector sees the face behind the mask, as it
-/// will be in a pipeline; where it does not, that of the bare face.
+/// The masked copies of a face. The box is the one that the detector returns for the masked face, as it
+/// will in a pipeline; if it finds none, the box of the bare face is used.
 pub fn disguises(
     finder: &mut Finder,
     photo: &Photo,
@@ -121,7 +121,7 @@ mod tests {
             landmarks: Landmarks([corner; 5]),
         };
         let part = Part::around(&photo, &face);
-        // 26 to either side and 39 up and down of (70, 20), cut off above and at the right.
+        // The part extends 26 to either side and 39 up and down of (70, 20), and is cut off above and at the right.
         assert_eq!((part.width, part.height), (96 - 44, 59));
         assert_eq!(part.pixels.len(), part.width * part.height * 3);
         assert_eq!(part.pixels[..3], [44, 0, 0]);

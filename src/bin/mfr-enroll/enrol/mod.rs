@@ -1,4 +1,4 @@
-//! From the photos and videos of a dataset to embeddings of known people, the unusable ones sorted out.
+//! Enrolment: from the photos and videos of a dataset to embeddings of known people, without the unusable files.
 
 pub mod agreement;
 pub mod disguise;
@@ -42,23 +42,23 @@ use settle::{drop_copies, drop_outliers, drop_shared, resolve, same_file, too_ma
 pub use videos::Video;
 use videos::videos;
 
-/// Least probability of a mask from which on a photo is one of a masked face.
+/// Minimum probability of a mask for a photo to count as one of a masked face.
 const SURELY_MASKED: f32 = 0.9;
 
-/// More people than this in a photo, and nobody says whose it is.
+/// Maximum number of people in a photo; with more, its person is not searched for.
 const MAX_RIVALS: usize = 8;
 
-/// A photo, or a frame of a video. Sorted, they are in the order of the files.
+/// A photo, or a frame of a video. The sort order is that of the files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Shot {
     /// Index of the file in the collection.
     pub item: usize,
-    /// Of a frame, from the beginning of the video.
+    /// Time of a frame from the start of the video.
     pub time: Option<Duration>,
 }
 
 impl Shot {
-    /// What it is called in reports and in the gallery: frames with a media fragment
+    /// The name in reports and in the gallery: frames have a media fragment
     /// (`Ana/clip.mp4#t=1.50`).
     pub fn name(self, items: &[Item]) -> String {
         let file = &items[self.item].name;
@@ -69,19 +69,19 @@ impl Shot {
     }
 }
 
-/// A face that was learned.
+/// An enrolled face.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Learned {
     pub shot: Shot,
-    /// A photo, or one of a face with a mask.
+    /// A photo, or one of a face with a real mask.
     pub kind: Kind,
     pub embedding: Array1<f32>,
-    /// The same face with masks painted on.
+    /// The same face with synthetic masks.
     pub copies: Vec<Copy>,
-    /// If it was asked for.
+    /// The crop, if requested.
     pub crop: Option<Vec<u8>>,
     pub portrait: Portrait,
-    /// To the person's other photos and to other people's.
+    /// Similarity to the person's other photos and to those of other people.
     pub likeness: Likeness,
 }
 
@@ -92,13 +92,13 @@ pub struct Copy {
     pub mask: MaskType,
     #[serde(with = "encoding::floats")]
     pub embedding: Array1<f32>,
-    /// A JPEG, if it was asked for.
+    /// A JPEG, if requested.
     #[serde(with = "encoding::bytes")]
     pub thumbnail: Option<Vec<u8>>,
 }
 
 impl Learned {
-    /// The same as a photo that is not used after all.
+    /// Converts to a photo that is not used after all.
     fn refused(self, refusal: Refusal) -> Refused {
         Refused {
             refusal,
@@ -107,18 +107,18 @@ impl Learned {
     }
 }
 
-/// What a dataset gave, all in the order of the files.
+/// Result of enrolling a dataset, all in the order of the files.
 #[derive(Debug)]
 pub struct Enrolled {
     pub learned: Vec<Learned>,
     pub rejected: Vec<Rejected>,
     /// The most similar pairs of people, whose samples are indices into `learned`.
     pub pairs: Vec<Pair>,
-    /// Videos of which a frame could be read, rejected ones included.
+    /// Videos with at least one decoded frame, including rejected ones.
     pub videos: Vec<Video>,
 }
 
-/// What is kept of photos besides embeddings.
+/// Data that is kept besides embeddings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Keep {
     /// The crops of faces that are used.
@@ -141,14 +141,14 @@ impl From<Refusal> for Refused {
     }
 }
 
-/// What became of a shot.
+/// Result for a shot.
 type Outcome<F> = Result<Usable<F>, Refused>;
 
-/// What there is in a file: a photo has one shot, a video as many as were looked at.
+/// Result for a file: a photo has one shot, a video one per analysed frame.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Seen<F> {
     shots: Vec<(Option<Duration>, Outcome<F>)>,
-    /// Why there are not more of a video.
+    /// Why the rest of a video could not be read.
     error: Option<String>,
 }
 
@@ -175,7 +175,7 @@ impl<F> Seen<F> {
         usable.flat_map(|usable| &usable.faces)
     }
 
-    /// With other faces; those for which there is none are left out.
+    /// Converts the faces; those for which `face` returns none are left out.
     fn map<G>(self, mut face: impl FnMut(F) -> Option<G>) -> Seen<G> {
         let shots = self.shots.into_iter().map(|(time, outcome)| {
             let outcome = outcome.map(|usable| Usable {
@@ -191,14 +191,14 @@ impl<F> Seen<F> {
     }
 }
 
-/// The faces of a photo that it may be about, each good enough to learn from.
+/// The candidate faces of a photo for its person, each good enough to enrol.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Usable<F> {
     faces: Vec<F>,
     sha256: [u8; 32],
 }
 
-/// A face that may be learned.
+/// A face that may be enrolled.
 #[derive(Debug)]
 struct Candidate {
     crop: Vec<u8>,
@@ -207,19 +207,19 @@ struct Candidate {
     disguises: Vec<Disguise>,
 }
 
-/// What is kept of a candidate besides what is to be embedded.
+/// Data of a candidate that is kept while its crops are embedded.
 #[derive(Debug)]
 struct Kept {
-    /// If it was asked for.
+    /// The crop, if requested.
     crop: Option<Vec<u8>>,
     portrait: Portrait,
     is_masked: bool,
-    /// Of the masked copies, the kinds and thumbnails.
+    /// Kinds and thumbnails of the masked copies.
     copies: Vec<(MaskType, Option<Vec<u8>>)>,
 }
 
 impl Candidate {
-    /// What is kept of it; the crops of the face and of its masked copies go to `crops`.
+    /// Moves the crops of the face and of its masked copies to `crops`, and returns the rest.
     fn take(self, keep: Keep, crops: &mut Vec<Vec<u8>>) -> Kept {
         let crop = keep.crops.then(|| self.crop.clone());
         crops.push(self.crop);
@@ -237,7 +237,7 @@ impl Candidate {
 }
 
 impl Kept {
-    /// With the embedding of the face and then of each copy.
+    /// Adds the embedding of the face and then of each copy.
     fn embedded(self, mut embeddings: impl Iterator<Item = Array1<f32>>) -> Option<Face> {
         let embedding = embeddings.next()?;
         let copies = self.copies.into_iter().zip(embeddings);
@@ -256,10 +256,10 @@ impl Kept {
     }
 }
 
-/// A face that can be learned.
+/// An embedded face.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Face {
-    /// With a real mask.
+    /// Whether it wears a real mask.
     is_masked: bool,
     #[serde(with = "encoding::floats")]
     embedding: Array1<f32>,
@@ -286,7 +286,7 @@ impl Face {
         }
     }
 
-    /// Whether it is what this run would have made: read from a file it could be anything.
+    /// Whether this run could have written it, because data read from a file cannot be trusted.
     fn fits(&self, dim: usize, keep: Keep) -> bool {
         let copies = self.copies.iter().map(|copy| &copy.embedding);
         let mut embeddings = std::iter::once(&self.embedding).chain(copies);
@@ -303,7 +303,7 @@ struct Several {
     faces: Vec<Face>,
 }
 
-/// Photos sorted by what is to become of them.
+/// Photos sorted by how they are used.
 #[derive(Debug, Default)]
 struct Sorted {
     learned: Vec<Learned>,
@@ -311,12 +311,12 @@ struct Sorted {
     refused: Vec<(Shot, Refused)>,
     /// Files with the same content, each person's first.
     same: HashMap<[u8; 32], Vec<Shot>>,
-    /// Why there is not more of a video.
+    /// Why the rest of a video could not be read.
     errors: BTreeMap<usize, String>,
 }
 
 impl Sorted {
-    /// Files what there is in a file of the collection.
+    /// Adds the result for a file of the collection.
     fn add(&mut self, collection: &Collection, item: usize, seen: Seen<Face>) {
         for (time, outcome) in seen.shots {
             self.add_shot(collection, Shot { item, time }, outcome);
@@ -356,8 +356,8 @@ impl Sorted {
     }
 }
 
-/// Embeds every usable photo, save those that are known from an earlier run. The result does not
-/// depend on the number of workers, nor on which photos are known.
+/// Embeds every usable photo, except those that an earlier run has embedded. The result depends neither
+/// on the number of workers nor on the earlier run.
 pub fn enrol(
     collection: &Collection,
     embedders: &Embedders,
@@ -403,7 +403,7 @@ pub fn enrol(
                 let own = 1 + face.copies.len();
                 face.embedded(rows.by_ref().take(own))
             });
-            // What cannot be read today may be readable tomorrow.
+            // An unreadable file is not recorded, because it may be readable in the next run.
             if let (Some(partial), Some(stamp)) = (&mut partial, stamp)
                 && !seen.is_unreadable()
             {
@@ -421,7 +421,7 @@ pub fn enrol(
     Ok(settled(collection, sorted))
 }
 
-/// Settles which photos stay.
+/// Decides which photos are used.
 fn settled(collection: &Collection, sorted: Sorted) -> Enrolled {
     let items = &collection.items;
     let Sorted {
@@ -442,7 +442,7 @@ fn settled(collection: &Collection, sorted: Sorted) -> Enrolled {
         }
     };
     let videos = videos(items, &learned, &refused, errors);
-    // Frames are counted; files are listed.
+    // For videos the report counts frames, and lists only files.
     refused.retain(|(shot, _)| shot.time.is_none());
     for (&item, video) in &videos {
         let shot = Shot { item, time: None };
@@ -467,7 +467,7 @@ fn settled(collection: &Collection, sorted: Sorted) -> Enrolled {
     }
 }
 
-/// What there is to learn from in a file.
+/// Detects and crops the faces of a file.
 fn look_at(finder: &mut Finder, item: &Item, masks: &Masks, keep: Keep) -> Result<Seen<Candidate>> {
     match &item.source {
         Source::Photo(path) => Ok(match Photo::load(path) {
@@ -514,7 +514,7 @@ fn watch(_: &mut Finder, path: &Path, _: &Masks, _: Keep) -> Result<Seen<Candida
     Ok(unreadable(&error).into())
 }
 
-/// The faces that a photo may be about, or why there is none to learn from.
+/// The candidate faces of a photo for its person, or why there is none.
 fn usable_faces(
     finder: &mut Finder,
     photo: &Photo,
@@ -544,7 +544,7 @@ fn usable_faces(
             Ok(()) => {
                 let mask = finder.mask(&crop)?;
                 let is_masked = mask.is_worn() && mask.confidence() >= SURELY_MASKED;
-                // A face that wears a mask needs no painted ones.
+                // A face that wears a real mask needs no synthetic ones.
                 let disguises = match is_masked {
                     true => Vec::new(),
                     false => disguises(finder, photo, face, masks, keep.thumbnails)?,
@@ -557,7 +557,7 @@ fn usable_faces(
                 });
             }
             Err(refusal) if faces.len() == 1 => return Ok(refused(refusal, Some(measures))),
-            // One of several who cannot be learned may be the one.
+            // One of several faces is unusable, and could be the person's.
             Err(_) => return Ok(refused(too_many(faces.len()), None)),
         }
     }
@@ -582,7 +582,7 @@ fn portrait(
     }
 }
 
-/// The one that stands for all faces of a photo.
+/// The portrait that represents all faces of a photo.
 fn most_prominent(faces: Vec<Face>) -> Portrait {
     let first = faces.into_iter().next();
     first.map(|face| face.portrait).unwrap_or_default()

@@ -1,10 +1,10 @@
-//! The work of an enrolment that is under way, in a file beside its output, so that one that was
-//! interrupted goes on where it was.
+//! Checkpoint of an enrolment in a file beside its output, so that an interrupted run can be
+//! resumed.
 //!
-//! A line each: first the settings, then what was found in a file of the dataset, as it is ready.
-//! Before each line stands the beginning of its SHA-256. What is behind the first line that does not
-//! agree with its hash was cut off or never reached the disk, and is done again. The file holds
-//! biometric data, like the gallery, and goes when the gallery is written.
+//! The first line has the settings; each of the others has the result for one file of the dataset, as soon as it is
+//! ready. Each line is prefixed by the start of its SHA-256. From the first line whose hash does not match
+//! on, lines were cut off or never reached the disk, and their files are processed again. The checkpoint holds
+//! biometric data, like the gallery, and is deleted when the gallery is written.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsString;
@@ -26,31 +26,31 @@ use crate::output;
 use crate::people::TOOL;
 use crate::vision::batch::Embedders;
 
-/// After the name of the output.
+/// Appended to the name of the output.
 const ENDING: &str = ".partial";
 
-/// Hexadecimal digits of a line's hash, and the space behind them.
+/// Hexadecimal digits of a line's hash; the prefix adds a space.
 const HASH_DIGITS: usize = 16;
 const PREFIX: usize = HASH_DIGITS + 1;
 
-/// Longer than any line: twenty frames of a video with eight faces each, every one with its crop,
+/// Longer than any line: twenty frames of a video with eight faces each, all with crops,
 /// copies and thumbnails, take 40 MB.
 const MAX_LINE: u64 = 256 << 20;
 
-/// What decides on results besides the photos, by what a person would call it.
+/// Everything besides the photos that determines results, by names for messages.
 pub type Settings = BTreeMap<String, String>;
 
-/// By which a file is known to be as it was.
+/// Identifies an unchanged file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stamp {
     size: u64,
-    /// Since 1970.
+    /// Modification time since 1970.
     seconds: i64,
     nanoseconds: i64,
 }
 
 impl Stamp {
-    /// None where there is no such file.
+    /// None if the file does not exist.
     pub fn of(path: &Path) -> Option<Self> {
         let metadata = fs::metadata(path).ok()?;
         Some(Self {
@@ -61,7 +61,7 @@ impl Stamp {
     }
 }
 
-/// What was found in a file.
+/// The result for a file.
 #[derive(Debug, Serialize, Deserialize)]
 struct Record<N, S> {
     name: N,
@@ -69,20 +69,20 @@ struct Record<N, S> {
     seen: S,
 }
 
-/// The file beside the output, and what an earlier run left in it.
+/// The checkpoint file beside the output, and the results of an earlier run in it.
 #[derive(Debug)]
 pub struct Partial {
     path: PathBuf,
-    /// Locked while this run is at work on it; none where it cannot be written any more.
+    /// Locked while this run uses it; None if it cannot be written.
     file: Option<File>,
-    /// JSON by the names of files.
+    /// Results as JSON, by names of files.
     known: HashMap<String, Vec<u8>>,
 }
 
-/// What the embeddings of a build depend on.
+/// The settings on which the embeddings of a build depend.
 pub fn settings(options: &Build, keep: Keep, embedders: &Embedders) -> Settings {
     let vision = &options.vision;
-    // Builds of one version may differ in networks and masks.
+    // The executable is included, because builds of one version may differ in networks and masks.
     let program = std::env::current_exe().ok();
     let program = program.and_then(|path| Stamp::of(&path));
     let masks = &options.masks;
@@ -111,8 +111,8 @@ pub fn settings(options: &Build, keep: Keep, embedders: &Embedders) -> Settings 
 }
 
 impl Partial {
-    /// Opens the file beside an output, or makes it. What an earlier run left in it is known, unless
-    /// that had other settings or is not wanted (`fresh`).
+    /// Opens or creates the checkpoint beside an output. Results of an earlier run are read, unless
+    /// its settings differ or they are not wanted (`fresh`).
     pub fn open(output: &Path, settings: Settings, fresh: bool) -> Result<Self> {
         let mut path = OsString::from(output);
         path.push(ENDING);
@@ -167,7 +167,7 @@ impl Partial {
         Ok(partial)
     }
 
-    /// The file, for this run alone.
+    /// Opens and locks the file exclusively.
     fn locked(&self) -> Result<File> {
         loop {
             let file = OpenOptions::new()
@@ -197,10 +197,10 @@ impl Partial {
                         "another mfr-enroll is at work on this output; wait for it or name another"
                     )
                 }
-                // Not every file system has locks.
+                // Some file systems do not support locks.
                 Ok(()) | Err(TryLockError::Error(_)) => {}
             }
-            // Another run may have removed it in between.
+            // Another run may have removed the file before it was locked.
             let is_there = fs::metadata(&self.path).is_ok_and(|m| m.ino() == metadata.ino());
             if is_there {
                 return Ok(file);
@@ -208,15 +208,15 @@ impl Partial {
         }
     }
 
-    /// Whether a file that is made beside the output for its owner alone is so.
+    /// Whether a file that is created beside the output with owner-only permissions keeps them.
     fn permissions_are_kept(&self) -> std::io::Result<bool> {
         let folder = self.path.parent().filter(|f| !f.as_os_str().is_empty());
         let file = tempfile::NamedTempFile::new_in(folder.unwrap_or(Path::new(".")))?;
         Ok(file.as_file().metadata()?.mode() & 0o077 == 0)
     }
 
-    /// What is known of the files of a dataset that are as they were; `is_sound` says whether it can
-    /// be what was written.
+    /// Takes the results for files that are unchanged; `is_sound` checks whether a result can be
+    /// one that was written.
     pub fn take_known<S: DeserializeOwned>(
         &mut self,
         items: &[Item],
@@ -246,7 +246,7 @@ impl Partial {
         known
     }
 
-    /// Notes what was found in a file. Where that fails the work goes on without.
+    /// Records the result for a file. If that fails, the run continues without a checkpoint.
     pub fn add(&mut self, name: &str, stamp: Stamp, seen: &impl Serialize) {
         let Some(file) = &mut self.file else { return };
         if let Err(error) = write_line(file, &Record { name, stamp, seen }) {
@@ -258,7 +258,7 @@ impl Partial {
         }
     }
 
-    /// The work is done.
+    /// Deletes the checkpoint after the run.
     pub fn remove(self) {
         if let Err(error) = fs::remove_file(&self.path) {
             output::warning(&format!("cannot remove {}: {error}", self.path.display()));
@@ -266,10 +266,10 @@ impl Partial {
     }
 }
 
-/// The lines of a file up to the first that is damaged.
+/// The lines of a file up to the first damaged one.
 struct Lines<'f> {
     reader: BufReader<&'f File>,
-    /// Bytes of those read so far.
+    /// Number of bytes of the lines read so far.
     good: u64,
 }
 
@@ -306,7 +306,7 @@ fn parsed<T: DeserializeOwned>(line: &[u8]) -> Option<T> {
     serde_json::from_slice(line).ok()
 }
 
-/// In one piece, so that a run that is killed leaves whole lines.
+/// Writes the line with a single call, so that a run that is killed leaves complete lines.
 fn write_line(file: &mut File, content: &impl Serialize) -> io::Result<()> {
     let mut line = vec![b' '; PREFIX];
     serde_json::to_writer(&mut line, content)?;
@@ -332,7 +332,7 @@ mod tests {
         Settings::from([("masks".to_owned(), masks.to_owned())])
     }
 
-    /// Photos in a folder, and the output beside them.
+    /// A dataset of photos in a folder, and an output beside them.
     fn dataset() -> (tempfile::TempDir, Vec<Item>, PathBuf) {
         let folder = tempfile::tempdir().unwrap();
         let items = ["a", "b", "c"].map(|name| {
@@ -348,7 +348,7 @@ mod tests {
         (folder, items.to_vec(), output)
     }
 
-    /// What is known of the items by their numbers, the file being left behind.
+    /// The recorded results of items, by number; the file is kept.
     fn known(output: &Path, items: &[Item]) -> Vec<(usize, String)> {
         let mut partial = Partial::open(output, settings("all"), false).unwrap();
         let known = partial.take_known(items, |seen: &String| seen != "odd");
@@ -377,7 +377,7 @@ mod tests {
         );
         fs::write(items[2].source.path(), "longer").unwrap();
         assert_eq!(known(&output, &items), [first]);
-        // Of two notes on a file the later one is right.
+        // Of two records of a file the later one is valid.
         let mut partial = Partial::open(&output, settings("all"), false).unwrap();
         add(&mut partial, &items[0], "again");
         drop(partial);

@@ -1,4 +1,4 @@
-//! Which photos stay, once the embeddings of all of them are known.
+//! Selects the photos to use, once all of them are embedded.
 
 use std::collections::BTreeMap;
 
@@ -10,12 +10,12 @@ use crate::input::dataset::{Collection, Item};
 use crate::vision::portrait::Portrait;
 use crate::vision::reason::{Reason, Refusal};
 
-/// Cosine above which two photos of a person are one: stored twice, or saved again.
+/// Cosine above which two photos of a person count as the same image, stored twice or saved again.
 const SAME_PHOTO: f32 = 0.9999;
 
-/// Where several people are in a photo, the one who is as similar as this to the person's other
-/// photos, and by so much more than anybody else, is the person. On LFW the cosine of two photos of
-/// one person is .69 on average, that of two people below .41 in 99 % and .53 in 99.9 %. Settles 23
+/// If several people are in a photo, the face that is at least this similar to the person's other
+/// photos, with this lead over any other face, is the person's. On LFW the cosine of two photos of
+/// one person is .69 on average, that of two people below .41 in 99 % and .53 in 99.9 %. This resolves 23
 /// of the 24 photos of several people there.
 const OWN_FACE: f32 = 0.5;
 const OWN_FACE_LEAD: f32 = 0.2;
@@ -39,14 +39,14 @@ pub fn same_file(collection: &Collection, first: Shot, second: Shot) -> Refusal 
     )
 }
 
-/// Finds out who is the person in photos of several people, by the person's other photos.
+/// Identifies the person in photos of several people by the person's other photos.
 pub fn resolve(
     items: &[Item],
     several: Vec<Several>,
     learned: &mut Vec<Learned>,
     refused: &mut Vec<(Shot, Refused)>,
 ) {
-    // Photos with one face alone are evidence; what is resolved here is not.
+    // Only photos with a single face are evidence, not those that are resolved here.
     let clear = learned.len();
     for Several { shot, mut faces } in several {
         let person = items[shot.item].person;
@@ -73,7 +73,7 @@ pub fn resolve(
     }
 }
 
-/// Mean cosine to the photos of a person; −1 where there is none.
+/// Mean cosine to the photos of a person; −1 if there are none.
 fn mean_similarity(face: ArrayView1<f32>, photos: &[ArrayView1<f32>]) -> f32 {
     if photos.is_empty() {
         return -1.0;
@@ -81,7 +81,7 @@ fn mean_similarity(face: ArrayView1<f32>, photos: &[ArrayView1<f32>]) -> f32 {
     photos.iter().map(|photo| photo.dot(&face)).sum::<f32>() / photos.len() as f32
 }
 
-/// The index of the one face that is surely the person's.
+/// The index of the only face that is certainly the person's.
 fn standing_out(similarities: &[f32]) -> Option<usize> {
     let mut order: Vec<usize> = (0..similarities.len()).collect();
     order.sort_by(|&a, &b| similarities[b].total_cmp(&similarities[a]));
@@ -91,8 +91,8 @@ fn standing_out(similarities: &[f32]) -> Option<usize> {
     stands_out.then_some(best)
 }
 
-/// Drops photos of a person that show the same picture as an earlier one: the same counted twice
-/// would weigh twice. `learned` is sorted, so that the photos of a person follow one another.
+/// Drops photos of a person that show the same image as an earlier one, because duplicates
+/// would weigh twice. `learned` must be sorted, so that the photos of a person are adjacent.
 pub fn drop_copies(items: &[Item], learned: &mut Vec<Learned>, refused: &mut Vec<(Shot, Refused)>) {
     let mut kept: Vec<Learned> = Vec::with_capacity(learned.len());
     let mut person_start = 0;
@@ -118,8 +118,8 @@ pub fn drop_copies(items: &[Item], learned: &mut Vec<Learned>, refused: &mut Vec
     *learned = kept;
 }
 
-/// Drops photos of somebody else, by the person's other photos and by other people's. Returns the
-/// pairs of people who are most like each other.
+/// Drops photos of the wrong person, by comparing them with the person's other photos and with other people's.
+/// Returns the most similar pairs of people.
 pub fn drop_outliers(
     collection: &Collection,
     learned: &mut Vec<Learned>,
@@ -138,7 +138,7 @@ pub fn drop_outliers(
         likeness,
         mut pairs,
     } = agreement::compare(&samples);
-    // Where each that stays comes to stand.
+    // New positions of the photos that stay.
     let mut places = Vec::with_capacity(learned.len());
     let mut kept = Vec::with_capacity(learned.len());
     for (mut next, likeness) in learned.drain(..).zip(likeness) {
@@ -158,9 +158,9 @@ pub fn drop_outliers(
     pairs
 }
 
-/// Drops files that several people have, save where the face in it is most like the person's other
-/// photos. One with different faces of theirs, found by their other photos, stays with each. Returns
-/// whether there was one to drop.
+/// Drops files that several people share, except for the person whose other photos are most similar to
+/// the face. A file with several faces, from which each person was resolved to a different one, stays. Returns
+/// whether a file was dropped.
 pub fn drop_shared<'a>(
     collection: &Collection,
     shared: impl Iterator<Item = &'a Vec<Shot>>,
@@ -172,7 +172,7 @@ pub fn drop_shared<'a>(
         let mut owners: Vec<&Learned> =
             learned.iter().filter(|l| shots.contains(&l.shot)).collect();
         let own = |l: &Learned| l.likeness.own.unwrap_or(-1.0);
-        // Of equals the first.
+        // Ties go to the first.
         owners.sort_by(|a, b| own(b).total_cmp(&own(a)).then(a.shot.cmp(&b.shot)));
         let Some((owner, others)) = owners.split_first() else {
             continue;
@@ -210,7 +210,7 @@ mod tests {
         ];
         let mut refused = Vec::new();
         drop_copies(&items, &mut all, &mut refused);
-        // b/1 looks like a/1 as well, but under another name that is not for us to settle.
+        // b/1 is the same as a/1 as well, but drop_copies only compares photos of one person.
         let kept: Vec<_> = all.iter().map(|l| l.shot.item).collect();
         assert_eq!(kept, [0, 2, 4]);
         let detail = "the same picture as a/1".to_owned();
@@ -223,7 +223,7 @@ mod tests {
     #[test]
     fn of_several_faces_the_one_that_is_clearly_the_persons_is_taken() {
         assert_eq!(standing_out(&[0.1, 0.8, -0.2]), Some(1));
-        // Brothers, nobody, and a person without another photo.
+        // Two faces are too similar to the person, none is similar enough, and the person has no other photo.
         assert_eq!(standing_out(&[0.8, 0.7]), None);
         assert_eq!(standing_out(&[0.4, 0.0]), None);
         assert_eq!(standing_out(&[-1.0, -1.0]), None);

@@ -1,4 +1,4 @@
-//! What became of the frames of videos.
+//! Results for the frames of videos.
 
 use std::collections::BTreeMap;
 
@@ -9,15 +9,15 @@ use crate::input::dataset::Item;
 use crate::output;
 use crate::vision::reason::{Reason, Refusal};
 
-/// What became of the frames of a video.
+/// Results for the frames of a video.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Video {
     pub path: String,
-    /// Frames looked at.
+    /// Number of analysed frames.
     pub frames: usize,
     pub used: usize,
     pub rejected: BTreeMap<Reason, usize>,
-    /// Why there was nothing after these frames.
+    /// Why no frames could be read after these.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
 }
@@ -33,19 +33,19 @@ impl Video {
         }
     }
 
-    /// What was wrong with the frames that are not used: `2 no_face, 5 blurred`.
+    /// Reasons and counts of rejected frames: `2 no_face, 5 blurred`.
     pub fn reasons(&self) -> String {
         let counts = self.rejected.iter();
         let counts = counts.map(|(reason, count)| format!("{count} {}", reason.name()));
         counts.collect::<Vec<_>>().join(", ")
     }
 
-    /// A video without a frame to use is rejected for what most frames are.
+    /// The most frequent reason of its frames, for a video without a usable frame.
     pub fn refusal(&self) -> Option<Refusal> {
         if self.used > 0 {
             return None;
         }
-        // Of equals the first.
+        // Ties go to the first.
         let (&reason, _) = self
             .rejected
             .iter()
@@ -57,7 +57,7 @@ impl Video {
     }
 }
 
-/// Counts the frames of every video by what became of them.
+/// Counts the frames of every video by result.
 pub fn videos(
     items: &[Item],
     learned: &[Learned],

@@ -1,4 +1,4 @@
-//! What the thresholds of a gallery are, and what they were seen to do, for people.
+//! The thresholds of a gallery and their measured effect, as text.
 
 use anyhow::Result;
 use gstmfr::gallery::{Calibration, Measured};
@@ -6,10 +6,10 @@ use serde::Serialize;
 
 use crate::output::Output;
 
-/// Strangers of whom so many would be named are too few to count.
+/// Expected number of named strangers below which a count is not meaningful.
 const FEW: f64 = 1.0;
 
-/// The thresholds and what was measured with them.
+/// The thresholds and their measured effect.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct CalibrationTable {
     pub target_fpir: f64,
@@ -17,8 +17,8 @@ pub struct CalibrationTable {
     pub masked: Row,
 }
 
-/// Of bare or of masked faces: photos of the gallery that were left out of it and then tried, and
-/// people that were left out altogether.
+/// Results for bare or for masked faces: photos that were left out of the gallery and then tried, and
+/// people that were left out entirely.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Row {
     pub threshold: f32,
@@ -93,7 +93,7 @@ impl CalibrationTable {
     }
 }
 
-/// `1 %`, `0.5 %`, `99.2 %`
+/// A percentage: `1 %`, `0.5 %`, `99.2 %`.
 fn percent(share: f64) -> String {
     let text = format!("{:.1}", share * 100.0);
     format!("{} %", text.strip_suffix(".0").unwrap_or(&text))

@@ -1,4 +1,4 @@
-//! How well a gallery tells people apart.
+//! Measures how well a gallery distinguishes people.
 
 pub mod calibration;
 pub mod trial;

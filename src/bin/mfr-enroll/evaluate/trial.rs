@@ -1,4 +1,4 @@
-//! How well a gallery knows photos whose people are known.
+//! Measures how well a gallery identifies photos of known people.
 
 use std::collections::BTreeMap;
 
@@ -17,23 +17,23 @@ use crate::vision::batch::{Embedders, embed_in_order};
 use crate::vision::finder::Finder;
 use crate::vision::quality::most_prominent;
 
-/// Shares of strangers that may be named, at which the share of the known that is named right is
+/// False positive identification rates at which the true positive identification rate is
 /// reported.
 const FALSE_POSITIVE_RATES: [(&str, f64); 3] = [("0.01", 0.01), ("0.002", 0.002), ("0.001", 0.001)];
 
-/// A photo with its answer.
+/// A photo and the gallery's answer.
 #[derive(Debug)]
 pub struct Tried {
     /// Index into the sources.
     pub source: usize,
-    /// `None` where there is no face.
+    /// `None` if the photo has no face.
     pub answer: Option<Answer>,
-    /// The crop of the face, if wanted.
+    /// The crop of the face, if requested.
     pub crop: Option<Vec<u8>>,
 }
 
-/// Recognises the most prominent face of every photo. Photos that cannot be read are named on
-/// standard error and left out.
+/// Identifies the most prominent face of every photo. Photos that cannot be read are left out, with a warning
+/// on standard error.
 pub fn recognise(
     sources: &[&Source],
     gallery: &Gallery,
@@ -72,7 +72,7 @@ pub fn recognise(
     Ok(tried)
 }
 
-/// The crop of the face that a photo is most about, `None` where there is none, or why the photo
+/// The crop of the most prominent face of a photo, `None` if there is none, or why the photo
 /// cannot be read.
 fn prominent_face(finder: &mut Finder, source: &Source) -> Result<Result<Option<Vec<u8>>, String>> {
     let photo = match Photo::of(source) {
@@ -93,10 +93,10 @@ pub struct Confusion {
     pub count: usize,
 }
 
-/// What the gallery says with its own thresholds.
+/// Results with the gallery's own thresholds.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct AtThreshold {
-    /// Of bare and of masked faces.
+    /// For bare and for masked faces.
     pub thresholds: [f32; 2],
     pub right: usize,
     pub wrong: usize,
@@ -105,37 +105,37 @@ pub struct AtThreshold {
     pub strangers_named: Option<usize>,
 }
 
-/// Results over some probes. Those without a face found count as wrong.
+/// Results for some probes. Probes without a detected face count as wrong.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Part {
     pub probes: usize,
     pub detected: usize,
-    /// Share of the probes whose first candidate is right, threshold or not.
+    /// Share of the probes whose first candidate is right, regardless of the threshold.
     pub rank1: f64,
     /// Share of the probes whose first candidate is right and more similar than all but this share
     /// of the strangers; `None` without strangers.
     pub tpir_at_fpir: BTreeMap<&'static str, Option<f64>>,
-    /// Photos of strangers with a face.
+    /// Number of photos of strangers with a face.
     pub strangers: usize,
     pub at_threshold: AtThreshold,
 }
 
-/// Results over all probes.
+/// Results for all probes.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Figures {
     #[serde(flatten)]
     pub all: Part,
-    /// The same of the faces that were found, by whether a mask was seen on them.
+    /// Results for detected faces, by whether a mask was recognised.
     pub by_mask: BTreeMap<&'static str, Part>,
-    /// First candidates that were wrong, most frequent first.
+    /// Wrong first candidates, most frequent first.
     pub confusions: Vec<Confusion>,
 }
 
-/// A probe: its true name, and its answer where a face was found.
+/// A probe: its true name, and the answer if a face was found.
 type Probe<'a> = (&'a str, Option<&'a Answer>);
 
 impl Figures {
-    /// `known`: the probes. `strangers`: the answers to faces of people who are not in the gallery.
+    /// `known` are the probes, `strangers` the answers to faces of people who are not in the gallery.
     pub fn of(known: &[Probe], strangers: Option<&[&Answer]>, thresholds: [f32; 2]) -> Self {
         let mut confusions = BTreeMap::<(String, String), usize>::new();
         for &(name, answer) in known {
@@ -209,12 +209,12 @@ impl Part {
     }
 }
 
-/// The first candidate.
+/// Name of the first candidate.
 fn first(answer: &Answer) -> Option<&str> {
     answer.candidates.first().map(|c| c.label.as_str())
 }
 
-/// The similarity above which no more than this share of the strangers lies.
+/// The similarity that at most this share of the strangers exceeds.
 fn threshold_at(strangers: &[&Answer], rate: f64) -> Option<f32> {
     let mut similarities: Vec<f32> = strangers.iter().map(|a| a.similarity).collect();
     similarities.sort_by(|a, b| b.total_cmp(a));
@@ -222,7 +222,7 @@ fn threshold_at(strangers: &[&Answer], rate: f64) -> Option<f32> {
     similarities.get(may_pass).copied()
 }
 
-/// Tries a gallery on a collection and on photos of strangers.
+/// Tests a gallery with a collection and with photos of strangers.
 pub fn figures(
     probes: &Collection,
     strangers: Option<&[Source]>,
@@ -249,7 +249,7 @@ pub fn figures(
     ))
 }
 
-/// The true name and the answer of every photo of a collection that was tried.
+/// The true name and the answer for every tried photo of a collection.
 pub fn with_names<'a>(
     collection: &'a Collection,
     tried: &'a [Tried],
@@ -263,7 +263,7 @@ pub fn with_names<'a>(
         .collect()
 }
 
-/// People with probes who are not in the gallery: nothing can be right about them.
+/// People with probes who are not in the gallery, for whom no answer can be right.
 pub fn not_enrolled<'a>(probes: &'a Collection, gallery: &Gallery) -> Vec<&'a str> {
     probes
         .people
@@ -273,7 +273,7 @@ pub fn not_enrolled<'a>(probes: &'a Collection, gallery: &Gallery) -> Vec<&'a st
         .collect()
 }
 
-/// Says what could not be listed.
+/// Warns of paths that could not be listed.
 pub fn warn_of(failed: &[Failed]) {
     for (path, detail) in failed {
         output::warning(&format!("{}: {detail}; left out", path.display()));
@@ -311,9 +311,9 @@ mod tests {
         let figures = Figures::of(&known, Some(&[&strangers[0], &strangers[1]]), [0.5; 2]);
         let all = &figures.all;
         assert_eq!((all.probes, all.detected), (4, 3));
-        // Right: the first and the third, although that one is below the threshold.
+        // The first and the third are right, although the third is below the threshold.
         assert_eq!(all.rank1, 0.5);
-        // No stranger may pass: only what is above 0.7 counts, the first.
+        // No stranger may pass, so only similarities above 0.7 count, which is the first.
         assert_eq!(all.tpir_at_fpir["0.01"], Some(0.25));
         let expected = [Confusion {
             name: "Ben".to_owned(),
@@ -330,7 +330,7 @@ mod tests {
     fn a_hundredth_of_a_hundred_strangers_is_one() {
         let strangers: Vec<_> = (0..100).map(|i| answer("Ana", i as f32 / 100.0)).collect();
         let strangers: Vec<_> = strangers.iter().collect();
-        // Above .98 lies .99 alone.
+        // Only .99 is above .98.
         assert_eq!(threshold_at(&strangers, 0.01), Some(0.98));
         assert_eq!(threshold_at(&strangers, 0.001), Some(0.99));
         assert_eq!(threshold_at(&[], 0.01), None);

@@ -1,5 +1,5 @@
-//! Photos in formats that a program of the system decodes: HEIC (iPhones), AVIF, JPEG 2000, JPEG XL. Their decoders are
-//! large and in C, so they run as a process of their own with limits of time, memory and output.
+//! Photos in formats that an installed program decodes: HEIC (iPhones), AVIF, JPEG 2000, JPEG XL. Their decoders are
+//! large C libraries, so they run as separate processes with limits of time, memory and output.
 
 use std::fs::Permissions;
 use std::io::{self, Read};
@@ -12,16 +12,16 @@ use std::time::{Duration, Instant};
 use gstmfr::files::read_regular;
 use thiserror::Error;
 
-/// Seconds of CPU time: 48 megapixels of HEIC take 10.
+/// Limit of CPU time in seconds: 48 megapixels of HEIC take 10.
 const CPU_SECONDS: u64 = 30;
-/// Twice that, for a computer that has other work.
+/// Limit of elapsed time, twice the CPU time, for a computer under load.
 const WALL_TIME: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(5);
-/// Address space of a converter in bytes: 48 megapixels take 300 MB.
+/// Limit of a converter's address space in bytes: 48 megapixels take 300 MB.
 const MEMORY: u64 = 1_000_000_000;
-/// Of the converted image: no PNG of 100 megapixels in 8-bit RGB is larger.
+/// Limit of the converted file in bytes: no PNG of 100 megapixels in 8-bit RGB is larger.
 const OUTPUT: u64 = 320_000_000;
-/// Of what a converter prints that is shown.
+/// Number of bytes of a converter's messages that are shown.
 const SHOWN: u64 = 300;
 
 /// Why a photo could not be converted.
@@ -44,13 +44,13 @@ pub enum ConverterError {
     },
 }
 
-/// A format, and what converts it to PNG.
+/// A format, and the programs that convert it to PNG.
 #[derive(Debug)]
 pub struct Converter {
     format: &'static str,
-    /// Of the input; converters go by it.
+    /// Extension of the input file, by which converters determine its format.
     ending: &'static str,
-    /// In the order in which they are tried; newer versions of a package may have another one.
+    /// Programs in the order in which they are tried; newer versions of a package may have another one.
     programs: &'static [&'static str],
     arguments: fn(input: &str, output: &str) -> Vec<String>,
     package: &'static str,
@@ -92,7 +92,7 @@ const JPEG_XL: Converter = Converter {
 };
 
 impl Converter {
-    /// By the first bytes of a file; None for a format that needs no converter.
+    /// The converter for the first bytes of a file; None for a format that needs no converter.
     pub fn of(bytes: &[u8]) -> Option<&'static Self> {
         if bytes.starts_with(b"\0\0\0\x0cjP  \r\n\x87\n") {
             return Some(&JPEG_2000);
@@ -106,7 +106,7 @@ impl Converter {
         if bytes.get(4..8)? != b"ftyp" {
             return None;
         }
-        // The brand of the file, then its version, then the brands that it is compatible with.
+        // The box has the file's major brand, its version, and the compatible brands.
         let length = u32::from_be_bytes(*bytes.first_chunk()?) as usize;
         let brands = bytes.get(8..length.clamp(8, 256).min(bytes.len()))?;
         let brands = brands.as_chunks::<4>().0;
@@ -122,9 +122,9 @@ impl Converter {
         }
     }
 
-    /// The photo as a PNG file, upright.
+    /// Returns the photo as a PNG file, upright.
     pub fn convert(&self, bytes: &[u8]) -> Result<Vec<u8>, ConverterError> {
-        // A photo of somebody, for its owner alone.
+        // Photos are personal data, so the folder is readable by its owner only.
         let folder = tempfile::Builder::new()
             .permissions(Permissions::from_mode(0o700))
             .tempdir()?;
@@ -175,7 +175,7 @@ impl Converter {
             .arg(format!("--cpu={CPU_SECONDS}"))
             .arg(format!("--fsize={OUTPUT}"))
             .arg("--core=0")
-            // Its messages may be shown.
+            // English messages, because they may be shown.
             .env("LC_ALL", "C")
             .arg(program)
             .args(arguments)
@@ -193,13 +193,13 @@ impl Converter {
         }
         let mut printed = String::new();
         let errors = std::fs::File::open(folder.join("errors"))?;
-        // What is not UTF-8 is not shown.
+        // Messages that are not UTF-8 are not shown.
         let _ = errors.take(SHOWN).read_to_string(&mut printed);
         Err(self.failed(program, ended(status, printed.trim())))
     }
 
     fn output(&self, program: &'static str, folder: &Path) -> Result<Vec<u8>, ConverterError> {
-        // A file with several images gives several; the first is meant.
+        // A file with several images is converted to several files; the first one is used.
         let names = ["photo.png", "photo-1.png"];
         let path = names.map(|name| folder.join(name));
         match path.iter().find(|path| path.exists()) {
@@ -209,7 +209,7 @@ impl Converter {
     }
 }
 
-/// Why a converter was not successful, in a line; None stands for one that took too long.
+/// Why a converter failed, in one line; a status of None means that it took too long.
 fn ended(status: Option<ExitStatus>, printed: &str) -> String {
     let Some(status) = status else {
         return format!("it took more than {} s", WALL_TIME.as_secs());
@@ -225,7 +225,7 @@ fn ended(status: Option<ExitStatus>, printed: &str) -> String {
     }
 }
 
-/// Waits for a child; kills it and gives None where it takes too long.
+/// Waits for a child process; kills it and returns None if it takes too long.
 fn wait(child: &mut Child) -> io::Result<Option<ExitStatus>> {
     let begin = Instant::now();
     while begin.elapsed() < WALL_TIME {
@@ -264,7 +264,7 @@ mod tests {
             let found = Converter::of(&file(brands)).map(|c| c.format);
             assert_eq!(found, format, "{brands}");
         }
-        // A box that is longer than the file.
+        // The box is longer than the file.
         let cut = &file("heic\0\0\0\0mif1heic")[..12];
         assert_eq!(Converter::of(cut).unwrap().format, "HEIC");
         for bytes in [b"".as_slice(), b"\0\0\0\x08ftyp", b"\x89PNG", b"\xff\xd8"] {

@@ -1,4 +1,4 @@
-//! Folders of photos: who has which files. Nothing is opened here.
+//! Lists the files of a dataset and the people they belong to, without opening them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
@@ -17,17 +17,17 @@ use crate::output;
 use crate::vision::portrait::{Portrait, Rejected};
 use crate::vision::reason::Reason;
 
-/// Deeper than anybody files photos.
+/// Maximum depth of folders, deeper than any folder structure of photos.
 const MAX_DEPTH: usize = 16;
 
-/// The layouts, for messages.
+/// The supported layouts, for messages.
 const LAYOUT: &str = "expected DIR/<name>/<photos>, DIR/train/<name>/<photos> with \
                       DIR/val/<name>/<photos>, or DIR/<name>.jpg";
 
-/// Of a file of another kind.
+/// Detail for a file of another type.
 const NO_PHOTO: &str = "neither a photo nor a video";
 
-/// A file and whose it is.
+/// A file and its person.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Item {
     /// Index into the people.
@@ -42,20 +42,20 @@ pub struct Item {
 pub struct Collection {
     pub people: Vec<String>,
     pub items: Vec<Item>,
-    /// What could not even be listed.
+    /// Files and folders that could not be listed.
     pub rejected: Vec<Rejected>,
-    /// Files and folders that are nobody's, and files that are neither photo nor video.
+    /// Files and folders that belong to no person, and files that are neither photo nor video.
     pub skipped: Vec<Skipped>,
 }
 
-/// A file or folder that is not looked at.
+/// A file or folder that is ignored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Skipped {
     pub path: String,
     pub detail: &'static str,
 }
 
-/// A dataset: photos to learn, and photos to try the result on.
+/// A dataset: photos to enrol, and photos to test the result with.
 #[derive(Debug)]
 pub struct Dataset {
     pub train: Collection,
@@ -63,8 +63,8 @@ pub struct Dataset {
 }
 
 impl Dataset {
-    /// Lists a dataset of any of the layouts. One without a single file is an error, and so is one of which it is not
-    /// clear which folders are people.
+    /// Lists a dataset of any of the layouts. Returns an error if it has no file, or if it is
+    /// ambiguous which folders are people.
     pub fn open(root: &Path) -> Result<Self> {
         let entries = folder(root).with_context(|| format!("dataset {}", root.display()))?;
         let part = |names: [&str; 2]| {
@@ -100,13 +100,14 @@ impl Dataset {
     }
 }
 
-/// Whether there is a folder in a folder.
+/// Whether a folder has a subfolder.
 fn holds_folders(dir: &Path) -> bool {
     folder(dir).is_ok_and(|inside| inside.iter().any(|path| path.is_dir()))
 }
 
-/// Refuses folders that would be people and of which each holds only folders: these may be the people. Where folders of
-/// the same name are in several, or names that begin with a number, they are somebody's years, albums or cameras.
+/// Rejects folders that would be people if each of them has only subfolders, because these may be the people. If
+/// several folders have subfolders of the same name, or with names that begin with a number, these are a person's
+/// years, albums or cameras.
 fn check_depth(people: &[PathBuf]) -> Result<()> {
     let mut below = BTreeSet::new();
     for person in people {
@@ -130,7 +131,7 @@ fn check_depth(people: &[PathBuf]) -> Result<()> {
 }
 
 impl Listed {
-    /// Names the videos that are not looked at.
+    /// Warns of the videos that are ignored.
     pub fn warn_of_videos(&self) {
         for path in &self.videos {
             output::warning(&format!(
@@ -143,13 +144,13 @@ impl Listed {
 }
 
 impl Collection {
-    /// Lists `folder/<name>/…`, or `folder/<name>.jpg` where there are no folders in it. Paths in
+    /// Lists `folder/<name>/…`, or `folder/<name>.jpg` if the folder has no subfolders. Paths in
     /// reports are relative to `root`.
     pub fn open(root: &Path, dir: &Path) -> Result<Self> {
         let entries = folder(dir).with_context(|| dir.display().to_string())?;
         let mut collection = Self::default();
         let (folders, files): (Vec<_>, Vec<_>) = entries.into_iter().partition(|e| e.is_dir());
-        // People by name, since two folders may be one person's.
+        // Grouped by name, since two folders may belong to the same person.
         let mut people: BTreeMap<String, Vec<Source>> = BTreeMap::new();
         let mut walked = Vec::new();
         for path in folders {
@@ -184,7 +185,7 @@ impl Collection {
         Ok(collection)
     }
 
-    /// The layout of face_recognition: one photo a person, called like the person.
+    /// Lists the layout of face_recognition: one photo per person, named after the person.
     fn add_flat(
         &mut self,
         root: &Path,
@@ -209,7 +210,7 @@ impl Collection {
         }
     }
 
-    /// The person that a folder or file is called after; where it is nobody, this is noted.
+    /// The person that a folder or file is named after; otherwise the path is recorded as skipped or rejected.
     fn person(&mut self, root: &Path, path: &Path, name: &OsStr) -> Option<String> {
         match names::read(name) {
             Name::Person(person) => return Some(person),
@@ -219,7 +220,7 @@ impl Collection {
         None
     }
 
-    /// Notes what a walk has left out.
+    /// Records the paths that a walk has left out.
     fn take_rest(&mut self, root: &Path, walk: Walk) {
         for (path, detail) in walk.skipped {
             self.skip(root, &path, detail);
@@ -245,20 +246,20 @@ impl Collection {
     }
 }
 
-/// Photos that the user names.
+/// Photos passed by the user.
 #[derive(Debug, Default)]
 pub struct Listed {
     pub sources: Vec<Source>,
-    /// Videos in folders: those are learned from alone, and nobody asked for them here.
+    /// Videos in folders, which are used for enrolment only.
     pub videos: Vec<PathBuf>,
-    /// What could not be listed, and why.
+    /// Paths that could not be listed, and why.
     pub failed: Vec<Failed>,
 }
 
-/// A path and what is wrong with it.
+/// A path and the error for it.
 pub type Failed = (PathBuf, String);
 
-/// The photos that the user names: files as they are, folders with all photos that are in them.
+/// The photos passed by the user: files themselves, and all photos in folders.
 pub fn photos(inputs: &[PathBuf]) -> Result<Listed> {
     let mut videos = Vec::new();
     let mut walk = Walk::default();
@@ -278,7 +279,7 @@ pub fn photos(inputs: &[PathBuf]) -> Result<Listed> {
                 bail!("no photo in the folder {}", input.display());
             }
         } else {
-            // Named in so many words: the ending does not matter.
+            // A file that is passed explicitly is read regardless of its extension.
             walk.found
                 .push(Source::of(input).unwrap_or_else(|| Source::Photo(input.clone())));
         }
@@ -290,7 +291,7 @@ pub fn photos(inputs: &[PathBuf]) -> Result<Listed> {
     })
 }
 
-/// A walk through a folder and those below it.
+/// A walk through a folder and its subfolders.
 #[derive(Debug, Default)]
 struct Walk {
     found: Vec<Source>,
@@ -299,8 +300,8 @@ struct Walk {
 }
 
 impl Walk {
-    /// `above`: the real paths of the folders that the walk is in, by which a symbolic link back to
-    /// one of them is known.
+    /// `above` has the real paths of the folders that the walk is in, which detects a symbolic link back to
+    /// one of them.
     fn descend(&mut self, dir: &Path, above: &mut Vec<PathBuf>) {
         let own = real(dir);
         if above.contains(&own) {
@@ -348,12 +349,12 @@ impl Walk {
     }
 }
 
-/// What is in a folder, hidden files left out, sorted by name.
+/// The content of a folder without hidden files, sorted by name.
 fn folder(dir: &Path) -> io::Result<Vec<PathBuf>> {
     let mut paths = fs::read_dir(dir)?
         .map(|entry| entry.map(|e| e.path()))
         .collect::<io::Result<Vec<_>>>()?;
-    // Of folders it is said that they are skipped.
+    // Hidden folders stay in the list, because they are reported as skipped.
     paths.retain(|path| !is_hidden(path.file_name().unwrap_or_default()) || path.is_dir());
     paths.sort();
     Ok(paths)
@@ -377,7 +378,7 @@ mod tests {
     use std::os::unix::ffi::OsStrExt;
     use std::os::unix::fs::symlink;
 
-    /// A folder with these (empty) files in it.
+    /// A folder with these (empty) files.
     fn files(paths: &[&str]) -> tempfile::TempDir {
         let root = tempfile::tempdir().unwrap();
         for path in paths {
@@ -458,7 +459,7 @@ mod tests {
             let expected = format!("did you mean --dataset {}?", first.display());
             assert!(error.contains(&expected), "{error}");
         }
-        // Years, albums and cameras are somebody's.
+        // Years, albums and cameras belong to a person.
         for paths in [
             &["Ana/2019/1.jpg", "Ana/2020/1.jpg"][..],
             &["Ana/phone/1.jpg", "Ben/phone/1.jpg", "Ben/tablet/2.jpg"],

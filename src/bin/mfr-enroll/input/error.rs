@@ -1,4 +1,4 @@
-//! Why a photo cannot be used, and how large an image may be.
+//! Errors of reading photos, and limits of the size of images.
 
 use std::io;
 
@@ -7,12 +7,12 @@ use thiserror::Error;
 
 use super::converter::ConverterError;
 
-/// Larger images are decoded only if they are JPEGs that can be scaled down meanwhile.
+/// Maximum number of pixels of an image, except for JPEGs, which can be scaled down while they are decoded.
 pub const MAX_PIXELS: u64 = 100_000_000;
-/// Memory that a decoded image may take: 100 megapixels in RGB, 75 with transparency, 50 with 16 bits a channel. Turning it
-/// upright and reducing it to 8-bit RGB takes as much again.
+/// Maximum memory of a decoded image: 100 megapixels in RGB, 75 with transparency, 50 with 16 bits per channel.
+/// Turning it upright and converting it to 8-bit RGB takes as much again.
 pub const MAX_DECODED_BYTES: u64 = 300_000_000;
-/// Why a file is not a photo that can be used.
+/// Why a file cannot be used as a photo.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum PhotoError {
@@ -46,7 +46,7 @@ pub enum PhotoError {
     NoGStreamer,
 }
 
-/// What a decoder may allocate. The image itself is counted by some, and some keep another copy of it.
+/// Limits of a decoder's allocations. Some decoders count the image itself, and some keep another copy of it.
 pub fn limits() -> Limits {
     let mut limits = Limits::default();
     limits.max_alloc = Some(2 * MAX_DECODED_BYTES);
@@ -62,11 +62,11 @@ pub fn damaged(error: image::ImageError) -> PhotoError {
     }
 }
 
-/// Checks that an image can be decoded and searched for faces in the memory there is. Decoders allocate in a way that ends
-/// the process where it fails.
+/// Checks that the available memory suffices to decode an image and to search it for faces. If an allocation of a
+/// decoder fails, the process is aborted.
 ///
-/// `decoder` are the bytes that the decoder takes. Turning the image upright, reducing it to 8-bit RGB or rotating it takes 3
-/// bytes for each pixel that is then looked at, and the search for faces another 2.
+/// `decoder` is the number of bytes that the decoder needs. Turning the image upright, converting it to 8-bit RGB or
+/// rotating it takes 3 bytes for each pixel of the result, and the search for faces another 2.
 pub fn check_memory(
     (width, height): (u32, u32),
     decoder: u64,

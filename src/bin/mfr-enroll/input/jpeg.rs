@@ -1,4 +1,4 @@
-//! JPEG photos: scaled down while they are decoded where they are very large, and refused where pixels are missing.
+//! JPEG photos: scaled down while they are decoded if they are very large, and rejected if pixels are missing.
 
 use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageReader, RgbImage};
@@ -7,30 +7,33 @@ use sha2::{Digest, Sha256};
 
 use super::error::{PhotoError, check_memory, damaged, limits};
 
-/// Every JPEG begins with this marker.
+/// The start-of-image marker of every JPEG.
 pub const START: [u8; 2] = [0xff, 0xd8];
 const END: [u8; 2] = [0xff, 0xd9];
 
-/// Larger images are scaled down by 2, 4 or 8 in the inverse DCT, until they are not larger. 50 megapixels take 150 MB, and
-/// as much again while they are turned upright; a face of 24 pixels in 200 megapixels is no subject of a photo.
+/// Larger images are scaled down by 2, 4 or 8 in the inverse DCT, until they are not larger. 50 megapixels take 150
+/// MB, and as much again while they are turned upright; a face of 24 pixels in 200 megapixels is not the subject of a
+/// photo.
 const UNSCALED_PIXELS: u64 = 50_000_000;
 /// The largest scale of the inverse DCT.
 const MAX_SCALE: u64 = 8;
-/// Side of a block, in whose parts [`Decoder::scale`] scales.
+/// Side of a DCT block, in fractions of which [`Decoder::scale`] scales.
 const BLOCK: u64 = 8;
 
-/// Most bytes that the decoders take for each pixel: components and RGB, and all coefficients of progressive files.
+/// Maximum number of bytes that the decoders need per pixel: components and RGB, and all coefficients of progressive
+/// files.
 const DECODER_BYTES: u64 = 9;
 
-/// Bytes that stand in for missing ones. A decoder that reaches them produces other pixels with each.
+/// Bytes that are appended in place of missing ones. A decoder that reads them outputs different pixels for each.
 const PADS: [u8; 2] = [0x00, 0x55];
 const PAD_LENGTH: usize = 4096;
 
 /// Decodes a JPEG file, upright.
 ///
-/// A decoder fills missing pixels with grey in silence, and half a face would spoil a gallery. A file with an end-of-image
-/// marker is complete. Panoramas of some phones lack that marker, and so do files to which a video was appended in its
-/// place: they are decoded twice, with different bytes at the end, and are complete if these change nothing.
+/// A decoder silently fills missing pixels with grey, and half a face would spoil a gallery. A file with an
+/// end-of-image marker is complete. Panoramas of some phones lack that marker, and so do files with a video appended
+/// in its place: they are decoded twice, with different bytes at the end, and are complete if the pixels are the
+/// same.
 pub fn decode(bytes: &[u8]) -> Result<DynamicImage, PhotoError> {
     let data = without_video(bytes);
     if has_end(data) {
@@ -40,7 +43,7 @@ pub fn decode(bytes: &[u8]) -> Result<DynamicImage, PhotoError> {
     let cut = || PhotoError::Damaged("the file ends too early".to_owned());
     let first = decode_padded(&padded(PADS[0])).map_err(|_| cut())?;
     let digest = Sha256::digest(first.as_bytes());
-    // Before the next one takes as much memory.
+    // Freed before the second image takes as much memory.
     drop(first);
     let second = decode_padded(&padded(PADS[1])).map_err(|_| cut())?;
     match Sha256::digest(second.as_bytes()) == digest {
@@ -54,7 +57,7 @@ fn decode_padded(bytes: &[u8]) -> Result<DynamicImage, PhotoError> {
     let info = match decoder.read_info() {
         Ok(()) => decoder.info(),
         Err(jpeg_decoder::Error::Unsupported(feature)) => return Err(unsupported(&feature)),
-        // Left to the other decoder, which reads more than this one.
+        // The other decoder is tried, which supports more files.
         Err(_) => None,
     };
     let Some(info) = info else {
@@ -64,7 +67,7 @@ fn decode_padded(bytes: &[u8]) -> Result<DynamicImage, PhotoError> {
     let pixels = u64::from(width) * u64::from(height);
     if pixels <= UNSCALED_PIXELS {
         check_memory((width, height), DECODER_BYTES * pixels, pixels)?;
-        // Each accepts samplings that the other does not.
+        // Each decoder supports chroma subsamplings that the other does not.
         return decode_unscaled(bytes)
             .or_else(|error| decode_scaled(decoder, 1).map_err(|_| error));
     }
@@ -84,7 +87,7 @@ fn decode_padded(bytes: &[u8]) -> Result<DynamicImage, PhotoError> {
     }
 }
 
-/// With the image crate.
+/// Decodes with the image crate.
 fn decode_unscaled(bytes: &[u8]) -> Result<DynamicImage, PhotoError> {
     let reader = ImageReader::with_format(std::io::Cursor::new(bytes), image::ImageFormat::Jpeg);
     let mut decoder = reader.into_decoder().map_err(damaged)?;
@@ -95,7 +98,7 @@ fn decode_unscaled(bytes: &[u8]) -> Result<DynamicImage, PhotoError> {
     Ok(image)
 }
 
-/// With jpeg-decoder, which scales in the inverse DCT and accepts all samplings with integral ratios.
+/// Decodes with jpeg-decoder, which scales in the inverse DCT and supports all subsamplings with integral ratios.
 fn decode_scaled(mut decoder: Decoder<&[u8]>, scale: u64) -> Result<DynamicImage, PhotoError> {
     let info = decoder.info().ok_or_else(no_header)?;
     let scaled = |side: u16| (u64::from(side) * (BLOCK / scale)).div_ceil(BLOCK) as u16;
@@ -126,7 +129,7 @@ fn decode_scaled(mut decoder: Decoder<&[u8]>, scale: u64) -> Result<DynamicImage
     Ok(image)
 }
 
-/// Of two values in 0…255 that stand for 0…1.
+/// Product of two values in 0…255 that represent 0…1.
 fn product(a: u8, b: u8) -> u8 {
     ((u16::from(a) * u16::from(b) + 127) / 255) as u8
 }
@@ -159,21 +162,22 @@ fn unsupported(feature: &jpeg_decoder::UnsupportedFeature) -> PhotoError {
     }
 }
 
-/// The file up to an ISO media file (MP4, MOV) in it.
+/// The file without an appended ISO media file (MP4, MOV).
 fn without_video(bytes: &[u8]) -> &[u8] {
-    // The first box has a short length, then its type. Four bytes alone are found in one of some hundred large photos.
+    // The first box starts with a short length and its type. The four bytes of the type alone occur by chance in one
+    // of some hundred large photos.
     let video = bytes
         .windows(8)
         .position(|w| w[..3] == [0, 0, 0] && w[4..] == *b"ftyp");
     &bytes[..video.unwrap_or(bytes.len())]
 }
 
-/// Whether there is an end-of-image marker behind the data of the image.
+/// Whether there is an end-of-image marker after the image data.
 fn has_end(bytes: &[u8]) -> bool {
     let mut at = START.len();
     while let Some(rest) = bytes.get(at..) {
-        // The next marker: 0xff and neither 0 (a stuffed byte of pixel data), a restart marker nor
-        // another 0xff (filling).
+        // Searches the next marker: 0xff and neither 0 (a stuffed byte of pixel data), a restart marker nor
+        // another 0xff (a fill byte).
         let Some(found) = rest.windows(2).position(|w| {
             w[0] == 0xff && !matches!(w[1], 0 | 0xff) && !(0xd0..=0xd7).contains(&w[1])
         }) else {
@@ -182,7 +186,7 @@ fn has_end(bytes: &[u8]) -> bool {
         if rest[found..].starts_with(&END) {
             return true;
         }
-        // Every other marker comes with the length of its segment, thumbnails being inside one.
+        // Every other marker is followed by the length of its segment, which may contain a thumbnail.
         let Some(&[high, low]) = rest.get(found + 2..found + 4) else {
             return false;
         };

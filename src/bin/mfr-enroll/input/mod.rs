@@ -1,4 +1,4 @@
-//! What is read: folders, photos and videos.
+//! Input: folders, photos and videos.
 
 mod converter;
 pub mod dataset;

@@ -1,14 +1,14 @@
-//! What folders and files of a dataset are called: which are people, and which are never one.
+//! Names of folders and files in a dataset: which are people, and which are not.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 
 use unicode_normalization::UnicodeNormalization;
 
-/// What strangers are called; nobody else can be.
+/// Label of strangers, which cannot be a person's name.
 pub const UNKNOWN: &str = "unknown";
 
-/// Folders that systems, photo programs and archives make, in lower case.
+/// Folders that operating systems, photo programs and archives create, in lower case.
 const SYSTEM_FOLDERS: [&str; 8] = [
     "@eadir",
     "__macosx",
@@ -20,18 +20,18 @@ const SYSTEM_FOLDERS: [&str; 8] = [
     "found.000",
 ];
 
-/// What a folder or a file of a dataset is.
+/// Meaning of the name of a folder or a file in a dataset.
 #[derive(Debug, PartialEq)]
 pub enum Name {
-    /// In composed letters (Unicode NFC), without spaces around it.
+    /// A person's name in Unicode NFC, without surrounding spaces.
     Person(String),
-    /// Nobody's, and why.
+    /// Not a person, and why.
     Skipped(&'static str),
-    /// It should be somebody's and cannot be, and why.
+    /// Presumably a person, but not usable as a name, and why.
     Unusable(&'static str),
 }
 
-/// Reads the name of a folder, or of a file without its ending.
+/// Interprets the name of a folder, or of a file without its extension.
 pub fn read(name: &OsStr) -> Name {
     if let Some(detail) = is_no_person(name) {
         return Name::Skipped(detail);
@@ -49,7 +49,7 @@ pub fn read(name: &OsStr) -> Name {
     }
 }
 
-/// Why a folder holds no photos of anybody, at any depth.
+/// Why a folder has no photos of a person, at any depth.
 pub fn is_no_person(name: &OsStr) -> Option<&'static str> {
     let name = name.to_string_lossy().to_lowercase();
     if name.starts_with('.') {
@@ -61,7 +61,8 @@ pub fn is_no_person(name: &OsStr) -> Option<&'static str> {
     }
 }
 
-/// A name that several of these differ from by a number at the end alone, as Ana_1 and Ana_2 do, and how many they are.
+/// The common part of several names that differ only in a number at the end, like Ana_1 and Ana_2, and how many there
+/// are.
 pub fn numbered<'a>(names: impl IntoIterator<Item = &'a str>) -> Option<(&'a str, usize)> {
     let mut counts = BTreeMap::new();
     for name in names {

@@ -1,4 +1,4 @@
-//! Photos from files: whatever the name says, the content decides; always upright 8-bit RGB.
+//! Reads photos from files, whose format is determined by their content, as upright 8-bit RGB.
 
 use std::io::{Cursor, Read};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -20,7 +20,7 @@ use crate::input::error::{
 use crate::input::jpeg;
 use crate::input::source::Source;
 
-/// Files beyond this are not photos; nothing larger is read into memory.
+/// Maximum size of a file; larger files are not read into memory.
 const MAX_FILE_SIZE: u64 = 512 << 20;
 
 /// A decoded photo.
@@ -29,10 +29,10 @@ pub struct Photo {
     pixels: Vec<u8>,
     pub width: usize,
     pub height: usize,
-    /// SHA-256 of the file, or of the pixels of a frame: the same photo under another name has the
-    /// same.
+    /// SHA-256 of the file, or of the pixels of a frame, which identifies the same photo under another
+    /// name.
     pub sha256: [u8; 32],
-    /// Degrees by which it was rotated clockwise although the file does not say so.
+    /// Degrees by which it was rotated clockwise in addition to the file's orientation.
     pub rotated: u16,
 }
 
@@ -42,7 +42,7 @@ impl Photo {
         Self::read(open_regular(path)?)
     }
 
-    /// Reads a photo where only one picture will do.
+    /// Reads a photo where a video is not supported.
     pub fn of(source: &Source) -> Result<Self, PhotoError> {
         match source {
             Source::Photo(path) => Self::load(path),
@@ -50,15 +50,15 @@ impl Photo {
         }
     }
 
-    /// Reads the bytes of an image file.
+    /// Reads an image file from a reader.
     pub fn read(reader: impl Read) -> Result<Self, PhotoError> {
         let mut bytes = Vec::new();
         reader.take(MAX_FILE_SIZE + 1).read_to_end(&mut bytes)?;
         if bytes.len() as u64 > MAX_FILE_SIZE {
             return Err(PhotoError::FileTooLarge(MAX_FILE_SIZE >> 20));
         }
-        // Decoders of other people meet files of other people here: a panic of theirs costs the
-        // photo, not the run.
+        // Third-party decoders process untrusted files here: if one panics, only the photo is
+        // rejected.
         let image = catch_unwind(AssertUnwindSafe(|| decode(&bytes)))
             .unwrap_or_else(|_| Err(PhotoError::Damaged("its decoder gave up".to_owned())))?;
         let sha256 = Sha256::digest(&bytes).into();
@@ -71,7 +71,7 @@ impl Photo {
         })
     }
 
-    /// A frame of a video: packed 8-bit RGB.
+    /// A frame of a video in packed 8-bit RGB.
     #[cfg(any(feature = "plugin", test))]
     pub fn from_rgb(pixels: Vec<u8>, width: usize, height: usize) -> Self {
         Self {
@@ -131,7 +131,7 @@ fn decode(bytes: &[u8]) -> Result<DynamicImage, PhotoError> {
         return jpeg::decode(bytes);
     }
     if let Some(converter) = Converter::of(bytes) {
-        // The orientation is part of these formats, and converters apply it.
+        // The orientation is part of these formats, and the converters apply it.
         return decode_with(&converter.convert(bytes)?, |_| {
             Ok(Orientation::NoTransforms)
         });
@@ -157,7 +157,7 @@ fn decode_with(
     }
     let mut bytes = decoder.total_bytes();
     if format == ImageFormat::WebP {
-        // Its decoder has four channels inside, whatever it gives.
+        // The decoder uses four channels internally, whatever it outputs.
         bytes = 4 * pixels;
     }
     if bytes > MAX_DECODED_BYTES {
@@ -175,7 +175,7 @@ fn decode_with(
     Ok(image)
 }
 
-/// What a file that is no image we read seems to be.
+/// Describes a file that is not a supported image.
 fn kind(bytes: &[u8]) -> &'static str {
     if std::str::from_utf8(bytes).is_ok() {
         "the file is text"
@@ -184,7 +184,7 @@ fn kind(bytes: &[u8]) -> &'static str {
     }
 }
 
-/// Packed 8-bit RGB; where a picture is transparent it is black, as outside the picture.
+/// Converts to packed 8-bit RGB; transparent parts become black, like everything outside the image.
 fn rgb8(image: DynamicImage) -> Vec<u8> {
     if !image.color().has_alpha() {
         return image.into_rgb8().into_raw();
@@ -198,10 +198,10 @@ fn rgb8(image: DynamicImage) -> Vec<u8> {
     rgb
 }
 
-/// A PNG file of packed 8-bit RGB.
+/// Encodes packed 8-bit RGB as a PNG file.
 pub fn png(rgb: &[u8], width: usize, height: usize) -> Result<Vec<u8>, image::ImageError> {
     let mut bytes = Vec::new();
-    // No photo that was read is larger than that.
+    // Photos that were read are never that large, so the conversion does not fail.
     let side = |v: usize| u32::try_from(v).unwrap_or(u32::MAX);
     PngEncoder::new(&mut bytes).write_image(
         rgb,
@@ -241,7 +241,7 @@ mod tests {
         .into()
     }
 
-    /// An Exif segment that says nothing but the orientation.
+    /// An Exif segment that contains only the orientation.
     fn with_orientation(jpeg: &[u8], orientation: u8) -> Vec<u8> {
         let exif = [
             b"\xff\xe1\x00\x22Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0".as_slice(),
@@ -256,12 +256,12 @@ mod tests {
     fn photos_are_turned_upright() {
         let jpeg = encoded(two_colours(), ImageFormat::Jpeg);
         assert_eq!(pixels(&jpeg).0, 64);
-        // 6: the top of the scene is the right side of the stored picture. Red, stored on the left,
+        // Orientation 6: the top of the scene is the right side of the stored image. Red, stored on the left,
         // is then above.
         let (width, height, upright) = pixels(&with_orientation(&jpeg, 6));
         assert_eq!((width, height), (32, 64));
         assert!(upright[0] > 150 && upright[2] < 50, "{:?}", &upright[..3]);
-        // 8: the other way round, red below.
+        // Orientation 8: the other way round, with red below.
         let (_, _, upright) = pixels(&with_orientation(&jpeg, 8));
         assert!(upright[0] < 50 && upright[2] > 150, "{:?}", &upright[..3]);
     }
@@ -271,7 +271,7 @@ mod tests {
         let photo = Photo::from_rgb((0..18).collect(), 3, 2);
         let once = photo.rotated(1);
         assert_eq!((once.width, once.height, once.rotated), (2, 3, 90));
-        // The lower left pixel comes to the upper left.
+        // The lower left pixel becomes the upper left one.
         assert_eq!(once.pixels[..6], [9, 10, 11, 0, 1, 2]);
         let twice = once.rotated(1);
         assert_eq!(twice.pixels, photo.rotated(2).pixels);
@@ -301,7 +301,7 @@ mod tests {
 
     #[test]
     fn cmyk_is_converted() {
-        // 16×16, cyan 100 % and nothing else, as Pillow writes it (Adobe's inverted CMYK).
+        // 16×16, 100 % cyan only, as Pillow writes it (Adobe's inverted CMYK).
         let (width, height, rgb) = pixels(crate::testdata::CYAN_CMYK_JPEG);
         assert_eq!((width, height), (16, 16));
         assert!(
@@ -320,7 +320,7 @@ mod tests {
             .encode_frames(frames)
             .unwrap();
         assert_eq!(pixels(&gif).2[..3], [255, 0, 0]);
-        // Two frames, red and blue, lossless, as Pillow writes them.
+        // Two lossless frames, red and blue, as Pillow writes them.
         let (_, _, rgb) = pixels(crate::testdata::RED_BLUE_WEBP);
         assert_eq!(rgb[..3], [255, 0, 0]);
     }
@@ -344,7 +344,7 @@ mod tests {
         assert!(error(&png[..png.len() / 2]).contains("damaged"));
     }
 
-    /// The beginning of a video as phones append it to a photo, with bytes that look like markers.
+    /// The start of a video as phones append it to a photo, with bytes that look like markers.
     const VIDEO: &[u8] =
         b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom\xff\xda\0\x08\xff\xd9\xff\xc0\x12\x34\xff\xd9";
 
@@ -391,21 +391,21 @@ mod tests {
 
     #[test]
     fn jpegs_beyond_50_megapixels_are_scaled_down_upright() {
-        // A left half that is lighter than the right one.
+        // The left half is lighter than the right one.
         let (width, height) = (9_000, 6_001);
         let image = ImageBuffer::from_fn(width, height, |x, _| {
             Luma(if x < width / 2 { [200u8] } else { [50] })
         });
         let jpeg = encoded(image, ImageFormat::Jpeg);
         let photo = Photo::read(&with_orientation(&jpeg, 6)[..]).unwrap();
-        // Stored on its side: the left half is above.
+        // It is stored on its side, so the left half is above.
         assert_eq!((photo.width, photo.height), (3_001, 4_500));
         let pixel = |y: usize| &photo.pixels[(y * photo.width + 1_500) * 3..][..3];
         assert!(pixel(100).iter().all(|v| v.abs_diff(200) < 3));
         assert!(pixel(4_400).iter().all(|v| v.abs_diff(50) < 3));
     }
 
-    /// The photo by a program of the system that writes this format; None, and said, where there is none.
+    /// The photo encoded by an installed program for this format; None, with a message, if it is not installed.
     fn encoded_by(program: &str, options: &[&str], ending: &str) -> Option<Vec<u8>> {
         let folder = tempfile::tempdir().unwrap();
         let [input, output] = ["in.png".to_owned(), format!("out.{ending}")];
@@ -441,7 +441,7 @@ mod tests {
             let (width, height, rgb) = pixels(&bytes);
             assert_eq!((width, height), (64, 32), "{ending}");
             assert!(rgb[0] > 170 && rgb[2] < 40, "{ending}: {:?}", &rgb[..3]);
-            // Half a file is an error with a reason, whatever the converter says to it.
+            // Half a file is an error with a reason, whatever the converter reports.
             let half = error(&bytes[..bytes.len() / 2]);
             assert!(half.contains("cannot read the"), "{ending}: {half}");
         }
@@ -485,7 +485,7 @@ mod tests {
 
     #[test]
     fn a_picture_of_too_many_pixels_is_refused_before_it_is_decoded() {
-        // The header of a BMP of 60,000×60,000 pixels; nothing follows.
+        // The header of a BMP of 60,000×60,000 pixels, without pixel data.
         let mut bmp = vec![0u8; 54];
         bmp[..2].copy_from_slice(b"BM");
         bmp[10] = 54;

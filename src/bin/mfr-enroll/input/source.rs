@@ -1,16 +1,16 @@
-//! What a file is to be read as.
+//! Types of input files.
 
 use std::path::{Path, PathBuf};
 
-/// Endings taken for photos, whatever is inside. Formats that cannot be read are among them: their
-/// owner is to be told, not to wonder where the photo went.
+/// Extensions of photos, regardless of the content. They include formats that may be unsupported, so that
+/// such files are reported instead of being ignored.
 const PHOTO_ENDINGS: [&str; 14] = [
     "jpg", "jpeg", "jpe", "jfif", "png", "webp", "bmp", "gif", "tif", "tiff", "heic", "heif",
     "avif", "jxl",
 ];
 const VIDEO_ENDINGS: [&str; 6] = ["mp4", "m4v", "mkv", "webm", "avi", "mov"];
 
-/// What a file is to be read as.
+/// An input file by type.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
     Photo(PathBuf),
@@ -18,7 +18,7 @@ pub enum Source {
 }
 
 impl Source {
-    /// By its ending; None for a file of another kind.
+    /// Determines the type by the extension; None for other files.
     pub fn of(path: &Path) -> Option<Self> {
         let ending = path.extension()?.to_str()?.to_ascii_lowercase();
         if PHOTO_ENDINGS.contains(&ending.as_str()) {

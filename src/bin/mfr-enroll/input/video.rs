@@ -1,9 +1,9 @@
-//! Frames of videos, decoded by GStreamer: upright 8-bit RGB with square pixels, spread evenly.
+//! Frames of videos, decoded by GStreamer: upright 8-bit RGB with square pixels, evenly distributed.
 //!
-//! filesrc ! decodebin ! (the choice of frames) ! videoconvert ! videoflip ! videoscale ! appsink
+//! filesrc ! decodebin ! (selection of frames) ! videoconvert ! videoflip ! videoscale ! appsink
 //!
-//! Frames are chosen straight behind the decoder, so that the others cost no conversion. The sink
-//! holds one frame; until it is taken, the decoder waits.
+//! Frames are selected directly after the decoder, so that the others cost no conversion. The sink
+//! holds one frame; until it is taken, the decoder is blocked.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -18,29 +18,29 @@ use thiserror::Error;
 use crate::input::error::MAX_PIXELS;
 use crate::input::photo::Photo;
 
-/// Frames of a video that are looked at. More of the same minute hardly differ, and a detection
-/// takes its time: 20 frames cost as much as 20 photos.
+/// Maximum number of frames of a video to analyse. More frames of the same minute hardly differ, and detection
+/// is expensive: 20 frames cost as much as 20 photos.
 const MAX_FRAMES: usize = 20;
-/// Least time between two frames: within half a second a head hardly turns.
+/// Minimum time between two frames: within half a second a head hardly turns.
 const MIN_INTERVAL: Duration = Duration::from_millis(500);
-/// No film is longer; a file that says so is wrong.
+/// Maximum duration of a video; a file with a longer one is wrong.
 const MAX_DURATION: Duration = Duration::from_secs(24 * 3600);
-/// What a frame lasts where neither it nor its format says so: 25 a second.
+/// Duration of a frame if neither it nor its format states one: 25 frames per second.
 const FRAME_DURATION: gst::ClockTime = gst::ClockTime::from_mseconds(40);
-/// How often messages of the pipeline are looked at while a frame is waited for.
+/// Interval of checking the bus while waiting for a frame.
 const POLL: gst::ClockTime = gst::ClockTime::from_mseconds(50);
 
-/// How long a video is waited for.
+/// Timeouts of reading a video.
 #[derive(Debug, Clone, Copy)]
 struct Patience {
-    /// Without a frame decoded.
+    /// Maximum time without a decoded frame.
     stall: Duration,
-    /// In all. The time in which frames are looked at does not count.
+    /// Maximum time in total, without the time in which frames are analysed.
     total: Duration,
 }
 
-/// A picture of 100 megapixels is decoded in less than the first; a 1080p film of half an hour,
-/// which is no short video, in less than the second: two cores decode some 300 frames a second.
+/// An image of 100 megapixels is decoded within the first limit; a 1080p film of half an hour,
+/// which is not a short video, within the second: two cores decode some 300 frames per second.
 const PATIENCE: Patience = Patience {
     stall: Duration::from_secs(15),
     total: Duration::from_secs(180),
@@ -74,17 +74,17 @@ pub enum VideoError {
     TooLong(Duration),
 }
 
-/// What was made of a video.
+/// Results for a video.
 #[derive(Debug)]
 pub struct Watched<R> {
-    /// Time from the beginning, and what was made of the frame; never empty without an error.
+    /// Time from the start, and result for the frame; never empty without an error.
     pub frames: Vec<(Duration, R)>,
     /// Why the rest could not be read.
     pub error: Option<VideoError>,
 }
 
-/// Calls `look` for up to [`MAX_FRAMES`] frames from all over a video file, one after the other. A
-/// few more are looked at, and forgotten, where the file does not say how long it is.
+/// Calls `look` for up to [`MAX_FRAMES`] frames from all over a video file, one after another. A
+/// few more are processed and discarded if the file does not state its duration.
 pub fn watch<R>(path: &Path, look: impl FnMut(&Photo) -> Result<R>) -> Result<Watched<R>> {
     match source(path) {
         Ok(source) => collect(Frames::start(&[source], PATIENCE), look),
@@ -93,7 +93,7 @@ pub fn watch<R>(path: &Path, look: impl FnMut(&Photo) -> Result<R>) -> Result<Wa
 }
 
 fn source(path: &Path) -> Result<gst::Element, VideoError> {
-    // Before it is opened: opening a pipe would wait for a writer for ever.
+    // Checked before opening, because opening a pipe would wait for a writer indefinitely.
     if !std::fs::metadata(path)?.is_file() {
         return Err(VideoError::NotAFile);
     }
@@ -139,7 +139,7 @@ fn collect<R>(
     Ok(watched)
 }
 
-/// The first, third, fifth …
+/// Keeps the first, third, fifth … item.
 fn keep_every_other<T>(items: &mut Vec<T>) {
     let mut index = 0;
     items.retain(|_| {
@@ -148,20 +148,20 @@ fn keep_every_other<T>(items: &mut Vec<T>) {
     });
 }
 
-/// Chooses frames by their time.
+/// Selects frames by their time.
 #[derive(Debug)]
 struct Chooser {
     interval: Duration,
-    /// Frames to choose, where the duration is known.
+    /// Number of frames to select, if the duration is known.
     limit: Option<usize>,
-    /// Frames chosen so far, forgotten ones included.
+    /// Number of frames selected so far, including discarded ones.
     passed: usize,
-    /// Times of the frames that count; as long as the list that [`collect`] keeps.
+    /// Times of the frames that are kept, in step with the list in [`collect`].
     chosen: Vec<Duration>,
 }
 
 impl Chooser {
-    /// For a video of this duration, if it is known.
+    /// For a video with this duration, if it is known.
     fn new(duration: Option<Duration>) -> Self {
         let duration = duration.filter(|d| !d.is_zero() && *d <= MAX_DURATION);
         let count = duration.map(|duration| {
@@ -180,7 +180,7 @@ impl Chooser {
         }
     }
 
-    /// Whether the frame of this time is one to look at.
+    /// Whether the frame with this time is selected.
     fn wants(&mut self, time: Duration) -> bool {
         let is_due = self
             .chosen
@@ -198,7 +198,7 @@ impl Chooser {
         true
     }
 
-    /// Intervals from the first frame to the next one that is due, whatever gaps there were.
+    /// Number of intervals from the first frame to the next one that is due, independent of gaps.
     fn steps(&self) -> u32 {
         match (self.chosen.first(), self.chosen.last()) {
             (Some(first), Some(last)) => {
@@ -215,17 +215,17 @@ impl Chooser {
     }
 }
 
-/// What the threads of a pipeline share with the one that waits for frames.
+/// State shared between the threads of a pipeline and the one that waits for frames.
 #[derive(Debug, Default)]
 struct Progress {
-    /// Frames decoded so far.
+    /// Number of frames decoded so far.
     decoded: AtomicU64,
     has_video: AtomicBool,
-    /// Every stream of the file is known.
+    /// Whether all streams of the file are known.
     is_listed: AtomicBool,
-    /// Made with the first frame: before it, no demuxer knows the duration.
+    /// Created with the first frame, because demuxers do not know the duration before it.
     chooser: Mutex<Option<Chooser>>,
-    /// Where a frame without a time belongs.
+    /// Time for the next frame if it has none.
     next_time: Mutex<Option<gst::ClockTime>>,
 }
 
@@ -236,7 +236,7 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Progress {
-    /// Whether a frame that comes out of the decoder goes on. One without a time gets one.
+    /// Whether a frame from the decoder is passed on. A frame without a time gets one.
     fn lets_pass(&self, pad: &gst::Pad, info: &mut gst::PadProbeInfo) -> bool {
         let Some(buffer) = info.buffer_mut() else {
             return true;
@@ -254,14 +254,14 @@ impl Progress {
         let duration = buffer.duration().unwrap_or(FRAME_DURATION);
         *next_time = Some(pts.saturating_add(duration));
         drop(next_time);
-        // Concealed damage is no face to learn.
+        // A corrupted frame may show a damaged face, which must not be enrolled.
         if buffer.flags().contains(gst::BufferFlags::CORRUPTED) {
             return false;
         }
         let segment = pad
             .sticky_event::<gst::event::Segment>(0)
             .map(|event| event.segment().clone());
-        // Frames outside the segment are decoded for the sake of others.
+        // Frames outside the segment are decoded only because others depend on them.
         let Some(time) = stream_time(segment.as_ref(), pts) else {
             return false;
         };
@@ -274,7 +274,7 @@ impl Progress {
     }
 }
 
-/// Time from the beginning of the file.
+/// Time from the start of the file.
 fn stream_time(segment: Option<&gst::Segment>, pts: gst::ClockTime) -> Option<Duration> {
     let time = match segment.and_then(|s| s.downcast_ref::<gst::ClockTime>()) {
         Some(segment) => segment.to_stream_time(pts)?,
@@ -283,7 +283,7 @@ fn stream_time(segment: Option<&gst::Segment>, pts: gst::ClockTime) -> Option<Du
     Some(time.into())
 }
 
-/// The frames of a video, one after the other.
+/// The frames of a video, one after another.
 #[derive(Debug)]
 struct Frames {
     pipeline: gst::Pipeline,
@@ -292,12 +292,12 @@ struct Frames {
     progress: Arc<Progress>,
     patience: Patience,
     waited: Duration,
-    /// Frames handed over so far.
+    /// Number of frames returned so far.
     taken: usize,
 }
 
 impl Frames {
-    /// `source`: elements that give the bytes of a file.
+    /// `source` are elements that output the bytes of a file.
     fn start(source: &[gst::Element], patience: Patience) -> Result<Self, VideoError> {
         let pipeline = gst::Pipeline::new();
         let decoder = element("decodebin")?;
@@ -305,9 +305,9 @@ impl Frames {
         let flip = element("videoflip")?;
         let scale = element("videoscale")?;
         let sink = element("appsink")?;
-        // The same frames on every machine, and in memory that everybody can read.
+        // Software decoders result in the same frames on every computer, in memory that every element can map.
         decoder.set_property("force-sw-decoders", true);
-        // As the image-orientation tag says.
+        // Applies the image-orientation tag.
         flip.set_property_from_str("video-direction", "auto");
         sink.set_property("sync", false);
         sink.set_property("max-buffers", 1u32);
@@ -327,8 +327,8 @@ impl Frames {
         };
         build().map_err(|error: gst::glib::BoolError| VideoError::GStreamer(error.to_string()))?;
         let progress = Arc::new(Progress::default());
-        // Containers and pictures alone are taken apart: nobody hears the sound, and a playlist
-        // with the ending of a video is not to be fetched from wherever it points to.
+        // Only containers and video are plugged: audio is not needed, and a playlist
+        // with the extension of a video must not be fetched from where it points to.
         decoder.connect("autoplug-continue", false, |values| {
             let caps = values.get(2).and_then(|v| v.get::<gst::Caps>().ok());
             Some(caps.is_some_and(|caps| is_picture(&caps)).to_value())
@@ -349,7 +349,7 @@ impl Frames {
                         false => gst::PadProbeReturn::Drop,
                     }
                 });
-                // An error here is one of the stream, and said on the bus as it flows.
+                // An error here concerns the stream, and is posted on the bus when data flows.
                 if pad.link(&input).is_ok() {
                     shared.has_video.store(true, Ordering::Release);
                 }
@@ -360,7 +360,7 @@ impl Frames {
         let bus = pipeline
             .bus()
             .ok_or_else(|| VideoError::GStreamer("a pipeline without a bus".to_owned()))?;
-        // Before the state is changed: what is dropped stops.
+        // Created before the state changes, so that dropping it on an error stops the pipeline.
         let frames = Self {
             pipeline,
             bus,
@@ -370,7 +370,7 @@ impl Frames {
             waited: Duration::ZERO,
             taken: 0,
         };
-        // Why it fails is said on the bus.
+        // The reason of the failure is on the bus.
         if frames.pipeline.set_state(gst::State::Playing).is_err() {
             frames.check_bus()?;
             return Err(VideoError::Damaged("it cannot be opened".to_owned()));
@@ -378,7 +378,7 @@ impl Frames {
         Ok(frames)
     }
 
-    /// The next frame and its time, `None` at the end.
+    /// The next frame and its time; `None` at the end.
     fn next(&mut self) -> Result<Option<(Duration, Photo)>, VideoError> {
         let mut decoded = self.progress.decoded.load(Ordering::Relaxed);
         let mut last_decoded = Instant::now();
@@ -417,20 +417,20 @@ impl Frames {
         }
     }
 
-    /// Whether every frame wanted has been handed over.
+    /// Whether all wanted frames have been returned.
     fn is_done(&self) -> bool {
         locked(&self.progress.chooser)
             .as_ref()
             .is_some_and(|chooser| chooser.limit == Some(self.taken))
     }
 
-    /// Whether every stream of the file is known, and none a video.
+    /// Whether all streams of the file are known, and none is a video.
     fn has_no_video(&self) -> bool {
         self.progress.is_listed.load(Ordering::Acquire)
             && !self.progress.has_video.load(Ordering::Acquire)
     }
 
-    /// The first error that an element reported.
+    /// The first error on the bus.
     fn check_bus(&self) -> Result<(), VideoError> {
         let mut missing = None;
         while let Some(message) = self
@@ -439,7 +439,7 @@ impl Frames {
         {
             match message.view() {
                 gst::MessageView::Error(error) => {
-                    // A stream that nobody takes is an error of its own, and says less.
+                    // A stream that is not linked also leads to an error, which is less specific.
                     let other = match self.has_no_video() {
                         true => VideoError::NoVideo,
                         false => VideoError::Damaged(error.error().to_string()),
@@ -449,7 +449,7 @@ impl Frames {
                 _ => missing = missing.or_else(|| missing_plugin(&message)),
             }
         }
-        // Told when it turns out that it was the video's.
+        // Returned only if the plugin is missing for the video.
         match missing {
             Some(error) if !self.progress.has_video.load(Ordering::Acquire) => Err(error),
             _ => Ok(()),
@@ -459,7 +459,7 @@ impl Frames {
 
 impl Drop for Frames {
     fn drop(&mut self) {
-        // A decoder that hangs cannot be ended, and waiting for it would hang, too.
+        // A decoder that hangs cannot be stopped, and waiting for it would hang as well.
         let pipeline = self.pipeline.clone();
         let stopping = std::thread::Builder::new()
             .name("stop".to_owned())
@@ -482,7 +482,7 @@ fn is_picture(caps: &gst::Caps) -> bool {
     })
 }
 
-/// What a message says that is missing of GStreamer.
+/// The error for a message about a missing plugin.
 fn missing_plugin(message: &gst::MessageRef) -> Option<VideoError> {
     let structure = message.structure()?;
     if structure.name() != "missing-plugin" {

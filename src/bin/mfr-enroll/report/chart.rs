@@ -7,7 +7,7 @@ use super::scores::{Measured, Scores};
 /// Size of a diagram in its own units, which are pixels on a wide page.
 const WIDTH: f64 = 480.0;
 const HEIGHT: f64 = 270.0;
-/// Left, top, right, bottom of the area that is drawn in; the rest is for labels.
+/// Left, top, right, bottom of the plot area; the rest is for labels.
 const AREA: [f64; 4] = [56.0, 22.0, 468.0, 228.0];
 
 /// Width of a histogram's bar in similarity.
@@ -16,31 +16,31 @@ const BINS: usize = 25;
 
 /// Smallest share on the logarithmic axis of the error curves: one in a thousand.
 const LEAST_SHARE: f64 = 1e-3;
-/// Points of a curve.
+/// Number of points of a curve.
 const STEPS: usize = 200;
 
-/// Similarity to a position across; 0…1 is the whole area.
+/// Converts a similarity to a horizontal position; 0…1 is the whole area.
 fn across(similarity: f64) -> f64 {
     let [left, _, right, _] = AREA;
     left + similarity.clamp(0.0, 1.0) * (right - left)
 }
 
-/// A height, 0…1 of the area, to a position down.
+/// Converts a height, 0…1 of the area, to a vertical position.
 fn up(height: f64) -> f64 {
     let [_, top, _, bottom] = AREA;
     bottom - height.clamp(0.0, 1.0) * (bottom - top)
 }
 
-/// A share, 0…1, to a height on the logarithmic axis.
+/// Converts a share, 0…1, to a height on the logarithmic axis.
 fn log_height(share: f64) -> f64 {
     1.0 - share.max(LEAST_SHARE).log10() / LEAST_SHARE.log10()
 }
 
-/// How often a similarity is found, for the right people and for strangers.
+/// Histogram of similarities, for the right people and for strangers.
 pub fn histogram(scores: &Scores, threshold: f32) -> String {
     let [genuine, impostor] = [bins(&scores.genuine), bins(&scores.impostor)];
     let most = genuine.iter().chain(&impostor).copied().fold(0.0, f64::max);
-    // Up to the next 20 %, which four ticks divide into round numbers.
+    // Rounded up to the next 20 %, which four ticks divide into round numbers.
     let most = (most * 5.0).ceil().max(1.0) / 5.0;
     let mut svg =
         start("How similar faces are to the right person and to the most similar stranger");
@@ -70,7 +70,7 @@ fn bins(scores: &[f32]) -> [f64; BINS] {
     shares
 }
 
-/// Strangers named and people not recognised at every threshold.
+/// Shares of named strangers and of missed people at every threshold.
 pub fn error_curves(measured: &Measured) -> String {
     let mut svg = start("Strangers named and people missed at every threshold");
     let mut ticks = [LEAST_SHARE, 0.01, 0.1, 1.0].map(|share| (log_height(share), percent(share)));
@@ -119,7 +119,7 @@ fn finish(mut svg: String) -> String {
     svg
 }
 
-/// Lines with numbers: similarity across, these heights and labels up.
+/// Grid lines with labels: similarity horizontally, these heights and labels vertically.
 fn axes(svg: &mut String, ticks: &[(f64, String)], what: &str) {
     let [left, top, right, bottom] = AREA;
     for (height, label) in ticks {
@@ -170,7 +170,7 @@ fn threshold_line(svg: &mut String, threshold: f32, name: &str, is_label_left: b
     );
 }
 
-/// A share in per cent, without a fraction where there is none.
+/// A share in per cent, without a fraction if it is integral.
 pub fn percent(share: f64) -> String {
     let percent = share * 100.0;
     let text = if percent < 1.0 {
@@ -224,7 +224,7 @@ mod tests {
             genuine: vec![0.5],
             impostor: vec![0.25],
         };
-        // All strangers up to .25, none after it; nobody is missed up to .5.
+        // All strangers are named up to .25, and none above; no person is missed up to .5.
         let [left, top, right, bottom] = AREA;
         let at = |s: f64, y: f64| format!("{:.1} {y:.1}", left + s * (right - left));
         let impostor = curve(|t| scores.accepted_falsely(t));

@@ -1,5 +1,5 @@
-//! What is to be said of a dataset: who has how many photos, which are not used and why, which are
-//! odd, and who looks like whom.
+//! Findings about a dataset: photos per person, unused photos with their reasons, suspicious
+//! photos, and people who look alike.
 
 use std::collections::BTreeSet;
 
@@ -12,16 +12,16 @@ use crate::input::dataset::{Collection, Skipped};
 use crate::output::{Output, counted, plain};
 use crate::vision::portrait::Rejected;
 
-/// Pairs of people in a report.
+/// Maximum number of pairs of people in a report.
 pub const NEAREST: usize = 10;
 
-/// With fewer photos a person is recognised less often, and a wrong one is not found out.
+/// With fewer photos a person is recognised less reliably, and a wrong photo is not detected.
 pub const FEW_PHOTOS: usize = 3;
 
-/// Skipped files and folders that are named.
+/// Maximum number of skipped files and folders that are listed.
 const MOST_SKIPPED: usize = 20;
 
-/// All of it, for the reports of `build` and `check`.
+/// The findings for the reports of `build` and `check`.
 #[derive(Debug, Serialize)]
 pub struct Findings<'a> {
     pub people: Vec<Person<'a>>,
@@ -29,9 +29,9 @@ pub struct Findings<'a> {
     pub videos: &'a [Video],
     pub rejected: &'a [Rejected],
     pub skipped: &'a [Skipped],
-    /// Photos that were rotated although their files do not say so.
+    /// Photos that were rotated in addition to their files' orientation.
     pub rotated: Vec<Rotated>,
-    /// Used all the same.
+    /// Photos that are suspicious, but used.
     pub suspicious: Vec<Suspicion>,
     /// People who look like one person enrolled under two names.
     pub alike: Vec<Similar>,
@@ -40,29 +40,29 @@ pub struct Findings<'a> {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Person<'a> {
     pub name: &'a str,
-    /// Videos included, each of which counts once.
+    /// Number of files, including videos, each of which counts once.
     pub photos: usize,
     pub used: usize,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Photos {
-    /// Videos included.
+    /// Number of files, including videos.
     pub found: usize,
     pub used: usize,
-    /// Files of other kinds, and files and folders that are nobody's.
+    /// Number of files of other types, and of files and folders that belong to no person.
     pub ignored: usize,
 }
 
-/// A photo that was rotated because only then a face is clearly visible.
+/// A photo that was rotated because a face is clearly visible only then.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Rotated {
     pub path: String,
-    /// Clockwise.
+    /// Degrees clockwise.
     pub degrees: u16,
 }
 
-/// A photo that perhaps shows somebody else.
+/// A photo that may show another person.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Suspicion {
     pub path: String,
@@ -70,7 +70,7 @@ pub struct Suspicion {
     pub detail: String,
 }
 
-/// Two people, and the photo of each that is most like the other.
+/// Two people, and for each the photo most similar to the other person.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Similar {
     pub people: [String; 2],
@@ -115,12 +115,12 @@ impl<'a> Findings<'a> {
         }
     }
 
-    /// People of whom there is a photo to use.
+    /// Number of people with a usable photo.
     pub fn enrolled(&self) -> usize {
         self.people.iter().filter(|p| p.used > 0).count()
     }
 
-    /// The findings for people.
+    /// Prints the findings as text.
     pub fn say(&self, out: &mut Output) -> Result<()> {
         let names = self.people.iter().map(|p| p.name.chars().count());
         let width = names.max().unwrap_or(0).clamp("person".len(), 40);
@@ -235,13 +235,13 @@ fn suspicious(train: &Collection, enrolled: &Enrolled) -> Vec<Suspicion> {
         .collect()
 }
 
-/// The pairs of people who are most like each other, most similar first.
+/// The most similar pairs of people, most similar first.
 pub fn nearest(train: &Collection, enrolled: &Enrolled) -> Vec<Similar> {
     let nearest = enrolled.pairs.iter().take(NEAREST);
     nearest.map(|pair| similar(train, enrolled, pair)).collect()
 }
 
-/// A pair with names instead of numbers.
+/// Converts a pair to names.
 fn similar(train: &Collection, enrolled: &Enrolled, pair: &Pair) -> Similar {
     Similar {
         people: pair.people.map(|person| train.people[person].clone()),
@@ -252,7 +252,7 @@ fn similar(train: &Collection, enrolled: &Enrolled, pair: &Pair) -> Similar {
     }
 }
 
-/// Photos to look at.
+/// Prints the suspicious photos.
 pub fn say_suspicious(out: &mut Output, suspicious: &[Suspicion]) -> Result<()> {
     if !suspicious.is_empty() {
         out.line("\nsuspicious, look at them")?;
@@ -263,7 +263,7 @@ pub fn say_suspicious(out: &mut Output, suspicious: &[Suspicion]) -> Result<()> 
     Ok(())
 }
 
-/// People who may be one.
+/// Prints people who may be the same person.
 pub fn say_alike(out: &mut Output, alike: &[Similar]) -> Result<()> {
     if !alike.is_empty() {
         out.line("\nthe same person under two names?")?;
@@ -271,7 +271,7 @@ pub fn say_alike(out: &mut Output, alike: &[Similar]) -> Result<()> {
     say_pairs(out, alike)
 }
 
-/// Two people in a line.
+/// Prints pairs of people, one per line.
 pub fn say_pairs(out: &mut Output, pairs: &[Similar]) -> Result<()> {
     for pair in pairs {
         let [a, b] = [&pair.people[0], &pair.people[1]].map(|name| plain(name));

@@ -1,8 +1,8 @@
-//! Text and bytes inside HTML.
+//! Escapes text and encodes bytes for HTML.
 
 use crate::output::plain;
 
-/// Text that cannot be taken for HTML, in an attribute as well.
+/// Escapes text for HTML, including attributes.
 pub fn escaped(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for line in text.split_inclusive('\n') {
@@ -25,14 +25,14 @@ pub fn escaped(text: &str) -> String {
     escaped
 }
 
-/// RFC 4648 with padding.
+/// Base64 according to RFC 4648, with padding.
 pub fn base64(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
     for chunk in bytes.chunks(3) {
         let [a, b, c] = [0, 1, 2].map(|i| chunk.get(i).copied().unwrap_or(0));
         let bits = u32::from_be_bytes([0, a, b, c]);
-        // Three bytes are four digits; fewer leave the last ones out.
+        // Three bytes are four digits; fewer bytes leave the last digits out.
         for digit in 0..4 {
             let value = (bits >> (18 - 6 * digit) & 63) as usize;
             text.push(if digit <= chunk.len() {

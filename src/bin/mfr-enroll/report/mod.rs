@@ -1,4 +1,4 @@
-//! The report as a page: one file that shows everything and asks for nothing from elsewhere.
+//! The report as an HTML page: a single file without external resources.
 
 mod chart;
 pub mod findings;
@@ -21,23 +21,23 @@ use crate::vision::portrait::Rejected;
 use crate::vision::reason::Reason;
 use scores::Measured;
 
-/// What a page shows. Pictures are JPEG files.
+/// Content of a page. Images are JPEG files.
 #[derive(Debug, Default)]
 pub struct Report<'a> {
-    /// The folder or the gallery.
+    /// The folder or the gallery that the report is about.
     pub subject: String,
-    /// When, and by what.
+    /// Time and program.
     pub made: String,
-    /// Numbers and what they count.
+    /// Numbers and their labels.
     pub tiles: Vec<(String, &'static str)>,
     pub people: Vec<Sheet<'a>>,
-    /// Unusable files that are nobody's.
+    /// Unusable files that belong to no person.
     pub strays: Vec<Face<'a>>,
-    /// Pairs of people who look like one.
+    /// Pairs of people who may be the same person.
     pub alike: Vec<Couple<'a>>,
-    /// Pairs of people who are most like each other.
+    /// The most similar pairs of people.
     pub nearest: Vec<Couple<'a>>,
-    /// Of a gallery; none where none was made.
+    /// Measurements of a gallery; none if none was made.
     pub measured: Option<Measured>,
 }
 
@@ -53,24 +53,24 @@ pub struct Sheet<'a> {
 #[derive(Debug, Default)]
 pub struct Face<'a> {
     pub path: String,
-    /// None for files that cannot be read, and where the photos are not at hand.
+    /// The thumbnail; none for files that cannot be read, and if the photos are not available.
     pub picture: Option<&'a [u8]>,
-    /// What was measured, in a few words.
+    /// The measurements in a few words.
     pub measured: Option<String>,
     pub note: Note,
-    /// Copies of the photo with a painted mask.
+    /// Copies of the photo with a synthetic mask.
     pub masked: Vec<Copy<'a>>,
 }
 
-/// A copy of a photo with a painted mask.
+/// A copy of a photo with a synthetic mask.
 #[derive(Debug)]
 pub struct Copy<'a> {
-    /// Of mask.
+    /// Kind of the mask.
     pub kind: &'a str,
     pub picture: &'a [u8],
 }
 
-/// What is to be said of a photo.
+/// A remark on a photo.
 #[derive(Debug, Default)]
 pub enum Note {
     #[default]
@@ -82,15 +82,15 @@ pub enum Note {
 /// Two people side by side.
 #[derive(Debug)]
 pub struct Couple<'a> {
-    /// −1…1
+    /// Similarity, −1…1.
     pub similarity: f32,
     pub people: [&'a str; 2],
-    /// The photos that are most like the other's.
+    /// For each person the photo most similar to the other person.
     pub faces: [Face<'a>; 2],
 }
 
 impl<'a> Report<'a> {
-    /// Of a dataset, and the gallery's figures where one was made of it.
+    /// The report of a dataset, with the gallery's figures if one was made from it.
     pub fn of_dataset(
         subject: String,
         train: &'a Collection,
@@ -143,7 +143,7 @@ impl<'a> Report<'a> {
         report
     }
 
-    /// Fills the tiles from the rest.
+    /// Sets the tiles from the other fields.
     pub fn count(&mut self) {
         let faces = || self.people.iter().flat_map(|person| &person.used);
         let enrolled = self.people.iter().filter(|p| !p.used.is_empty()).count();
@@ -155,7 +155,7 @@ impl<'a> Report<'a> {
             (enrolled.to_string(), "people"),
             (faces().count().to_string(), "photos used"),
         ];
-        // A gallery does not know what was rejected.
+        // A gallery does not record what was rejected.
         if rejected > 0 || self.has_pictures() {
             let rejected = rejected + self.strays.len();
             tiles.push((rejected.to_string(), "rejected"));
@@ -167,7 +167,7 @@ impl<'a> Report<'a> {
         self.tiles = tiles;
     }
 
-    /// Whether there is a picture of anything: of a gallery there is none.
+    /// Whether there are any images, which a gallery does not have.
     fn has_pictures(&self) -> bool {
         let of_people = |sheet: &Sheet| {
             let mut faces = sheet.used.iter().chain(&sheet.rejected);
@@ -176,7 +176,7 @@ impl<'a> Report<'a> {
         self.people.iter().any(of_people)
     }
 
-    /// Writes the page whole or not at all, readable by its owner alone: it shows faces.
+    /// Writes the page atomically, readable by its owner only, because it shows faces.
     pub fn write(&self, path: &Path) -> Result<()> {
         let html = page::html(self);
         write_atomically(path, |file| file.write_all(html.as_bytes()))

@@ -1,4 +1,4 @@
-//! The page itself: HTML with its style, pictures and diagrams inside.
+//! Renders the page: HTML with embedded style, images and diagrams.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -10,12 +10,12 @@ use super::{Couple, Face, Note, Report, Sheet};
 use crate::output::counted;
 use crate::vision::reason::Reason;
 
-/// Pictures on a page, so that a browser can show it: 3,000 are some 15 MB.
+/// Maximum number of images on a page, so that a browser can show it: 3,000 are some 15 MB.
 const MAX_PICTURES: usize = 3000;
-/// Pictures of a person's used photos, and of the rejected ones.
+/// Maximum number of images of a person's used photos, and of the rejected ones.
 const MAX_PICTURES_PER_PERSON: usize = 24;
 
-/// Thresholds in the table, and the gallery's own.
+/// Thresholds in the table, in addition to the gallery's own.
 const TABLE: [f32; 8] = [0.2, 0.3, 0.35, 0.4, 0.45, 0.5, 0.6, 0.7];
 
 const STYLE: &str = include_str!("style.css");
@@ -45,12 +45,12 @@ const REJECTED_TEXT: &str = "Not learned from. They are shown with their person 
 const SUSPICIOUS_TEXT: &str = "Used, but unlike the person's other photos: somebody else, or an \
     unusual photo. Take wrong ones out and enrol again.";
 
-/// What is written so far.
+/// The page while it is written.
 struct Page {
     html: String,
-    /// Whether there are pictures at all.
+    /// Whether there are any images.
     has_pictures: bool,
-    /// Pictures that there is still room for.
+    /// Number of images that may still be added.
     room: usize,
     per_person: usize,
 }
@@ -70,7 +70,7 @@ impl Page {
         self.html += html;
     }
 
-    /// Text between tags.
+    /// Adds text between tags.
     fn text(&mut self, text: &str) {
         self.html += &escaped(text);
     }
@@ -99,7 +99,7 @@ impl Page {
         self.add("</ul>");
     }
 
-    /// What somebody has to look at.
+    /// Adds the sections that the user should look at.
     fn attention(&mut self, report: &Report) {
         self.couples(
             "The same person under two names?",
@@ -179,7 +179,7 @@ impl Page {
         self.add("</figcaption></figure>");
     }
 
-    /// What other thresholds would do.
+    /// Adds a table of the effects of other thresholds.
     fn thresholds(&mut self, measured: &Measured) {
         let [bare, masked] = measured.thresholds;
         let kinds = [
@@ -205,7 +205,7 @@ impl Page {
         let mut rows: Vec<f32> = TABLE.to_vec();
         rows.extend(kinds.iter().map(|(_, _, own)| own));
         rows.sort_by(f32::total_cmp);
-        // The same to the digits that are shown.
+        // Thresholds that are equal in the digits shown are merged.
         rows.dedup_by(|a, b| (*a - *b).abs() < 0.005);
         for threshold in rows {
             let _ = write!(self.html, "<tr><th>{threshold:.2}</th>");
@@ -298,7 +298,7 @@ impl Page {
             self.add(" · <em>not in the gallery</em>");
         }
         self.add("</small></h3>");
-        // Without pictures a contact sheet says nothing.
+        // Without images a contact sheet is useless.
         if sheet.used.iter().any(|face| face.picture.is_some()) {
             self.add("<ul class=\"faces\">");
             for face in sheet.used.iter().take(self.per_person) {
@@ -311,7 +311,7 @@ impl Page {
         self.add("</article>");
     }
 
-    /// How many of these are not shown.
+    /// Adds the number of faces that are not shown.
     fn more(&mut self, all: usize) {
         if all > self.per_person {
             let rest = all - self.per_person;
@@ -319,7 +319,7 @@ impl Page {
         }
     }
 
-    /// A photo that is used, its masked copies behind it.
+    /// Adds a used photo, followed by its masked copies.
     fn face(&mut self, face: &Face) {
         let class = match face.note {
             Note::Suspicious(_) => " class=\"odd\"",
@@ -339,7 +339,7 @@ impl Page {
         }
     }
 
-    /// Photos with something to say of each.
+    /// Adds photos with a remark on each.
     fn cards(&mut self, faces: &[&Face]) {
         if faces.is_empty() {
             return;
@@ -500,9 +500,9 @@ mod tests {
         }
         assert_eq!(page.matches("src=").count(), 2);
         assert_eq!(page.matches("src=\"data:image/jpeg;base64,").count(), 2);
-        // Two histograms and the curves.
+        // There are two histograms and the curves.
         assert_eq!(page.matches("<svg").count(), 3);
-        // The bare and the masked threshold, each with its two errors.
+        // The bare and the masked threshold are highlighted, each with its two error rates.
         let own = "<td class=\"own\">0 %</td><td class=\"own\">0 %</td>";
         let other = "<td>0 %</td><td>0 %</td>";
         assert!(page.contains(&format!("<th>0.41</th>{own}{other}")));

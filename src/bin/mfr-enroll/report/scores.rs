@@ -1,13 +1,13 @@
-//! How well the photos of a gallery are recognised, and what a threshold does to them.
+//! Scores of the photos of a gallery, and the error rates of a threshold.
 
 use gstmfr::gallery::{self, Calibration};
 
-/// Similarities of faces to be recognised, 0…1.
+/// Similarities of faces to identify, 0…1.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Scores {
-    /// Photos left out of the gallery, against the right person.
+    /// Similarities of left-out photos to the right person.
     pub genuine: Vec<f32>,
-    /// Photos of people left out of it, against the most similar person.
+    /// Similarities of photos of left-out people to the most similar person.
     pub impostor: Vec<f32>,
 }
 
@@ -15,14 +15,14 @@ pub struct Scores {
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Measured {
     pub bare: Scores,
-    /// Empty where the gallery has neither masked copies nor photos with masks.
+    /// Scores of masked faces, empty if the gallery has neither masked copies nor photos with masks.
     pub masked: Scores,
-    /// Of bare and of masked faces.
+    /// For bare and for masked faces.
     pub thresholds: [f32; 2],
 }
 
 impl Scores {
-    /// Whether there is anything to say of thresholds.
+    /// Whether there are too few scores for error rates.
     pub fn is_empty(&self) -> bool {
         self.genuine.is_empty() || self.impostor.is_empty()
     }
@@ -32,7 +32,7 @@ impl Scores {
         share(&self.impostor, |score| score >= threshold)
     }
 
-    /// Share of the gallery's people whose similarity does not, 0…1.
+    /// Share of the gallery's people whose similarity is below the threshold, 0…1.
     pub fn rejected_falsely(&self, threshold: f32) -> f64 {
         share(&self.genuine, |score| score < threshold)
     }
@@ -44,10 +44,10 @@ fn share(scores: &[f32], is_counted: impl Fn(f32) -> bool) -> f64 {
 }
 
 impl Measured {
-    /// What a calibration measured, with the thresholds in use.
+    /// The scores of a calibration, with the thresholds in use.
     pub fn of(calibration: &Calibration, thresholds: [f32; 2]) -> Self {
         let scores = |side: &gallery::Measured| Scores {
-            // Whom another is more like is missed at any threshold.
+            // A person to whom another is preferred is missed at any threshold.
             genuine: side
                 .right
                 .iter()

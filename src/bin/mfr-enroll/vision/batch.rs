@@ -1,5 +1,5 @@
-//! Photos looked at by several workers at once, and their faces embedded in batches by the same
-//! workers.
+//! Processes photos by several workers in parallel, which also embed their faces in
+//! batches.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -12,12 +12,12 @@ use crate::options::Vision;
 use crate::vision::finder::Finder;
 use crate::workers;
 
-/// The embedding networks of a run. One on a thread of its own for each worker embeds a third more
-/// faces a second on the same cores than one network on as many threads.
+/// The embedding networks of a run. With one network on a thread of its own for each worker, a third more
+/// faces are embedded per second than with one network on as many threads.
 #[derive(Debug)]
 pub struct Embedders<'v> {
     vision: &'v Vision,
-    /// Loaded when they are needed, the first at once.
+    /// Networks, which are loaded when they are needed, the first one at once.
     networks: Vec<Mutex<Option<Embedder>>>,
     dim: usize,
     model_sha256: String,
@@ -37,7 +37,7 @@ impl<'v> Embedders<'v> {
         })
     }
 
-    /// Numbers in an embedding.
+    /// Length of an embedding.
     pub fn dim(&self) -> usize {
         self.dim
     }
@@ -47,7 +47,7 @@ impl<'v> Embedders<'v> {
         &self.model_sha256
     }
 
-    /// The faces in crops as `embed::crop_rgb8` gives them. The result does not depend on what is
+    /// Embeds the faces in crops as returned by `embed::crop_rgb8`. The result does not depend on which crops are
     /// embedded together.
     pub fn embed<C: AsRef<[u8]>>(&self, crops: &[C]) -> Result<Embedded, RuntimeError> {
         let crops: Vec<&[u8]> = crops.iter().map(AsRef::as_ref).collect();
@@ -59,7 +59,7 @@ impl<'v> Embedders<'v> {
         embedder.embed_crops(&crops)
     }
 
-    /// A network that nobody uses, or the first where there is none.
+    /// A network that is not in use, or the first one if there is none.
     fn free(&self) -> MutexGuard<'_, Option<Embedder>> {
         let mut networks = self.networks.iter();
         let free = networks.find_map(|network| network.try_lock().ok());
@@ -71,9 +71,9 @@ impl<'v> Embedders<'v> {
     }
 }
 
-/// Calls `look` for every item on as many workers as there are jobs, embeds the crops that it gives
+/// Calls `look` for every item on as many workers as there are jobs, embeds the crops that it returns
 /// along with its result, and calls `consume` on this thread with both, in the order of the items.
-/// `crops` is about how many crops an item has.
+/// `crops` is the approximate number of crops per item.
 pub fn embed_in_order<I: Sync, R: Send>(
     items: &[I],
     embedders: &Embedders,
@@ -82,7 +82,7 @@ pub fn embed_in_order<I: Sync, R: Send>(
     mut consume: impl FnMut(usize, R, Embedded) -> Result<()>,
 ) -> Result<()> {
     let vision = embedders.vision;
-    // A batch at a time, but something for everybody to do.
+    // Items are grouped to fill a batch, but every worker should have something to do.
     let at_once = (DEFAULT_BATCH_SIZE / crops.max(1)).clamp(1, items.len() / vision.jobs + 1);
     let groups: Vec<&[I]> = items.chunks(at_once).collect();
     workers::in_order(

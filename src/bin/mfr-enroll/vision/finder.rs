@@ -1,4 +1,4 @@
-//! The faces of a photo.
+//! Detects the faces of a photo.
 
 use gstmfr::detect::{Detector, Face, MIN_FACE_SIZES, Params};
 use gstmfr::embed::mask::{Mask, MaskNet};
@@ -10,33 +10,34 @@ use gstmfr::nn::RuntimeError;
 use crate::input::photo::Photo;
 use crate::options::{MinFace, Vision};
 
-/// Width and height of the second look in those of the photo: black all round. It finds faces in 8
-/// of the 13 tight gallery crops of RMFRD in which the first look finds none, and in 24 of 60 masked
-/// ones; 1.5 to 2.2 do about the same.
+/// Width and height for the second search, relative to the photo, which gets a black border. It finds faces in 8
+/// of the 13 tight gallery crops of RMFRD in which the first search finds none, and in 24 of 60 masked
+/// ones; 1.5 to 2.2 are about as good.
 const PADDING: f32 = 1.8;
-/// Longer side of the second look in pixels; the face it is for fills most of the photo.
+/// Longer side for the second search in pixels; the face that it is meant for fills most of the photo.
 const PADDED_SIDE: f32 = 480.0;
-/// Smallest face of the second look, in shorter sides of the photo.
+/// Smallest face in the second search, relative to the shorter side of the photo.
 const PADDED_MIN_FACE: f32 = 0.3;
-/// Least confidence of a face of the second look that fills the photo, in parts of the usual one: where
-/// a photo is nothing but a face, less evidence is enough. Of 26 tight, masked crops of RMFRD in which
-/// no face is found otherwise, one is in 15; in 258 pictures without a face it adds one.
+/// Minimum confidence of a face in the second search that fills the photo, relative to the usual one: in
+/// a photo that is nothing but a face, less evidence is sufficient. Of 26 tight, masked crops of RMFRD in which
+/// no face is found otherwise, a face is found in 15; in 258 images without a face it adds one.
 const PADDED_CONFIDENCE: f32 = 0.7;
 
-/// Confidence of a face from which on its photo is upright without doubt: of 176 upright photos of LFW one has less (.981), of
-/// those rotated by a half turn one has more (.991); of 400 photos of masked faces (RMFRD, MFR2) 30 have less.
+/// Confidence of a face from which its photo certainly is upright: of 176 upright photos of LFW one has less (.981),
+/// of those rotated by a half turn one has more (.991); of 400 photos of masked faces (RMFRD, MFR2) 30 have less.
 const CLEAR: f32 = 0.99;
-/// Least confidence of a face in a rotated photo, and how much less likely than the face of the photo as it is it has to be
-/// an error. Wrongly rotated faces reach .99, but not in photos in which the right one is worse.
+/// Minimum confidence of a face in a rotated photo, and factor by which it must be less likely to be an error than
+/// the face in the original photo. False faces in wrongly rotated photos reach .99, but not if the face in the
+/// upright photo has less.
 const CLEAR_ROTATED: f32 = 0.95;
 const ODDS: f32 = 5.0;
-/// Pixels of the largest photo that is rotated: the copy takes as much memory as the photo.
+/// Maximum number of pixels of a photo to rotate, because the copy takes as much memory as the photo.
 const MOST_ROTATED: usize = 50_000_000;
 
-/// Smallest face that counts as one of the size of another.
+/// Minimum ratio of sizes for a face to be of about the same size as another.
 const SMALLER: f32 = 0.6;
 
-/// Finds faces; one for each worker.
+/// Detects faces; each worker has its own.
 #[derive(Debug)]
 pub struct Finder {
     detector: Detector,
@@ -59,8 +60,8 @@ impl Finder {
         })
     }
 
-    /// The faces of a photo, surest first, in its pixels. Where there is none, the photo is looked
-    /// at again with a border round it: MTCNN misses faces that fill the picture to its edges.
+    /// The faces of a photo in its pixels, the most confident first. If there is none, the photo is searched
+    /// again with a border around it: MTCNN misses faces that fill the image to its edges.
     pub fn find(&mut self, view: &ImageView) -> Result<Vec<Face>, RuntimeError> {
         self.params.min_face_size = self.min_face.pixels(view.width(), view.height());
         let faces = self.detector.detect(view, &self.params)?;
@@ -70,15 +71,15 @@ impl Finder {
         Ok(faces)
     }
 
-    /// The faces of a photo, which is rotated by quarter turns if only then a face is clearly visible: scans and files that
-    /// have lost their orientation lie on their side or head. Upside down, MTCNN takes the chin for a forehead, and the
-    /// embedding is nobody's.
+    /// The faces of a photo, which is rotated by quarter turns if a face is clearly visible only then: scans and
+    /// files that have lost their orientation lie on their side or upside down. In the latter MTCNN takes the chin
+    /// for a forehead, and the embedding matches nobody.
     pub fn find_upright(&mut self, photo: &mut Photo) -> anyhow::Result<Vec<Face>> {
         let faces = self.find(&photo.view()?)?;
         let surest = |faces: &[Face]| faces.first().map_or(0.0, |face| face.confidence);
         let confidence = surest(&faces);
         let is_large = photo.width * photo.height > MOST_ROTATED;
-        // Regions are meant for the photo as it is.
+        // Regions refer to the photo in its original orientation.
         if confidence >= CLEAR || is_large || !self.params.regions.is_empty() {
             return Ok(faces);
         }
@@ -97,18 +98,18 @@ impl Finder {
         Ok(best)
     }
 
-    /// Whether the face in a crop, as `embed::crop_rgb8` gives it, wears a mask.
+    /// Whether the face in a crop, as returned by `embed::crop_rgb8`, wears a mask.
     pub fn mask(&mut self, crop: &[u8]) -> Result<Mask, RuntimeError> {
         self.masks.see_rgb8(crop)
     }
 
-    /// The faces of a picture that are about as large as this one or larger.
+    /// The faces of an image that are about as large as this one or larger.
     pub fn find_like(&mut self, view: &ImageView, face: Rect) -> Result<Vec<Face>, RuntimeError> {
         let side = face.width.min(face.height) * SMALLER;
         let params = Params {
             min_face_size: (side as u32).max(*MIN_FACE_SIZES.start()),
             regions: Vec::new(),
-            // The face may be among the smallest.
+            // The face may be one of the smallest, which must not have stricter thresholds.
             fine_odds: 1.0,
             ..self.params.clone()
         };
@@ -118,7 +119,7 @@ impl Finder {
     fn find_padded(&mut self, view: &ImageView) -> Result<Vec<Face>, RuntimeError> {
         let photo = Rect::new(0.0, 0.0, view.width() as f32, view.height() as f32);
         let source = photo.scaled(PADDING);
-        // Never enlarged: nothing would come of it.
+        // The photo is never enlarged, because this adds no information.
         let scale = (PADDED_SIDE / source.width.max(source.height)).min(1.0);
         let (width, height) = (
             (source.width * scale).round().max(1.0) as usize,
@@ -148,7 +149,7 @@ impl Finder {
             ..self.params.clone()
         };
         let least = params.thresholds[2] * PADDED_CONFIDENCE;
-        // Rounding makes the two scales differ by a hair.
+        // Rounding makes the two scales slightly different.
         let (scale_x, scale_y) = (source.width / width as f32, source.height / height as f32);
         let back = |p: Point| Point {
             x: p.x * scale_x + source.x,

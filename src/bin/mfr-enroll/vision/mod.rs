@@ -1,4 +1,4 @@
-//! What is seen in a photo: its faces, their quality and pose, and their embeddings.
+//! Analysis of a photo: faces, their quality and pose, and their embeddings.
 
 pub mod batch;
 pub mod finder;

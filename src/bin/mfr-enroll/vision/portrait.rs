@@ -1,4 +1,4 @@
-//! What is known of a face besides its embedding, and a small picture of it for reports.
+//! Data about a face besides its embedding, and a thumbnail of it for reports.
 
 use gstmfr::frame::geometry::Rect;
 use gstmfr::frame::image::ImageView;
@@ -11,29 +11,29 @@ use crate::encoding;
 use crate::vision::quality::Measures;
 use crate::vision::reason::Reason;
 
-/// Width and height of a thumbnail in pixels: sharp where a page shows it 96 wide on most screens,
-/// and 3 to 4 kB.
+/// Width and height of a thumbnail in pixels: it is sharp on most screens on a page that shows it 96 wide,
+/// and takes 3 to 4 kB.
 pub const THUMBNAIL_SIDE: usize = 120;
 const JPEG_QUALITY: u8 = 78;
 
-/// Of a face in sides of its box: hair and chin are on the picture, so that one knows people again.
+/// Size of the thumbnail relative to the face's box: hair and chin are included, so that people can be recognised.
 const MARGIN: f32 = 1.45;
 
-/// A photo for the report.
+/// Data about a photo for the report.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Portrait {
-    /// None where no face was found, or several.
+    /// None if no face was found, or several.
     pub measures: Option<Measures>,
-    /// A JPEG, if it was asked for and the photo could be read.
+    /// A JPEG, if requested and if the photo could be read.
     #[serde(with = "encoding::bytes")]
     pub thumbnail: Option<Vec<u8>>,
-    /// As of [`Photo`](crate::input::photo::Photo).
+    /// Rotation as in [`Photo`](crate::input::photo::Photo).
     #[serde(default)]
     pub rotated: u16,
 }
 
 impl Portrait {
-    /// What was measured and done, for people.
+    /// The measurements and the rotation, as text.
     pub fn in_words(&self) -> Option<String> {
         let measured = self.measures.map(|measures| measures.in_words());
         let rotated = (self.rotated > 0).then(|| format!("rotated by {}°", self.rotated));
@@ -48,14 +48,14 @@ pub struct Rejected {
     pub path: String,
     pub reason: Reason,
     pub detail: String,
-    /// Index of the person whose it would be; none for what could not even be listed.
+    /// Index of the person it belongs to; none for a path that could not be listed.
     #[serde(skip)]
     pub person: Option<usize>,
     #[serde(skip)]
     pub portrait: Portrait,
 }
 
-/// A square picture of one or more faces, of the middle of the photo where there is none.
+/// A square thumbnail of one or more faces, or of the middle of the photo if there is none.
 pub fn thumbnail(view: &ImageView, faces: &[Rect]) -> Option<Vec<u8>> {
     let photo = Rect::new(0.0, 0.0, view.width() as f32, view.height() as f32);
     let shown = faces.iter().copied().reduce(around);
@@ -76,7 +76,7 @@ pub fn thumbnail(view: &ImageView, faces: &[Rect]) -> Option<Vec<u8>> {
     jpeg(&pixels)
 }
 
-/// Packed RGB of [`THUMBNAIL_SIDE`]² pixels as a JPEG.
+/// Encodes packed RGB of [`THUMBNAIL_SIDE`]² pixels as a JPEG.
 fn jpeg(pixels: &[u8]) -> Option<Vec<u8>> {
     let side = THUMBNAIL_SIDE as u32;
     let mut bytes = Vec::new();
@@ -86,7 +86,7 @@ fn jpeg(pixels: &[u8]) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-/// The smallest rectangle around both.
+/// The smallest rectangle around two others.
 fn around(a: Rect, b: Rect) -> Rect {
     Rect::from_corners(
         a.x.min(b.x),
@@ -96,7 +96,7 @@ fn around(a: Rect, b: Rect) -> Rect {
     )
 }
 
-/// The square as large as the longer side of a rectangle, moved and shrunk into the photo.
+/// A square with the longer side of a rectangle, moved and shrunk to fit into the photo.
 fn square(rect: Rect, photo: &Rect) -> Rect {
     let side = rect.width.max(rect.height);
     let side = side.min(photo.width).min(photo.height);

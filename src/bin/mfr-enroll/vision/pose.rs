@@ -1,24 +1,24 @@
-//! Which way a head is turned, by its five landmarks.
+//! Estimates the rotation of a head from its five landmarks.
 
 use gstmfr::frame::geometry::{Landmarks, Point};
 
-/// How far the tip of the nose stands out before the plane of eyes and mouth, and how far the eyes
-/// are apart, both in distances from the eyes to the mouth. Measured on 11,387 faces of LFW and
-/// CelebA: the eyes are this far apart in frontal faces, and come as much nearer to each other as a
-/// nose of this length moves aside.
+/// Distance of the tip of the nose from the plane of eyes and mouth, and distance between the eyes,
+/// both relative to the distance from the eyes to the mouth. Measured on 11,387 faces of LFW and
+/// CelebA: the eyes are this far apart in frontal faces, and their distance decreases with yaw as the offset of a
+/// nose of this length increases.
 const NOSE_DEPTH: f32 = 0.6;
 const EYE_DISTANCE: f32 = 0.94;
 
 /// Angles in degrees, 0 for a face that looks into the camera. They are estimates: beyond 40° of
-/// yaw the detector's landmarks lag behind, so that profiles come out at 45 to 70°.
+/// yaw the detector's landmarks lag behind, so that profiles are estimated as 45 to 70°.
 ///
-/// How far a head nods is not estimated: a smile or an open mouth moves the landmarks as much as
+/// Pitch is not estimated: a smile or an open mouth moves the landmarks as much as
 /// nodding does.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Pose {
-    /// To the right of the image is positive.
+    /// Yaw; positive to the right of the image.
     pub yaw: f32,
-    /// The head leaning towards its shoulder; clockwise is positive.
+    /// Roll, the inclination of the head towards a shoulder; positive clockwise.
     pub roll: f32,
 }
 
@@ -27,7 +27,7 @@ impl Pose {
         let [left_eye, right_eye, nose, left_mouth, right_mouth] = landmarks.0;
         let eyes = middle(left_eye, right_eye);
         let down = difference(middle(left_mouth, right_mouth), eyes);
-        // Across the face, a quarter turn from down; as long as that, so that no length matters.
+        // The direction across the face, perpendicular to `down` and as long, so that lengths cancel out.
         let across = Point {
             x: down.y,
             y: -down.x,
@@ -41,7 +41,7 @@ impl Pose {
     }
 }
 
-/// The angle of a right triangle; 0 where there is none.
+/// The angle of a right triangle; 0 if it is undefined.
 fn degrees(opposite: f32, adjacent: f32) -> f32 {
     let angle = opposite.atan2(adjacent).to_degrees();
     if angle.is_finite() { angle } else { 0.0 }
@@ -69,7 +69,7 @@ fn dot(a: Point, b: Point) -> f32 {
 mod tests {
     use super::*;
 
-    /// Landmarks of a head with eyes and mouth in one plane, turned by these angles.
+    /// Landmarks of a head with eyes and mouth in one plane, rotated by these angles.
     pub fn head(yaw: f32, roll: f32) -> Landmarks {
         let (sin, cos) = yaw.to_radians().sin_cos();
         let (roll_sin, roll_cos) = roll.to_radians().sin_cos();

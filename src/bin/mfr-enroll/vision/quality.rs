@@ -1,4 +1,4 @@
-//! Whether a photo is good enough to learn a face from.
+//! Checks whether a photo is good enough for enrolment.
 
 use gstmfr::detect::Face;
 use gstmfr::embed::INPUT_SIZE;
@@ -8,55 +8,55 @@ use serde::{Deserialize, Serialize};
 use crate::vision::pose::Pose;
 use crate::vision::reason::{Reason, Refusal};
 
-// The limits are where recognition breaks down, measured on 182 photos of LFW against the class
-// means of 150 people; bare, rank-1 is .995. The 3,515 photos of LFW, CelebA and RMFRD at hand are
-// within the limits of light and focus, save two blurred ones.
+// The limits are where recognition fails, measured on 182 photos of LFW against the class
+// means of 150 people; without degradation, rank-1 is .995. Of 3,515 photos of LFW, CelebA and RMFRD all but two
+// blurred ones are within the limits of brightness and sharpness.
 
-/// Shorter side of the smallest face in pixels: crops of 24 pixels a face give .995, of 18 .91, of
-/// 15 .75.
+/// Minimum shorter side of a face in pixels: rank-1 is .995 with crops of 24 pixels per face, .91 with 18, and
+/// .75 with 15.
 const MIN_SIDE: f32 = 24.0;
 
-/// Mean luma of the face, 0…255. Darkened to 19: .978, to 13: .45. Overexposed to 212: .93, to
-/// 235: .70.
+/// Bounds of the face's mean luma, 0…255. Rank-1 is .978 darkened to 19, .45 darkened to 13, .93 overexposed to 212,
+/// and .70 overexposed to 235.
 const MIN_LUMA: f32 = 20.0;
 const MAX_LUMA: f32 = 225.0;
 
-/// Least [`Measures::sharpness`]. Blurred to .066: .989, to .034: .90, to .020: .50.
+/// Minimum [`Measures::sharpness`]. Rank-1 is .989 blurred to .066, .90 to .034, and .50 to .020.
 const MIN_SHARPNESS: f32 = 0.04;
 
-/// Yaw in degrees. First candidates right, of 7,797 photos of LFW and CelebA against the means of
-/// their people's frontal photos: .93 to 20°, .90 to 30°, .83 to 40°, .72 of the 47 beyond. Up to
-/// here a turned photo helps to know the person turned; what is estimated at more is a profile, with
-/// one eye and half a mouth: 22 of 11,387 photos.
+/// Maximum yaw in degrees. Rank-1 of 7,797 photos of LFW and CelebA against the means of
+/// their people's frontal photos: .93 to 20°, .90 to 30°, .83 to 40°, .72 for the 47 beyond. Up to
+/// this limit a turned photo helps to recognise the person when turned; a photo estimated beyond it is a profile,
+/// with one eye and half a mouth: 22 of 11,387 photos.
 const MAX_YAW: f32 = 45.0;
 
-/// Roll in degrees. 250 photos of LFW leaning by 25°: .996, by 35°: .97, by 45°: .93, by 60°: .54.
+/// Maximum roll in degrees. Rank-1 of 250 photos of LFW rotated by 25°: .996, by 35°: .97, by 45°: .93, by 60°: .54.
 const MAX_ROLL: f32 = 50.0;
 
-/// The face's part of a crop that is 1.32 faces wide.
+/// Side of the face in a crop that is 1.32 faces wide.
 const FACE_SIDE: usize = 120;
-/// Pixels of the crop, each way, that are averaged before sharpness is measured: 40 blocks over the
-/// face, so that a small face is not taken for a blurred one.
+/// Pixels of the crop, in both directions, that are averaged before sharpness is measured: 40 blocks across the
+/// face, so that a small face does not count as blurred.
 const BLOCK: usize = 3;
 const BLOCKS: usize = FACE_SIDE / BLOCK;
 
-/// What can be measured on a face.
+/// Measurements of a face.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Measures {
     /// Shorter side of the face in pixels of the photo.
     pub size: f32,
     /// Mean luma of the face, 0…255.
     pub brightness: f32,
-    /// Variance of the Laplacian over that of the luma, both at 40×40 pixels a face: contrast and
-    /// light cancel out.
+    /// Variance of the Laplacian divided by that of the luma, both at 40×40 pixels per face, which is independent of
+    /// contrast and brightness.
     pub sharpness: f32,
-    /// As of [`Pose`].
+    /// Angles as in [`Pose`].
     pub yaw: f32,
     pub roll: f32,
 }
 
 impl Measures {
-    /// Of a face and its crop as `embed::crop_rgb8` gives it.
+    /// Measures a face and its crop, as returned by `embed::crop_rgb8`.
     pub fn of(face: &Face, crop: &[u8]) -> Self {
         let blocks = blocks(crop);
         let at = |x: usize, y: usize| blocks[y * BLOCKS + x];
@@ -72,14 +72,14 @@ impl Measures {
         Self {
             size: face.rect.width.min(face.rect.height),
             brightness: luma,
-            // A plain surface is neither sharp nor blurred; it must not divide by zero.
+            // A plain surface is neither sharp nor blurred; the lower bound prevents a division by zero.
             sharpness: detail / contrast.max(1.0),
             yaw,
             roll,
         }
     }
 
-    /// For people.
+    /// The measurements as text.
     pub fn in_words(&self) -> String {
         format!(
             "{:.0} pixels, brightness {:.0}, sharpness {:.2}, turned {:.0}°, tilted {:.0}°",
@@ -91,7 +91,7 @@ impl Measures {
         )
     }
 
-    /// Refuses a face that is too small, too dark, too bright, blurred or turned too far.
+    /// Rejects a face that is too small, too dark, too bright, blurred or turned too far.
     pub fn check(&self) -> Result<(), Refusal> {
         let light = || {
             format!(
@@ -128,14 +128,14 @@ impl Measures {
     }
 }
 
-/// Luma of the middle of a crop in blocks, row by row.
+/// Luma of the centre of a crop in blocks, row by row.
 fn blocks(crop: &[u8]) -> Vec<f32> {
     let first = (INPUT_SIZE - FACE_SIDE) / 2;
     let mut sums = vec![0u32; BLOCKS * BLOCKS];
     for y in 0..FACE_SIDE {
         let row = &crop[((first + y) * INPUT_SIZE + first) * 3..][..FACE_SIDE * 3];
         for (x, &[r, g, b]) in row.as_chunks::<3>().0.iter().enumerate() {
-            // BT.601, in thousandths.
+            // BT.601 weights, in thousandths.
             let luma = 299 * u32::from(r) + 587 * u32::from(g) + 114 * u32::from(b);
             sums[y / BLOCK * BLOCKS + x / BLOCK] += luma;
         }
@@ -151,21 +151,21 @@ fn mean_and_variance(values: &[f32]) -> (f32, f32) {
     (mean, variance)
 }
 
-/// How many times as prominent as the next face the one that a photo is kept for must be: half the
-/// area in the same place cannot be taken for the main thing.
+/// How many times as prominent as the next face the main face of a photo must be: with half the
+/// area in the same place the other face is clearly secondary.
 const DOMINANCE: f32 = 2.0;
 
-/// The index of the most prominent face in a photo of this size: the one of which most can be seen,
-/// where a face at the edge counts for less than one in the middle.
+/// The index of the most prominent face in a photo of this size: the one with the largest visible area,
+/// weighted lower at the edge than in the centre.
 pub fn most_prominent(faces: &[Face], width: usize, height: usize) -> Option<usize> {
     (0..faces.len()).max_by(|&a, &b| {
         let of = |i: usize| prominence(&faces[i], width, height);
-        // Of equals the first, which is the surest.
+        // Ties go to the first, which is the most confident.
         of(a).total_cmp(&of(b)).then(b.cmp(&a))
     })
 }
 
-/// The faces that a photo may be about, most prominent first: one where it is clear.
+/// The candidate faces for a photo's person, most prominent first: only one if it is clear.
 pub fn prominent(faces: &[Face], width: usize, height: usize) -> Vec<Face> {
     let mut rated: Vec<(f32, Face)> = faces
         .iter()
@@ -177,12 +177,12 @@ pub fn prominent(faces: &[Face], width: usize, height: usize) -> Vec<Face> {
     rated.into_iter().map(|(_, face)| face).collect()
 }
 
-/// Area of the face inside the photo, in full in the middle and falling to nothing beyond the corners.
+/// Area of the face inside the photo, with full weight in the centre and falling to 0 beyond the corners.
 fn prominence(face: &Face, width: usize, height: usize) -> f32 {
     let (width, height) = (width as f32, height as f32);
     let visible = face.rect.intersection(&Rect::new(0.0, 0.0, width, height));
     let center = face.rect.center();
-    // 0 in the middle, 1 at the middle of each edge.
+    // The offset is 0 in the centre, and 1 at the middle of each edge.
     let (dx, dy) = (
         (center.x / width - 0.5) * 2.0,
         (center.y / height - 0.5) * 2.0,
@@ -225,7 +225,7 @@ mod tests {
         };
         let faces = [cut, face(79.0, 80.0, 95.0)];
         assert_eq!(most_prominent(&faces, 250, 250), Some(1));
-        // The same face in a photo that holds all of it.
+        // The same face in a photo that contains all of it.
         assert_eq!(most_prominent(&faces, 300, 250), Some(0));
     }
 
@@ -239,7 +239,7 @@ mod tests {
     #[test]
     fn light_and_focus_are_judged_on_the_face_alone() {
         let good = face(0.0, 0.0, 100.0);
-        // Stripes of 12 pixels, dark outside the face.
+        // Stripes of 12 pixels, and black outside the face.
         let inside = |v: usize| (20..140).contains(&v);
         let stripes = crop(|x, y| match (inside(x) && inside(y), x / 12 % 2) {
             (false, _) => 0,

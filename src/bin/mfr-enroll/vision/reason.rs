@@ -1,4 +1,4 @@
-//! Why a file is not learned from.
+//! Reasons for not using a file.
 
 use serde::{Deserialize, Serialize};
 
@@ -16,7 +16,7 @@ pub enum Reason {
     Pose,
     Unreadable,
     Duplicate,
-    /// Somebody else, by the person's other photos.
+    /// Another person, judged by the person's other photos.
     Outlier,
 }
 
@@ -39,7 +39,7 @@ impl Reason {
 }
 
 impl Reason {
-    /// For people.
+    /// The reason as text.
     pub fn in_words(self) -> &'static str {
         match self {
             Self::NoFace => "no face",
@@ -56,5 +56,5 @@ impl Reason {
     }
 }
 
-/// A reason and what was found, for a file that the caller knows.
+/// A reason and its detail, for a file that the caller knows.
 pub type Refusal = (Reason, String);

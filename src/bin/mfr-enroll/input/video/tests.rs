@@ -5,7 +5,7 @@ const HASTE: Patience = Patience {
     total: Duration::from_secs(20),
 };
 
-/// Elements that give a file, or what decodebin takes for one.
+/// Elements that output a file, or data that decodebin accepts as one.
 fn elements(description: &[&str]) -> Vec<gst::Element> {
     gst::init().unwrap();
     let launch = |text: &&str| gst::parse::launch(text).unwrap();
@@ -31,7 +31,7 @@ fn times<R>(watched: &Watched<R>) -> Vec<f64> {
         .collect()
 }
 
-/// Times chosen of a video of so many frames, 25 a second.
+/// Times selected from a video of this number of frames, at 25 per second.
 fn chosen(duration: Option<f64>, frames: u32) -> Vec<f64> {
     let mut chooser = Chooser::new(duration.map(Duration::from_secs_f64));
     let mut chosen = Vec::new();
@@ -49,16 +49,16 @@ fn chosen(duration: Option<f64>, frames: u32) -> Vec<f64> {
 
 #[test]
 fn frames_are_spread_over_the_whole_video() {
-    // Two a second, at the next of 25 frames a second.
+    // Two per second, each at the next of 25 frames per second.
     assert_eq!(chosen(Some(2.0), 50), [0.0, 0.52, 1.0, 1.52]);
-    // One picture, and a clip shorter than the interval.
+    // A single image, and a clip shorter than the interval.
     assert_eq!(chosen(Some(0.04), 1), [0.0]);
     assert_eq!(chosen(Some(0.4), 10), [0.0]);
-    // A minute: 20 frames, every three seconds.
+    // A minute results in 20 frames, one every three seconds.
     let minute = chosen(Some(60.0), 1500);
     assert_eq!(minute.len(), MAX_FRAMES);
     assert_eq!(minute[19], 57.0);
-    // A file that is a little longer than it says.
+    // The file is slightly longer than its stated duration.
     assert_eq!(chosen(Some(60.0), 1510), minute);
 }
 
@@ -76,11 +76,11 @@ fn without_a_duration_frames_are_thinned_out_as_more_come() {
             gaps.iter().copied().fold(f64::MAX, f64::min),
             gaps.iter().copied().fold(0.0, f64::max),
         );
-        // Even, up to the grid of the frames.
+        // The gaps are even up to the grid of the frames.
         assert!(most - least < 0.081, "{seconds} s: {gaps:?}");
         assert!(times[times.len() - 1] + most + 0.04 >= f64::from(seconds));
     }
-    // A wrong duration is none.
+    // An implausible duration counts as unknown.
     assert_eq!(chosen(Some(1e9), 50), chosen(None, 50));
     assert_eq!(chosen(Some(0.0), 50), chosen(None, 50));
 }
@@ -109,7 +109,7 @@ fn frames_are_upright_with_square_pixels() {
         "{pixel:?}"
     );
     let (width, height, _) = source("taginject tags=image-orientation=rotate-90");
-    // Turned, pixels are twice as high as wide.
+    // After rotation, pixels are twice as high as wide.
     assert_eq!(height / width, 3, "{width}×{height}");
 }
 
@@ -125,13 +125,13 @@ fn a_turned_video_is_turned_back() {
     );
     let (width, height, left) = &watched.frames[0].1;
     assert_eq!((*width, *height), (64, 32));
-    // The bars end with blue on the right, which is the left now.
+    // The bars end with blue on the right, which is on the left after rotation.
     assert!(left[2] > 150 && left[0] < 60, "{left:?}");
 }
 
 #[test]
 fn a_video_that_stalls_is_given_up() {
-    // One that never gives anything.
+    // This source never outputs data.
     let watched = looked_at(&["appsrc"], HASTE);
     let error = watched.error.unwrap();
     assert_eq!(error.to_string(), "no frame came for 0.3 s");
