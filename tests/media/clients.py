@@ -1,0 +1,2 @@
+CLIENTS = {}
+def play(*a): pass
