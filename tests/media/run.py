@@ -10,6 +10,7 @@ Prints a line for each, and at the end how many there were. Exit status 1 if one
 
 import argparse
 import concurrent.futures
+import itertools
 import json
 import os
 import pathlib
@@ -38,11 +39,18 @@ def make_clip(path):
     frames = scenarios.SECONDS * scenarios.RATE
     pipeline = Gst.parse_launch(
         f'filesrc location="{DEMO}/clip.mp4" ! decodebin ! videoconvert ! videoscale '
-        f"! video/x-raw,format=I420,width=640,height=360 ! identity eos-after={frames + 1} "
+        f"! video/x-raw,format=I420,width=640,height=360 ! identity name=limit "
         f"! x264enc speed-preset=fast key-int-max={scenarios.RATE} ! h264parse ! queue ! mp4mux name=mux "
         f'! filesink location="{path}" audiotestsrc num-buffers={frames} samplesperbuffer={44100 // scenarios.RATE} '
         "! audio/x-raw,rate=44100,channels=1 ! audioconvert ! avenc_aac ! aacparse ! queue ! mux."
     )
+    passed = itertools.count()
+
+    def limit(_pad, _info):
+        # The eos-after of identity lets some frames of a decoder with threads through.
+        return Gst.PadProbeReturn.OK if next(passed) < frames else Gst.PadProbeReturn.DROP
+
+    pipeline.get_by_name("limit").get_static_pad("sink").add_probe(Gst.PadProbeType.BUFFER, limit)
     pipeline.set_state(Gst.State.PLAYING)
     kinds = Gst.MessageType.EOS | Gst.MessageType.ERROR
     message = pipeline.get_bus().timed_pop_filtered(120 * Gst.SECOND, kinds)
