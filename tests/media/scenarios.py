@@ -63,9 +63,10 @@ def described_event(event):
     return name
 
 
-def playbin(kind, line, options):
-    """A player: its pipeline and its video sink."""
+def playbin(kind, line, clip, options):
+    """A player, and its video sink."""
     pipeline = Gst.ElementFactory.make(kind)
+    pipeline.set_property("uri", Gst.filename_to_uri(str(clip)))
     sink = Gst.parse_launch(f"fakesink {options}")
     # A sound that hurries ahead leaves nothing to preroll with after a pause.
     audio = Gst.parse_launch(f"fakesink {options}")
@@ -75,28 +76,49 @@ def playbin(kind, line, options):
     return pipeline, sink
 
 
+def decodebin(line, clip, options):
+    """A pipeline of an application's own, and its video sink."""
+    pipeline = Gst.parse_launch(
+        f'filesrc location="{clip}" ! decodebin name=decode audioconvert name=audio ! fakesink {options} '
+        f"videoconvert name=video ! {line} ! fakesink name=sink {options}"
+    )
+
+    def link(_decode, pad):
+        kind = pad.query_caps().get_structure(0).get_name().split("/")[0]
+        pad.link(pipeline.get_by_name(kind).get_static_pad("sink"))
+
+    # A launch line would link once, and not again after READY.
+    pipeline.get_by_name("decode").connect("pad-added", link)
+    return pipeline, pipeline.get_by_name("sink")
+
+
+def videotestsrc(line, options):
+    """A source that seeks without a demuxer, and the sink."""
+    pipeline = Gst.parse_launch(
+        f"videotestsrc name=source pattern=ball ! video/x-raw,format=I420,width=320,height=240,framerate={RATE}/1 "
+        f"! {line} ! fakesink name=sink {options}"
+    )
+    # Without an end of its own. Its num-buffers would count the frames of all seeks.
+    seek = Gst.Event.new_seek(
+        1.0, Gst.Format.TIME, FLUSH, Gst.SeekType.SET, 0, Gst.SeekType.SET, SECONDS * SECOND
+    )
+    pipeline.get_by_name("source").send_event(seek)
+    return pipeline, pipeline.get_by_name("sink")
+
+
 class Host:
     """A pipeline with a filter in it, and the record of what its sink saw, what it answered and what it posted."""
 
     KINDS = ("playbin", "playbin3", "decodebin", "videotestsrc")
 
     def __init__(self, kind, line, clip, options):
-        if kind in ("playbin", "playbin3"):
-            self.pipeline, self.sink = playbin(kind, line, options)
-            self.pipeline.set_property("uri", Gst.filename_to_uri(str(clip)))
+        if kind == "videotestsrc":
+            self.pipeline, self.sink = videotestsrc(line, options)
+        elif kind == "decodebin":
+            self.pipeline, self.sink = decodebin(line, clip, options)
         else:
-            source = (
-                f'filesrc location="{clip}" ! decodebin name=decode decode. ! audioconvert ! fakesink {options} '
-                "decode. ! videoconvert"
-            )
-            if kind == "videotestsrc":
-                source = (
-                    f"videotestsrc num-buffers={SECONDS * RATE} pattern=ball "
-                    f"! video/x-raw,format=I420,width=320,height=240,framerate={RATE}/1"
-                )
-            self.pipeline = Gst.parse_launch(f"{source} ! {line} ! fakesink name=sink {options}")
-            self.sink = self.pipeline.get_by_name("sink")
-        self.kind = kind
+            self.pipeline, self.sink = playbin(kind, line, clip, options)
+        self.endless = kind == "videotestsrc"
         self.log, self.answers, self.reports = [], [], set()
         kinds = Gst.PadProbeType.BUFFER | Gst.PadProbeType.EVENT_DOWNSTREAM | Gst.PadProbeType.EVENT_FLUSH
         self.sink.get_static_pad("sink").add_probe(kinds, self.on_data)
@@ -155,8 +177,12 @@ class Host:
     def seek(self, start, flags=FLUSH | ACCURATE, rate=1.0, stop=None, wait=True):
         """Seeks, and waits for the frame of that position if the seek flushes and the pipeline is paused."""
         self.drain()
-        # NONE would keep the stop of the seek before.
-        start, stop = int(start), -1 if stop is None else int(stop)
+        if stop is None:
+            # The type NONE would keep the stop of the seek before.
+            stop = SECONDS * SECOND if self.endless else -1
+        start, stop = int(start), int(stop)
+        if self.endless:
+            start = min(start, stop)
         done = self.pipeline.seek(rate, Gst.Format.TIME, flags, Gst.SeekType.SET, start, Gst.SeekType.SET, stop)
         self.answers.append(f"seek to {start}: {done}")
         if done and wait and flags & FLUSH:
