@@ -25,7 +25,7 @@ CLIP_MAKER := $(OUT)/examples/demo_clip
 RECOGNIZE := $(OUT)/examples/recognize
 
 .DELETE_ON_ERROR:
-.PHONY: help build test check-loom check-overflow check-all demo deps onnxruntime photos install uninstall clean
+.PHONY: help build test check-loom check-overflow check-media check-all demo deps onnxruntime photos install uninstall clean
 
 help:
 	@echo 'make build        the plugin and mfr-enroll, in $(OUT)'
@@ -33,6 +33,7 @@ help:
 	@echo 'make test         every test'
 	@echo 'make check-loom   the threads that share steps, in every order in which they may run'
 	@echo 'make check-overflow  the tests of the core, where arithmetic that overflows is an error'
+	@echo 'make check-media  players, GES, an RTSP server and OpenCV with the elements in them'
 	@echo 'make check-all    .ci/run, the above, an emulated CPU without AVX2 and two of 64-bit ARM'
 	@echo 'make install      for this user: plugin to $(PLUGIN_DIR),'
 	@echo '                  the rest below PREFIX=$(PREFIX)'
@@ -89,10 +90,15 @@ check-loom:
 check-overflow: | deps onnxruntime photos
 	$(CARGO) test -p gst-plugin-mfr --lib --no-default-features --features draw
 
+# Compared with neutral elements in the same place.
+check-media:
+	scripts/test-media.sh
+
 check-all:
 	.ci/run
 	$(MAKE) check-overflow
 	$(MAKE) check-loom
+	$(MAKE) check-media
 	scripts/test-scalar.sh
 	scripts/test-aarch64.sh
 

@@ -270,6 +270,28 @@ def ges_rate(clip, ours, _folder):
         require(counts[0] == counts[1], f"rate {rate}: {len(counts[1])} frames, without our effect {len(counts[0])}")
 
 
+def seek_in_rtsp(location):
+    """A client that seeks while it plays: the server does so in its own pipeline."""
+    player = Player(
+        f"rtspsrc location={location} latency=0 protocols=tcp ! rtph264depay ! avdec_h264 ! fakesink name=out sync=false"
+    )
+    tap, pipeline = player.tap("out"), player.pipeline
+    pipeline.set_state(Gst.State.PLAYING)
+    try:
+        for seconds in (2, 0.5):
+            time.sleep(0.5)
+            done = pipeline.seek_simple(Gst.Format.TIME, Gst.SeekFlags.FLUSH, int(seconds * Gst.SECOND))
+            require(done, "the client could not seek")
+            tap.times.clear()
+            pipeline.set_state(Gst.State.PLAYING)
+            end = time.monotonic() + 20
+            while len(tap) < 5:
+                require(time.monotonic() < end, f"{len(tap)} frames after a seek to {seconds} s")
+                time.sleep(0.05)
+    finally:
+        pipeline.set_state(Gst.State.NULL)
+
+
 def rtsp_server(clip, ours, _folder):
     """A server whose launch line has our elements, and ten clients, one after the other."""
     gi.require_version("GstRtspServer", "1.0")
@@ -287,15 +309,17 @@ def rtsp_server(clip, ours, _folder):
     thread = threading.Thread(target=loop.run)
     thread.start()
     try:
+        location = f"rtsp://127.0.0.1:{server.get_bound_port()}/media"
         for _ in range(10):
             # How a client ends depends on when the server hangs up, so each stops of itself after some frames.
             player = Player(
-                f"rtspsrc location=rtsp://127.0.0.1:{server.get_bound_port()}/media latency=0 protocols=tcp ! rtph264depay "
-                "! avdec_h264 ! identity eos-after=6 ! fakesink name=out sync=false"
+                f"rtspsrc location={location} latency=0 protocols=tcp ! rtph264depay ! avdec_h264 ! identity eos-after=6 "
+                "! fakesink name=out sync=false"
             )
             tap = player.tap("out")
             player.play(seconds=30)
             require(len(tap) == 5, f"{len(tap)} frames")
+        seek_in_rtsp(location)
     finally:
         loop.quit()
         thread.join()

@@ -112,7 +112,7 @@ def main():
     if options.one:
         play_one(options.one, options.folder)
         return
-    tasks = [(f"{kind} {name}", scenario, (kind, name)) for kind in scenarios.Host.KINDS for name in scenarios.SCENARIOS]
+    tasks = [(f"{kind} {name}", scenario, (kind, name)) for kind, name in scenarios.names()]
     tasks += [(f"client {name}", client, (name,)) for name in clients.CLIENTS]
     if options.only:
         tasks = [task for task in tasks if any(word in task[0] for word in options.only)]

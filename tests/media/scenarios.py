@@ -18,6 +18,8 @@ RATE = 25
 SECOND = Gst.SECOND
 
 FLUSH, ACCURATE, KEY_UNIT = Gst.SeekFlags.FLUSH, Gst.SeekFlags.ACCURATE, Gst.SeekFlags.KEY_UNIT
+# Of GstPlayFlags, which PyGObject does not know.
+VIDEO = 1
 # A message that has not come by then is reported; run.py ends what hangs in a call.
 PATIENCE = 30 * SECOND
 
@@ -313,6 +315,9 @@ def scrub_hastily(host):
 def looping(host):
     """Segment seeks that do not flush, as for an endless loop without a gap."""
     segment = Gst.SeekFlags.SEGMENT
+    if host.pipeline.find_property("flags"):
+        # With two streams playbin may never post the message.
+        host.pipeline.set_property("flags", VIDEO)
     paused(host)
     host.seek(SECOND, FLUSH | ACCURATE | segment, stop=2 * SECOND)
     host.play(to=Gst.MessageType.SEGMENT_DONE)
@@ -432,6 +437,32 @@ def instant_rate_change(host):
     host.log[:] = sorted(set(host.log))
 
 
+def gapless(host):
+    """The same file three times, each begun before the one before has ended."""
+    uri = host.pipeline.get_property("uri")
+    again = iter((uri, uri))
+
+    def next_file(player):
+        if following := next(again, None):
+            player.set_property("uri", following)
+
+    host.pipeline.connect("about-to-finish", next_file)
+    host.play()
+    host.query()
+
+
+def video_off_and_on(host):
+    """The filter is taken out of a player that goes on with the sound, and comes back."""
+    flags = int(host.pipeline.get_property("flags"))
+    host.state(Gst.State.PLAYING)
+    for _ in range(4):
+        for value in (flags & ~VIDEO, flags):
+            time.sleep(0.15)
+            host.pipeline.set_property("flags", value)
+    host.wait()
+    host.forget()
+
+
 UNTIMED, TIMED = "sync=false", "sync=true"
 # The sink of a player: it reports lateness upstream and drops what is too late.
 LATE = "sync=true qos=true max-lateness=20000000"
@@ -457,7 +488,19 @@ SCENARIOS = {
     "trick-mode": (trick_mode, UNTIMED),
     "reverse": (reverse, UNTIMED),
     "instant-rate-change": (instant_rate_change, TIMED),
+    "gapless": (gapless, UNTIMED),
+    "video-off-and-on": (video_off_and_on, TIMED),
 }
+# What only some hosts can do. playbin of 1.22 hangs at the second file, with neutral elements too.
+HOSTS = {"gapless": ("playbin3",), "video-off-and-on": ("playbin", "playbin3")}
+
+
+def names():
+    """Pairs of a host and a scenario."""
+    for kind in Host.KINDS:
+        for name in SCENARIOS:
+            if kind in HOSTS.get(name, Host.KINDS):
+                yield kind, name
 
 
 def record(kind, name, which, clip, gallery):
