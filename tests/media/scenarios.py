@@ -205,6 +205,11 @@ class Host:
         self.log.clear()
         self.answers.clear()
 
+    def keep_first_frames(self):
+        """For scenarios whose seeks and states are reached in time, but after a varying number of frames."""
+        previous = [""] + self.log[:-1]
+        self.log[:] = [b for a, b in zip(previous, self.log) if not (a.startswith("buffer") and b.startswith("buffer"))]
+
     def end(self):
         _result, state, _pending = self.pipeline.get_state(0)
         self.answers.append(f"ended in {state.value_nick}")
@@ -274,13 +279,13 @@ def seek_with_stop(host):
 
 
 def seek_while_playing(host):
-    """As from a player's slider: the frames until the next seek differ, what comes after the last does not."""
+    """As from a player's slider: how many frames there are until the next seek is a matter of time."""
     host.state(Gst.State.PLAYING)
     for seconds in (2, 0.4, 3, 1):
         time.sleep(0.1)
         host.seek(seconds * SECOND)
     host.state(Gst.State.PAUSED)
-    host.forget()
+    host.keep_first_frames()
     host.seek(3.4 * SECOND)
     host.query()
     host.play()
@@ -364,7 +369,7 @@ def change_state_intensive(host):
     for state in (ready, playing, paused_, null, paused_, playing):
         host.state(state)
     host.state(paused_)
-    host.forget()
+    host.keep_first_frames()
     host.seek(2 * SECOND)
     host.query()
 
