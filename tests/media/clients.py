@@ -1,7 +1,7 @@
 """Programs and elements through which applications use the elements. See run.py.
 
-Each client plays the clip, in which Barack Obama and then Joe Biden are seen, and checks that as many frames come out as
-without our elements, that both are named, and that nothing is posted that is a warning or an error.
+Each client plays the clip, in which Barack Obama and then Joe Biden are seen, and checks that as many frames come out
+as without our elements, that both are named, and that no warning and no error is posted.
 """
 
 import hashlib
@@ -185,7 +185,7 @@ def encoding_profile():
 
 
 def ges_timeline(clip, effects, layout):
-    """Clips one after the other on a layer, each with the effects. In layout: start, in-point and duration in seconds."""
+    """A pipeline of clips on a layer, each with the effects. In layout: start, in-point and duration in seconds."""
     try:
         gi.require_version("GES", "1.0")
         from gi.repository import GES
@@ -245,7 +245,7 @@ def ges_preview(clip, ours, _folder):
         pipeline.seek_simple(Gst.Format.TIME, Gst.SeekFlags.FLUSH | Gst.SeekFlags.ACCURATE, int(seconds * Gst.SECOND))
         player.until(Gst.MessageType.ASYNC_DONE)
         position = pipeline.query_position(Gst.Format.TIME)[1]
-        require(abs(position - seconds * Gst.SECOND) <= Gst.SECOND // RATE, f"{position} ns after a seek to {seconds} s")
+        require(abs(position - seconds * Gst.SECOND) <= Gst.SECOND // RATE, f"{position} ns instead of {seconds} s")
     pipeline.seek_simple(Gst.Format.TIME, Gst.SeekFlags.FLUSH | Gst.SeekFlags.ACCURATE, 0)
     player.until(Gst.MessageType.ASYNC_DONE)
     tap.times.clear()
@@ -273,7 +273,8 @@ def ges_rate(clip, ours, _folder):
 def seek_in_rtsp(location):
     """A client that seeks while it plays: the server does so in its own pipeline."""
     player = Player(
-        f"rtspsrc location={location} latency=0 protocols=tcp ! rtph264depay ! avdec_h264 ! fakesink name=out sync=false"
+        f"rtspsrc location={location} latency=0 protocols=tcp ! rtph264depay ! avdec_h264 "
+        "! fakesink name=out sync=false"
     )
     tap, pipeline = player.tap("out"), player.pipeline
     pipeline.set_state(Gst.State.PLAYING)
@@ -313,8 +314,8 @@ def rtsp_server(clip, ours, _folder):
         for _ in range(10):
             # How a client ends depends on when the server hangs up, so each stops of itself after some frames.
             player = Player(
-                f"rtspsrc location={location} latency=0 protocols=tcp ! rtph264depay ! avdec_h264 ! identity eos-after=6 "
-                "! fakesink name=out sync=false"
+                f"rtspsrc location={location} latency=0 protocols=tcp ! rtph264depay ! avdec_h264 "
+                "! identity eos-after=6 ! fakesink name=out sync=false"
             )
             tap = player.tap("out")
             player.play(seconds=30)

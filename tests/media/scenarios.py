@@ -131,8 +131,8 @@ class Host:
             self.log.append(f"buffer {info.get_buffer().pts}")
         elif info.get_event().type not in IGNORED_EVENTS:
             entry = described_event(info.get_event())
-            # mfroverlay, like textoverlay, offers its drawing as meta first and takes the offer back where the sink does
-            # not lay it over frames: the same size twice.
+            # mfroverlay, like textoverlay, offers its drawing as meta first and takes the offer back where the sink
+            # does not lay it over frames: the same size twice.
             if not (entry.startswith("caps") and self.log and self.log[-1] == entry):
                 self.log.append(entry)
         return Gst.PadProbeReturn.OK
