@@ -25,7 +25,8 @@ CLIP_MAKER := $(OUT)/demo_clip
 RECOGNIZE := $(OUT)/examples/recognize
 
 .DELETE_ON_ERROR:
-.PHONY: help build test check-loom check-overflow check-all fuzz demo deps onnxruntime photos install uninstall clean
+.PHONY: help build test check-loom check-overflow check-media check-limits check-asan check-all fuzz demo deps onnxruntime \
+    photos install uninstall clean
 
 help:
 	@echo 'make build        the plugin and mfr-enroll, in $(OUT)'
@@ -33,8 +34,11 @@ help:
 	@echo 'make test         every test'
 	@echo 'make check-loom   the threads that share steps, in every order in which they may run'
 	@echo 'make check-overflow  the tests of the core, where arithmetic that overflows is an error'
-	@echo 'make check-all    .ci/run, the above, an emulated CPU without AVX2 and two of 64-bit ARM'
+	@echo 'make check-media  players, GES, an RTSP server and OpenCV with the elements in them'
+	@echo 'make check-limits disks that are full, read-only or single files, and little memory; needs root'
+	@echo 'make check-asan   the tests of unsafe code with AddressSanitizer'
 	@echo 'make fuzz         each reader of files, streams and texts on made-up input, FUZZ_SECONDS=60 each'
+	@echo 'make check-all    .ci/run, the above, an emulated CPU without AVX2 and two of 64-bit ARM'
 	@echo 'make install      for this user: plugin to $(PLUGIN_DIR),'
 	@echo '                  the rest below PREFIX=$(PREFIX)'
 	@echo '                  for everybody: make build, then as root: make install PREFIX=/usr'
@@ -90,10 +94,24 @@ check-loom:
 check-overflow: | deps onnxruntime photos
 	$(CARGO) test -p gst-plugin-mfr --lib --no-default-features --features draw
 
+# Compared with neutral elements in the same place.
+check-media:
+	scripts/test-media.sh
+
+check-limits:
+	scripts/test-limits.sh
+
+check-asan:
+	scripts/test-asan.sh
+
 check-all:
 	.ci/run
 	$(MAKE) check-overflow
 	$(MAKE) check-loom
+	$(MAKE) check-media
+	$(MAKE) check-limits
+	$(MAKE) check-asan
+	$(MAKE) fuzz
 	scripts/test-scalar.sh
 	scripts/test-aarch64.sh
 
