@@ -204,6 +204,8 @@ impl Tracker {
     pub fn successor(&self) -> Self {
         Self {
             last_id: self.last_id,
+            // The frame in which the new scene begins is the first one of the successor.
+            now: self.now,
             ..Self::default()
         }
     }
