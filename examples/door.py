@@ -16,8 +16,13 @@ import subprocess
 import sys
 import zipfile
 
-import numpy
 from recognize import GLib, faces_of_message, parser, printable, run, seconds_of_message
+
+try:
+    import numpy
+except ModuleNotFoundError:
+    sys.exit(f"{sys.executable} has no NumPy. On Debian: apt install python3-numpy, then run this file with "
+             "/usr/bin/python3")
 
 # Seconds for which a face may be lost before its observation ends.
 GAP = 0.5
