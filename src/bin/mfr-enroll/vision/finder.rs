@@ -85,6 +85,7 @@ impl Finder {
         }
         let (mut best, mut quarters) = (Vec::new(), 0);
         for turn in 1..4 {
+            // A copy, not a view that is read rotated: boxes would differ from those of the upright photo by up to 2 pixels.
             let found = self.find(&photo.rotated(turn).view()?)?;
             if surest(&found) > surest(&best) {
                 (best, quarters) = (found, turn);
