@@ -61,8 +61,9 @@ pub const KNOWN_THRESHOLD: f32 = 0.2;
 /// confidence of that result, below which the face keeps its first box.
 const SETTLED: (f32, f32) = (0.5, DEFAULT_THRESHOLDS[2]);
 
-/// Minimum IoU of a known face and a candidate at its place, which is square and only P-Net's estimate.
-const SAME_PLACE: f32 = 0.3;
+/// Minimum IoU of the boxes of one face: in two frames, and of a known face and a candidate at its place, which is square and
+/// only P-Net's estimate.
+pub(crate) const SAME_PLACE: f32 = 0.3;
 
 /// A detected face.
 #[derive(Debug, Clone, Copy, PartialEq)]

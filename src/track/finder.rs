@@ -5,7 +5,7 @@
 use std::time::{Duration, Instant};
 
 use super::cuts::{Cuts, Scene};
-use super::matching::{SAME_PLACE, stretched};
+use super::matching::{SAME_PLACE, assign, pairs, stretched};
 use super::tracker::Limits;
 use super::{Expected, Tracker};
 use crate::detect::{Detector, Face, Params};
@@ -54,7 +54,7 @@ const FACE_TAKES_SHARE: f64 = 0.1;
 const AREA_CHANGE: f32 = 2.0;
 
 /// IoU of two followed faces from which on they are one.
-const SAME_FACE: f32 = 0.5;
+const ONE_FACE: f32 = 0.5;
 
 /// IoU of a crop and O-Net's box below which the crop is taken anew at that box: O-Net regresses boxes exactly only where
 /// the face fills the crop.
@@ -321,7 +321,7 @@ impl Finder {
         let is_found = |(_, known): &(i32, Face)| {
             faces
                 .iter()
-                .any(|face| face.rect.iou(&known.rect) >= SAME_FACE)
+                .any(|face| face.rect.iou(&known.rect) >= ONE_FACE)
         };
         let (verified, doubtful): (Vec<_>, Vec<_>) = due.into_iter().partition(is_found);
         let ids = |faces: Vec<(i32, Face)>| faces.into_iter().map(|(id, _)| id).collect::<Vec<_>>();
@@ -356,7 +356,7 @@ impl Finder {
             found.iter().all(|(_, other)| {
                 let shared = face.rect.intersection(&other.rect).area();
                 let is_part = is_uncertain && area <= other.rect.area() && shared > PART * area;
-                other.rect.iou(&face.rect) < SAME_FACE && !is_part
+                other.rect.iou(&face.rect) < ONE_FACE && !is_part
             })
         });
         let ids = self.tracker.find(&faces, limits);
@@ -404,11 +404,11 @@ impl Finder {
         let mut faces = self.search_except(detector, view, around, &clear)?;
         // Detections of the search replace those of O-Net alone.
         for (id, face) in found.iter_mut().filter(|f| uncertain.contains(f)) {
-            let overlap = |other: &Face| other.rect.iou(&face.rect);
-            let best = (0..faces.len())
-                .max_by(|&a, &b| overlap(&faces[a]).total_cmp(&overlap(&faces[b])))
-                .filter(|&i| overlap(&faces[i]) >= SAME_PLACE);
-            if let Some(best) = best {
+            let overlaps = pairs(faces.len(), 1, |i, _| {
+                let overlap = faces[i].rect.iou(&face.rect);
+                (overlap >= SAME_PLACE).then_some(overlap)
+            });
+            if let Some(&(best, _)) = assign(&overlaps).first() {
                 *face = faces.swap_remove(best);
                 self.tracker.follow(*id, face, limits);
             }
@@ -497,7 +497,7 @@ impl Finder {
         });
         let mut found: Vec<(i32, Face)> = Vec::with_capacity(kept.len());
         for (e, face) in kept {
-            let is_free = |(_, other): &(i32, Face)| other.rect.iou(&face.rect) < SAME_FACE;
+            let is_free = |(_, other): &(i32, Face)| other.rect.iou(&face.rect) < ONE_FACE;
             if others.iter().chain(&found).all(is_free) {
                 self.tracker.follow(e.id, &face, limits);
                 found.push((e.id, face));

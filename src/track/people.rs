@@ -20,16 +20,10 @@ use ndarray::ArrayView1;
 use crate::embed::mask::Mask;
 use crate::frame::geometry::{Landmarks, Rect};
 use crate::gallery::Gallery;
-use crate::track::matching::{in_same_place, stretched};
-
-/// Least cosine between an embedding and the average of a track with another id in the same place for both to be one
-/// person: with the same mask state, and across a mask. Neighbouring frames of one clear face have .8 and more, two people
-/// hardly ever .4.
-const SAME_FACE: f32 = 0.5;
-const SAME_FACE_ACROSS: f32 = 0.35;
-
-/// The same for a face that kept its id: blurred or turned away, a face may be hardly similar to itself.
-const SAME_ID: f32 = 0.3;
+use crate::track::matching::{
+    Basis, FORGOTTEN_AFTER, Key, LIKE_WITH_ANOTHER_ID, LIKE_WITH_THE_SAME_ID, Likeness, assign,
+    associate, stretched,
+};
 
 /// Consecutive embeddings below that cosine which make it another person, and the time between them. A single one is noise.
 const MISMATCHES: u32 = 2;
@@ -45,13 +39,10 @@ const CLEAR_MASK: f32 = 1.0;
 /// Interval between mask checks of a face.
 const MASK_CHECK_INTERVAL: Duration = Duration::from_millis(150);
 
-/// How long a face may be lost before its embeddings are forgotten.
-const GONE_AFTER: Duration = Duration::from_millis(2500);
-
-/// The same for a face that gets another id in the same place.
+/// How long a face may be lost that gets another id in the same place.
 const TAKEN_OVER_WITHIN: Duration = Duration::from_secs(1);
 
-/// The least of these times in frames, of a stream with one frame in seconds.
+/// The least of this time and [`FORGOTTEN_AFTER`] in frames, of a stream with one frame in seconds.
 const GONE_FRAMES: u32 = 2;
 
 /// Embeddings that confirm a name, and by how much the similarity has to exceed the threshold before that: each frame of a
@@ -216,36 +207,42 @@ impl People {
     pub fn begin(&mut self, observations: &[Observation], now: Duration, interval: Duration) {
         self.now = now;
         let [gone_after, taken_over_within] =
-            [GONE_AFTER, TAKEN_OVER_WITHIN].map(|time| time.max(interval * GONE_FRAMES));
+            [FORGOTTEN_AFTER, TAKEN_OVER_WITHIN].map(|time| time.max(interval * GONE_FRAMES));
         self.tracks
             .retain(|t| t.seen <= now && now - t.seen <= gone_after);
-        let mut track_of: Vec<Option<usize>> = observations
-            .iter()
-            .map(|observation| {
-                self.tracks
-                    .iter()
-                    .position(|t| observation.id > 0 && t.id == observation.id)
-            })
-            .collect();
-        for (number, observation) in observations.iter().enumerate() {
-            if track_of[number].is_some() {
-                continue;
-            }
-            let free = self.tracks.iter().enumerate().filter(|(i, track)| {
-                !track_of.contains(&Some(*i)) && now - track.seen <= taken_over_within
-            });
-            track_of[number] = in_same_place(&observation.rect, free.map(|(i, t)| (i, t.rect)));
-            if let Some(index) = track_of[number] {
-                self.replace(index);
-            }
-        }
+        let key = |id, rect| Key {
+            id,
+            rect,
+            ..Key::default()
+        };
+        let faces: Vec<_> = observations.iter().map(|o| key(o.id, o.rect)).collect();
+        let known = self.tracks.iter().map(|track| {
+            let is_recent = now - track.seen <= taken_over_within;
+            // An empty box is in no place.
+            key(
+                track.id,
+                if is_recent {
+                    track.rect
+                } else {
+                    Rect::default()
+                },
+            )
+        });
+        let known: Vec<_> = known.collect();
         self.present.clear();
-        for (observation, track) in observations.iter().zip(track_of) {
-            let index = track.unwrap_or(self.tracks.len());
-            if track.is_none() {
-                self.numbers += 1;
-                self.tracks.push(Track::new(self.numbers, now));
-            }
+        for (observation, found) in observations.iter().zip(associate(&faces, &known)) {
+            let index = match found {
+                Some((index, Basis::Place)) => {
+                    self.replace(index);
+                    index
+                }
+                Some((index, _)) => index,
+                None => {
+                    self.numbers += 1;
+                    self.tracks.push(Track::new(self.numbers, now));
+                    self.tracks.len() - 1
+                }
+            };
             let track = &mut self.tracks[index];
             track.id = observation.id;
             track.rect = observation.rect;
@@ -323,7 +320,7 @@ impl People {
     /// The answer for each face of the frame, None where it was never embedded. Each person is given to one face at most, by
     /// greedy assignment. `threshold` replaces those of the gallery.
     pub fn answers(&mut self, gallery: &Gallery, threshold: Option<f32>) -> Vec<Option<Answer>> {
-        let mut claims: Vec<(f32, usize, usize)> = Vec::new();
+        let mut claims = Vec::new();
         for (face, &index) in self.present.iter().enumerate() {
             let track = &mut self.tracks[index];
             track.score(gallery);
@@ -338,14 +335,9 @@ impl People {
                 });
             claims.extend(named);
         }
-        claims.sort_by(|a, b| b.0.total_cmp(&a.0));
         let mut labels = vec![None; self.present.len()];
-        let mut taken = Vec::new();
-        for (_, face, label) in claims {
-            if labels[face].is_none() && !taken.contains(&label) {
-                labels[face] = Some(label);
-                taken.push(label);
-            }
+        for (face, label) in assign(&claims) {
+            labels[face] = Some(label);
         }
         let faces = self.present.iter().zip(labels);
         let answer = |(&index, label): (&usize, Option<usize>)| {
@@ -446,7 +438,7 @@ impl Track {
     /// Adds an embedding; false if it is of another person than those before, which are forgotten then.
     fn add_embedding(&mut self, embedding: ArrayView1<f32>, now: Duration) -> bool {
         if let Some(old) = self.predecessor.take()
-            && old.is_like(self.is_masked(), embedding, [SAME_FACE, SAME_FACE_ACROSS])
+            && old.is_like(self.is_masked(), embedding, LIKE_WITH_ANOTHER_ID)
         {
             self.take_over(*old);
         }
@@ -454,7 +446,7 @@ impl Track {
         self.embedded = now;
         self.scores.clear();
         let mut is_same = true;
-        if self.is_like(self.is_masked(), embedding, [SAME_ID; 2]) {
+        if self.is_like(self.is_masked(), embedding, LIKE_WITH_THE_SAME_ID) {
             self.mismatches = 0;
         } else {
             self.mismatches += 1;
@@ -485,21 +477,13 @@ impl Track {
         };
     }
 
-    /// Whether an embedding, of a face with a mask or without, is similar enough to the averages: by the least cosine with the
-    /// same mask state, and across a mask.
-    fn is_like(
-        &self,
-        is_masked: bool,
-        embedding: ArrayView1<f32>,
-        [least, across]: [f32; 2],
-    ) -> bool {
-        let cosine = |evidence: &Evidence, least: f32| {
-            (evidence.count > 0).then(|| evidence.mean.dot(&embedding) >= least)
-        };
+    /// Whether an embedding, of a face with a mask or without, is similar enough to the averages.
+    fn is_like(&self, is_masked: bool, embedding: ArrayView1<f32>, likeness: Likeness) -> bool {
+        let cosine =
+            |evidence: &Evidence| (evidence.count > 0).then(|| evidence.mean.dot(&embedding));
         let index = usize::from(is_masked);
-        cosine(&self.evidence[index], least)
-            .or_else(|| cosine(&self.evidence[1 - index], across))
-            .unwrap_or(true)
+        let [same, across] = [index, 1 - index].map(|i| cosine(&self.evidence[i]));
+        likeness.accepts(same, across)
     }
 
     /// Compares the average with each person of the gallery.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::detect::{Face, KNOWN_THRESHOLD};
 use crate::frame::geometry::Rect;
-use crate::track::matching::{SAME_PLACE, stretched};
+use crate::track::matching::{Pair, SAME_PLACE, assign, pairs, stretched};
 
 /// How long after a clear detection a lower threshold is enough for a face in the expected place.
 const REMEMBERED: Duration = Duration::from_secs(1);
@@ -374,38 +374,28 @@ impl Tracker {
         let expected: Vec<_> = self.tracks.iter().map(|t| t.predict(self.now)).collect();
         let mut of_face = vec![None; faces.len()];
         let mut taken: Vec<_> = self.tracks.iter().map(|t| t.seen == self.now).collect();
-        let all = |likeness: &dyn Fn(usize, usize) -> Option<f32>| {
-            let mut pairs: Vec<(f32, usize, usize)> = (0..faces.len())
-                .flat_map(|f| (0..expected.len()).map(move |t| (f, t)))
-                .filter_map(|(f, t)| Some((likeness(f, t)?, f, t)))
-                .collect();
-            pairs.sort_by(|a, b| b.0.total_cmp(&a.0));
-            pairs
-        };
-        let overlaps = all(&|f, t| {
+        let overlaps = pairs(faces.len(), expected.len(), |f, t| {
             let overlap = faces[f].rect.iou(&expected[t]);
-            (overlap >= SAME_PLACE).then_some(overlap)
+            (!taken[t] && overlap >= SAME_PLACE).then_some(overlap)
         });
-        for (_, face, track) in overlaps {
-            if of_face[face].is_none() && !taken[track] {
-                of_face[face] = Some(track);
-                taken[track] = true;
-            }
+        for (face, track) in assign(&overlaps) {
+            of_face[face] = Some(track);
+            taken[track] = true;
         }
-        let near = all(&|f, t| {
+        let near = pairs(faces.len(), expected.len(), |f, t| {
             let free = of_face[f].is_none() && !taken[t];
             let limit = self.tracks[t].reach(self.now);
             let distance = free.then(|| distance(&faces[f].rect, &expected[t]))??;
             (distance <= limit).then_some(-distance)
         });
-        for &(likeness, face, track) in &near {
-            let is_clear = near.iter().all(|&(other, f, t)| {
+        let is_clear = |&(likeness, face, track): &Pair| {
+            near.iter().all(|&(other, f, t)| {
                 (f == face) == (t == track) || other < likeness * CLEARLY_NEARER
-            });
-            if of_face[face].is_none() && !taken[track] && is_clear {
-                of_face[face] = Some(track);
-                taken[track] = true;
-            }
+            })
+        };
+        let clear: Vec<_> = near.iter().copied().filter(is_clear).collect();
+        for (face, track) in assign(&clear) {
+            of_face[face] = Some(track);
         }
         of_face
     }

@@ -12,7 +12,7 @@ use gst_video::subclass::prelude::*;
 
 use super::PostMessages;
 use super::database::{Change, Database, Model};
-use super::presence::{self, Moment};
+use super::presence::Moment;
 use super::recognizer::Recognizer;
 use crate::embed::{DEFAULT_BATCH_SIZE, Embedder};
 use crate::gallery::GalleryError;
@@ -25,6 +25,7 @@ use crate::plugin::stream::{Frame, Stream};
 use crate::threads::linger::linger;
 use crate::threads::lock;
 use crate::track::ReembedPolicy;
+use crate::track::matching::LEFT_AFTER;
 
 pub(super) static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
     gst::DebugCategory::new(
@@ -230,7 +231,7 @@ impl FrameFilter for MfrRecognize {
         let settings = Arc::clone(&lock(&self.settings));
         let stream_time = filter::stream_time(self.obj().upcast_ref(), buffer);
         if frame.is_live {
-            let longest = presence::GONE_AFTER + FROZEN_INTERVALS * frame.interval;
+            let longest = LEFT_AFTER + FROZEN_INTERVALS * frame.interval;
             *lock(&self.deadline) = Some(Instant::now() + longest);
         }
         let mut state = lock(&self.state);

@@ -7,10 +7,7 @@ use gst::ClockTime;
 use crate::frame::geometry::Rect;
 use crate::plugin::message::{Event, FaceNews};
 use crate::plugin::meta::Face;
-use crate::track::matching::{in_same_place, stretched};
-
-/// How long a face may be turned away or hidden before the person has left.
-pub const GONE_AFTER: Duration = Duration::from_secs(1);
+use crate::track::matching::{Basis, Key, LEFT_AFTER, associate, stretched};
 
 /// Consecutive frames with another name or mask state that count as a change: a single one is noise.
 const FRAMES_TO_CHANGE: u32 = 3;
@@ -85,15 +82,14 @@ struct Rival {
     first_seen: Option<ClockTime>,
 }
 
-/// Association of a face with a person in view, by index.
-enum Match {
-    /// The face belongs to this person.
-    Same(usize),
-    /// The face is in the place of this person with another id, and has not been verified as the same person yet.
-    Perhaps(usize),
-    /// The face is in the place of this person, but belongs to another one.
-    InPlaceOf(usize),
-    Nobody,
+/// How a face relates to the person in view with whom it was matched.
+enum Relation {
+    /// The face belongs to the person.
+    Same,
+    /// The face is in the place of the person with another id, and has not been verified as the same person yet.
+    Perhaps,
+    /// The face is in the place of the person, but belongs to another one.
+    InPlaceOf,
 }
 
 /// All people in view.
@@ -109,42 +105,44 @@ impl Presence {
     /// face whose id and name both change is another person: the previous one has left, and none of that person's
     /// state is kept.
     pub fn update(&mut self, faces: &[(&Face, Option<u64>)], at: Moment) -> Vec<FaceNews> {
+        let names: Vec<_> = faces.iter().map(|(face, _)| name_of(face)).collect();
+        let keys = faces.iter().zip(&names).map(|(&(face, track), name)| Key {
+            track,
+            id: face.id,
+            name: name.as_deref(),
+            rect: face.rect,
+        });
+        let keys: Vec<_> = keys.collect();
+        let known: Vec<_> = self.people.iter().map(Person::key).collect();
+        let found = associate(&keys, &known);
         let mut news = Vec::new();
-        let mut taken = vec![false; self.people.len()];
         let mut replaced = Vec::new();
-        for &(face, track) in faces {
-            match self.find(face, track, &taken) {
-                Match::Same(index) => {
-                    taken[index] = true;
-                    news.extend(self.people[index].see(face, track, at));
-                }
-                Match::Perhaps(index) if !self.people[index].is_outlasted(at.now) => {
-                    taken[index] = true;
-                    self.people[index].wait(face, at);
-                }
-                Match::Perhaps(index) | Match::InPlaceOf(index) => {
-                    let mut person = Person::new(face, track, at);
-                    if let Some(rival) = self.people[index].rival {
-                        person.first_seen = rival.first_seen;
+        for ((&(face, track), key), found) in faces.iter().zip(&keys).zip(found) {
+            let Some((index, basis)) = found else {
+                self.add(Person::new(face, track, at), &mut news);
+                continue;
+            };
+            let person = &mut self.people[index];
+            match person.relation(key, basis) {
+                Relation::Same => news.extend(person.see(face, track, at)),
+                Relation::Perhaps if !person.is_outlasted(at.now) => person.wait(face, at),
+                Relation::Perhaps | Relation::InPlaceOf => {
+                    let mut new = Person::new(face, track, at);
+                    if let Some(rival) = person.rival {
+                        new.first_seen = rival.first_seen;
                     }
                     replaced.push(index);
-                    self.add(person, &mut news);
-                    taken.push(true);
-                }
-                Match::Nobody => {
-                    self.add(Person::new(face, track, at), &mut news);
-                    taken.push(true);
+                    self.add(new, &mut news);
                 }
             }
         }
-        // A person who is found elsewhere in the frame has moved and is not replaced.
-        let is_replaced = |index: usize| replaced.contains(&index) && !taken[index];
+        let is_replaced = |index: usize| replaced.contains(&index);
         let mut left = Vec::new();
         let mut index = 0;
         self.people.retain(|person| {
             // A time before the last one is due to a seek.
-            let is_gone = at.now.saturating_sub(person.seen) >= GONE_AFTER
-                || at.now + GONE_AFTER < person.seen
+            let is_gone = at.now.saturating_sub(person.seen) >= LEFT_AFTER
+                || at.now + LEFT_AFTER < person.seen
                 || is_replaced(index);
             if is_gone {
                 left.push((is_replaced(index), person.news(Event::Left)));
@@ -185,43 +183,6 @@ impl Presence {
         let people = self.people.drain(..);
         people.map(|person| person.news(Event::Left)).collect()
     }
-
-    fn find(&self, face: &Face, track: Option<u64>, taken: &[bool]) -> Match {
-        let name = name_of(face);
-        let free = || (0..self.people.len()).filter(|&i| !taken[i]);
-        let label = |i: usize| &self.people[i].label.value;
-        // Two tracks are two people, because the recogniser has verified them.
-        let is_another = |i: usize| {
-            let both = track.zip(self.people[i].track);
-            both.is_some_and(|(face, person)| face != person)
-        };
-        if let Some(same) = free().find(|&i| track.is_some() && self.people[i].track == track) {
-            return Match::Same(same);
-        }
-        let by_id = free().find(|&i| face.id > 0 && self.people[i].face.id == face.id);
-        if let Some(same) = by_id
-            && !(is_another(same) && name.is_some() && name != *label(same))
-        {
-            return Match::Same(same);
-        }
-        if let Some(same) = free().find(|&i| name.is_some() && *label(i) == name) {
-            return Match::Same(same);
-        }
-        let places = free().map(|i| (i, self.people[i].place()));
-        let Some(near) = by_id.or_else(|| in_same_place(&face.rect, places)) else {
-            return Match::Nobody;
-        };
-        let person = &self.people[near];
-        let has_other_id =
-            person.has_lasting_id && face.id > 0 && person.face.id > 0 && face.id != person.face.id;
-        let is_unverified = track.is_none() && person.track.is_some();
-        match (&name, label(near)) {
-            (Some(_), _) if is_another(near) => Match::InPlaceOf(near),
-            (Some(_), Some(_)) if has_other_id => Match::InPlaceOf(near),
-            (None, _) if is_another(near) || has_other_id || is_unverified => Match::Perhaps(near),
-            _ => Match::Same(near),
-        }
-    }
 }
 
 impl Person {
@@ -239,9 +200,28 @@ impl Person {
         }
     }
 
-    /// Where to look for the person's face in the next frame.
-    fn place(&self) -> Rect {
-        self.rival.map_or(self.face.rect, |rival| rival.rect)
+    /// What the person's face is matched by in the next frame.
+    fn key(&self) -> Key<'_> {
+        Key {
+            track: self.track,
+            id: self.face.id,
+            name: self.label.value.as_deref(),
+            rect: self.rival.map_or(self.face.rect, |rival| rival.rect),
+        }
+    }
+
+    fn relation(&self, face: &Key, basis: Basis) -> Relation {
+        let own = self.key();
+        let is_another = face.is_another_track(&own);
+        let has_other_id = self.has_lasting_id && face.id > 0 && own.id > 0 && face.id != own.id;
+        let is_unverified = face.track.is_none() && own.track.is_some();
+        match (face.name, own.name) {
+            _ if basis != Basis::Place => Relation::Same,
+            (Some(_), _) if is_another => Relation::InPlaceOf,
+            (Some(_), Some(_)) if has_other_id => Relation::InPlaceOf,
+            (None, _) if is_another || has_other_id || is_unverified => Relation::Perhaps,
+            _ => Relation::Same,
+        }
     }
 
     /// Records a face in the place of the person that may belong to another one.
