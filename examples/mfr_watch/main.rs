@@ -98,11 +98,22 @@ fn tell(message: &str) {
     let _ = writeln!(io::stderr(), "mfr-watch: {}", text::printable(message));
 }
 
+/// Loads what sources from the network need while there is no other thread.
+///
+/// GLib 2.74 waits for ever where one thread registers the type GSocketAddress, which holds its once-lock and needs the lock of
+/// type classes to add an interface, while another one makes a GSocketClient, which holds these locks in the other order. The
+/// plugin soup does the former when it is loaded, and rtspsrc the latter.
+fn load_network_sources() {
+    // A plugin that is not installed is missed where a source needs it.
+    let _ = gst::Plugin::load_by_name("soup");
+}
+
 /// Whether all sources went well.
 fn run(options: &Options) -> anyhow::Result<bool> {
     gst::init()?;
     // The plugin is in this program. Where it is installed, this line and the crate are not needed.
     gstmfr::plugin_register_static()?;
+    load_network_sources();
     let output = Arc::new(Output::default());
     const SIGINT: i32 = 2;
     const SIGTERM: i32 = 15;

@@ -273,11 +273,11 @@ fn sources_that_are_not_there_hang_or_send_garbage_leave_the_others_alone() {
     let (mut process, stdout, stderr) = watching(&watch, &sources);
     let (mut told, mut seen) = (Vec::new(), String::new());
     // Each source is retried, and meanwhile the clip is read to its end.
-    for _ in 0..6 {
-        told.push(await_line(&stderr, "trying again in"));
-    }
     for event in ["identified", "left"] {
         seen = await_line(&stdout, event);
+    }
+    for _ in 0..6 {
+        told.push(await_line(&stderr, "trying again in"));
     }
     assert!(seen.contains(PERSON), "{seen}");
     assert!(told.iter().any(|line| line.contains(&missing)), "{told:?}");
