@@ -14,14 +14,14 @@ use crate::vision::batch::Embedders;
 
 /// A person a face may belong to.
 #[derive(Debug, Clone, Serialize)]
-pub struct Candidate {
+pub struct NamedCandidate {
     pub label: String,
     pub similarity: f32,
 }
 
 /// The identity of a face.
 #[derive(Debug, Clone)]
-pub struct Answer {
+pub struct NamedAnswer {
     /// `None` for a stranger.
     pub name: Option<String>,
     /// Similarity to the person named, or to the first candidate.
@@ -29,12 +29,12 @@ pub struct Answer {
     /// Probability that the answer is right.
     pub confidence: f32,
     /// Candidates, best first, also for a stranger.
-    pub candidates: Vec<Candidate>,
+    pub candidates: Vec<NamedCandidate>,
     /// Whether a mask was recognised, which determined the threshold.
     pub masked: bool,
 }
 
-impl Answer {
+impl NamedAnswer {
     fn of(gallery: &Gallery, found: &Identification, masked: bool) -> Self {
         let name = |label: usize| gallery.names()[label].clone();
         Self {
@@ -44,7 +44,7 @@ impl Answer {
             candidates: found
                 .candidates
                 .iter()
-                .map(|candidate| Candidate {
+                .map(|candidate| NamedCandidate {
                     label: name(candidate.label),
                     similarity: candidate.similarity,
                 })
@@ -75,22 +75,22 @@ pub fn open(path: &Path, embedders: &Embedders) -> Result<Gallery, GalleryError>
 }
 
 /// Identifies the faces of one photo, in which each person can be at most once.
-pub fn in_one_photo(gallery: &Gallery, seen: &Embedded) -> Vec<Answer> {
+pub fn in_one_photo(gallery: &Gallery, seen: &Embedded) -> Vec<NamedAnswer> {
     let masked: Vec<bool> = seen.masks.iter().map(|mask| mask.is_worn()).collect();
     let found = gallery.identify_frame(seen.embeddings.view(), &masked, None);
     let answers = found.iter().zip(masked);
     answers
-        .map(|(found, masked)| Answer::of(gallery, found, masked))
+        .map(|(found, masked)| NamedAnswer::of(gallery, found, masked))
         .collect()
 }
 
 /// Identifies faces of which each comes from a photo of its own.
-pub fn each_by_itself(gallery: &Gallery, seen: &Embedded) -> Vec<Answer> {
+pub fn each_by_itself(gallery: &Gallery, seen: &Embedded) -> Vec<NamedAnswer> {
     let rows = seen.embeddings.rows().into_iter();
     rows.zip(&seen.masks)
         .map(|(row, mask)| {
             let masked = mask.is_worn();
-            Answer::of(gallery, &gallery.identify(row, masked, None), masked)
+            NamedAnswer::of(gallery, &gallery.identify(row, masked, None), masked)
         })
         .collect()
 }
