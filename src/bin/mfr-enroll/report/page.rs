@@ -3,8 +3,11 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
 use super::chart::{error_curves, histogram, percent};
-use super::html::{base64, escaped};
+use super::html::escaped;
 use super::scores::GalleryScores;
 use super::{Couple, HtmlReport, Note, PersonSheet, PhotoEntry};
 use crate::output::counted;
@@ -376,7 +379,7 @@ impl Page {
         match jpeg {
             Some(jpeg) if self.room > 0 => {
                 self.room -= 1;
-                let data = base64(jpeg);
+                let data = STANDARD.encode(jpeg);
                 let _ = write!(
                     self.html,
                     "<img alt=\"\" title=\"{title}\" width=\"96\" height=\"96\" \
