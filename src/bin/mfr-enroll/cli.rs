@@ -30,13 +30,13 @@ use crate::options::{self, Masks, MinFace, Subject, Vision};
 )]
 struct Cli {
     #[command(subcommand)]
-    command: Option<Command>,
+    command: Option<CommandArgs>,
     #[command(flatten)]
     build: BuildArgs,
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {
+enum CommandArgs {
     /// Make a gallery from a folder of photos and short videos
     Build(BuildArgs),
     /// Check the photos of a folder without making a gallery, or check a gallery: which photos are unusable,
@@ -270,36 +270,36 @@ struct MaskTypes(Vec<MaskType>);
 /// Parses the arguments. If clap rejects them, the program exits here with status 2.
 pub fn command() -> Result<options::Command> {
     let cli = Cli::parse();
-    Ok(match cli.command.unwrap_or(Command::Build(cli.build)) {
-        Command::Build(args) => options::Command::Build(build(args)?),
-        Command::Check(args) => options::Command::Check(check(args)?),
-        Command::Model(args) => options::Command::Model(options::Model {
+    Ok(match cli.command.unwrap_or(CommandArgs::Build(cli.build)) {
+        CommandArgs::Build(args) => options::Command::Build(build(args)?),
+        CommandArgs::Check(args) => options::Command::Check(check(args)?),
+        CommandArgs::Model(args) => options::Command::Model(options::ModelOptions {
             files: args.files,
             json: args.json,
         }),
-        Command::List(args) => options::Command::List(options::List {
+        CommandArgs::List(args) => options::Command::List(options::ListOptions {
             database: args.database,
             json: args.json,
         }),
-        Command::Identify(args) => options::Command::Identify(options::Identify {
+        CommandArgs::Identify(args) => options::Command::Identify(options::IdentifyOptions {
             inputs: args.inputs,
             database: args.database,
             json: args.json,
             vision: vision(args.vision, MinFace::Pixels(DEFAULT_MIN_FACE_SIZE)),
         }),
-        Command::Embed(args) => options::Command::Embed(options::Embed {
+        CommandArgs::Embed(args) => options::Command::Embed(options::EmbedOptions {
             inputs: args.inputs,
             output: args.output,
             vision: vision(args.vision, MinFace::Relative),
         }),
-        Command::Evaluate(args) => options::Command::Evaluate(options::Evaluate {
+        CommandArgs::Evaluate(args) => options::Command::Evaluate(options::EvaluateOptions {
             database: args.database,
             probes: args.probes,
             unknown: args.unknown,
             json: args.json,
             vision: vision(args.vision, MinFace::Relative),
         }),
-        Command::Mask(args) => options::Command::Mask(options::Mask {
+        CommandArgs::Mask(args) => options::Command::Mask(options::MaskOptions {
             inputs: args.inputs,
             output: args.output,
             masks: masks(args.masks, args.mask_copies, args.seed),
@@ -340,7 +340,7 @@ fn mask_type(text: &str) -> Result<MaskType, String> {
     text.parse().map_err(|e: UnknownMask| e.to_string())
 }
 
-fn build(args: BuildArgs) -> Result<options::Build> {
+fn build(args: BuildArgs) -> Result<options::BuildOptions> {
     let (Some(dataset), Some(output)) = (args.dataset, args.output) else {
         bail!("--dataset and --output are required");
     };
@@ -361,7 +361,7 @@ fn build(args: BuildArgs) -> Result<options::Build> {
         }
     }
     let all = || MaskTypes(MaskType::ALL.to_vec());
-    Ok(options::Build {
+    Ok(options::BuildOptions {
         dataset,
         output,
         val: args.val,
@@ -380,13 +380,13 @@ fn build(args: BuildArgs) -> Result<options::Build> {
     })
 }
 
-fn check(args: CheckArgs) -> Result<options::Check> {
+fn check(args: CheckArgs) -> Result<options::CheckOptions> {
     let subject = match (args.dataset, args.database) {
         (Some(dataset), None) => Subject::Dataset(dataset),
         (None, Some(database)) => Subject::Database(database),
         _ => bail!("either --dataset or --database is required"),
     };
-    Ok(options::Check {
+    Ok(options::CheckOptions {
         subject,
         report: args.report,
         strict: args.strict,
@@ -481,12 +481,12 @@ mod tests {
         assert!(cli.command.is_none());
         assert_eq!(cli.build.dataset, Some(PathBuf::from("d")));
         let cli = Cli::parse_from(["mfr-enroll", "build", "--dataset", "d", "--output", "o.npz"]);
-        assert!(matches!(cli.command, Some(Command::Build(_))));
+        assert!(matches!(cli.command, Some(CommandArgs::Build(_))));
     }
 
     #[test]
     fn other_commands_do_not_ask_for_the_flags_of_build() {
         let cli = Cli::parse_from(["mfr-enroll", "identify", "a.jpg"]);
-        assert!(matches!(cli.command, Some(Command::Identify(_))));
+        assert!(matches!(cli.command, Some(CommandArgs::Identify(_))));
     }
 }

@@ -10,19 +10,19 @@ use gstmfr::paint::MaskType;
 /// One run of the program.
 #[derive(Debug)]
 pub enum Command {
-    Build(Build),
-    Check(Check),
-    List(List),
-    Identify(Identify),
-    Embed(Embed),
-    Evaluate(Evaluate),
-    Mask(Mask),
-    Model(Model),
+    Build(BuildOptions),
+    Check(CheckOptions),
+    List(ListOptions),
+    Identify(IdentifyOptions),
+    Embed(EmbedOptions),
+    Evaluate(EvaluateOptions),
+    Mask(MaskOptions),
+    Model(ModelOptions),
 }
 
 /// Makes a gallery from a dataset.
 #[derive(Debug)]
-pub struct Build {
+pub struct BuildOptions {
     pub dataset: PathBuf,
     pub output: PathBuf,
     pub val: Option<PathBuf>,
@@ -40,7 +40,7 @@ pub struct Build {
 
 /// Checks the photos for a gallery, or a gallery.
 #[derive(Debug)]
-pub struct Check {
+pub struct CheckOptions {
     pub subject: Subject,
     pub report: Option<PathBuf>,
     pub strict: bool,
@@ -56,14 +56,14 @@ pub enum Subject {
 
 /// Lists the people of a gallery.
 #[derive(Debug)]
-pub struct List {
+pub struct ListOptions {
     pub database: PathBuf,
     pub json: bool,
 }
 
 /// Detects and identifies faces in photos.
 #[derive(Debug)]
-pub struct Identify {
+pub struct IdentifyOptions {
     pub inputs: Vec<PathBuf>,
     pub database: Option<PathBuf>,
     pub json: bool,
@@ -72,7 +72,7 @@ pub struct Identify {
 
 /// Writes the embeddings of photos.
 #[derive(Debug)]
-pub struct Embed {
+pub struct EmbedOptions {
     pub inputs: Vec<PathBuf>,
     pub output: PathBuf,
     pub vision: Vision,
@@ -80,7 +80,7 @@ pub struct Embed {
 
 /// Measures a gallery on photos of known and unknown people.
 #[derive(Debug)]
-pub struct Evaluate {
+pub struct EvaluateOptions {
     pub database: PathBuf,
     pub probes: PathBuf,
     pub unknown: Option<PathBuf>,
@@ -90,7 +90,7 @@ pub struct Evaluate {
 
 /// Paints masks onto the faces of photos.
 #[derive(Debug)]
-pub struct Mask {
+pub struct MaskOptions {
     pub inputs: Vec<PathBuf>,
     pub output: PathBuf,
     pub masks: Masks,
@@ -100,7 +100,7 @@ pub struct Mask {
 
 /// Shows the role of ONNX files and which engine runs them.
 #[derive(Debug)]
-pub struct Model {
+pub struct ModelOptions {
     pub files: Vec<PathBuf>,
     pub json: bool,
 }

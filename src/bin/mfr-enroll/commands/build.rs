@@ -17,16 +17,16 @@ use crate::evaluate::calibration::CalibrationTable;
 use crate::evaluate::trial::{self, Figures, Tried};
 use crate::input::dataset::{Collection, Dataset};
 use crate::npz;
-use crate::options::{Build, shown};
+use crate::options::{BuildOptions, shown};
 use crate::output::{self, Output, counted, plain};
 use crate::people;
 use crate::report::findings::Findings;
-use crate::report::{self, scores::Measured};
+use crate::report::{self, scores::GalleryScores};
 use crate::vision::batch::Embedders;
 use crate::vision::portrait::Rejected;
 
 #[derive(Debug, Serialize)]
-struct Report<'a> {
+struct BuildReport<'a> {
     output: String,
     #[serde(flatten)]
     findings: Findings<'a>,
@@ -36,7 +36,7 @@ struct Report<'a> {
     seconds: f64,
 }
 
-pub fn run(options: &Build) -> Result<ExitCode> {
+pub fn run(options: &BuildOptions) -> Result<ExitCode> {
     let start = Instant::now();
     let outputs = [&options.faces_output, &options.report];
     for path in outputs.into_iter().flatten().chain([&options.output]) {
@@ -88,15 +88,15 @@ pub fn run(options: &Build) -> Result<ExitCode> {
     }
 
     if let Some(path) = &options.report {
-        let measured = Some(Measured::of(&calibration, gallery.thresholds()));
-        report::Report::of_dataset(shown(&options.dataset), &train, &enrolled, measured)
+        let measured = Some(GalleryScores::of(&calibration, gallery.thresholds()));
+        report::HtmlReport::of_dataset(shown(&options.dataset), &train, &enrolled, measured)
             .write(path)?;
     }
 
     // The partial file is not needed any more, because everything is written.
     partial.remove();
 
-    let report = Report {
+    let report = BuildReport {
         output: shown(&options.output),
         findings: Findings::of(&train, &enrolled),
         calibration: CalibrationTable::of(&calibration),
@@ -122,7 +122,7 @@ fn person_of(collection: &Collection, item: usize) -> &str {
 }
 
 /// The error message if no photo can be used, with the reasons.
-fn nothing_usable(options: &Build, enrolled: &Enrolled) -> String {
+fn nothing_usable(options: &BuildOptions, enrolled: &Enrolled) -> String {
     let mut text = format!(
         "no photo of the dataset {} can be used",
         options.dataset.display()
@@ -166,7 +166,7 @@ pub fn learn(
 }
 
 fn try_out(
-    options: &Build,
+    options: &BuildOptions,
     val: &Collection,
     gallery: &Gallery,
     embedders: &Embedders,
@@ -205,7 +205,7 @@ impl<'a> Faces<'a> {
 }
 
 /// Prints the report as text.
-fn say(out: &mut Output, report: &Report) -> Result<()> {
+fn say(out: &mut Output, report: &BuildReport) -> Result<()> {
     let findings = &report.findings;
     findings.say(out)?;
     report.calibration.say(out)?;

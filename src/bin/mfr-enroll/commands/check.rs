@@ -10,24 +10,24 @@ use serde::Serialize;
 
 use super::REJECTED;
 use super::build::learn;
-use crate::enrol::agreement::{self, Agreement, Likeness, Pair, Sample, Verdict};
+use crate::enrol::agreement::{self, Agreement, FaceSample, Likeness, Pair, Verdict};
 use crate::enrol::{Enrolled, Keep, enrol};
 use crate::input::dataset::{Collection, Dataset};
 use crate::npz::check_writable;
-use crate::options::{Check, Masks, Subject, shown};
+use crate::options::{CheckOptions, Masks, Subject, shown};
 use crate::output::{Output, counted, plain};
 use crate::people::made_now;
 use crate::report::findings::{
     FEW_PHOTOS, Findings, NEAREST, Similar, Suspicion, nearest, say_alike, say_pairs,
     say_suspicious,
 };
-use crate::report::scores::Measured;
-use crate::report::{Couple, Face, Note, Report, Sheet};
+use crate::report::scores::GalleryScores;
+use crate::report::{Couple, HtmlReport, Note, PersonSheet, PhotoEntry};
 use crate::vision::batch::Embedders;
 use crate::vision::quality::Measures;
 use crate::vision::reason::Reason;
 
-pub fn run(options: &Check) -> Result<ExitCode> {
+pub fn run(options: &CheckOptions) -> Result<ExitCode> {
     if let Some(path) = &options.report {
         check_writable(path)?;
     }
@@ -51,12 +51,12 @@ struct DatasetReport<'a> {
     /// People with at least one photo, but fewer than [`FEW_PHOTOS`].
     few_photos: Vec<&'a str>,
     no_photo: Vec<&'a str>,
-    files: Vec<File<'a>>,
+    files: Vec<FileReport<'a>>,
 }
 
 /// A photo, or a used frame of a video.
 #[derive(Debug, Serialize)]
-struct File<'a> {
+struct FileReport<'a> {
     path: String,
     person: Option<&'a str>,
     status: Status,
@@ -86,7 +86,7 @@ struct Other<'a> {
 }
 
 /// Checks a dataset; returns whether there are no problems.
-fn check_dataset(options: &Check, dataset: &Path) -> Result<bool> {
+fn check_dataset(options: &CheckOptions, dataset: &Path) -> Result<bool> {
     let Dataset { train, .. } = Dataset::open(dataset)?;
     let embedders = Embedders::load(&options.vision)?;
     let keep = Keep {
@@ -100,7 +100,7 @@ fn check_dataset(options: &Check, dataset: &Path) -> Result<bool> {
             true => None,
             false => Some(measure(&learn(&train, &enrolled, &embedders)?)?),
         };
-        Report::of_dataset(shown(dataset), &train, &enrolled, measured).write(path)?;
+        HtmlReport::of_dataset(shown(dataset), &train, &enrolled, measured).write(path)?;
     }
     let findings = Findings::of(&train, &enrolled);
     let people = |is_listed: fn(usize) -> bool| {
@@ -127,11 +127,11 @@ fn check_dataset(options: &Check, dataset: &Path) -> Result<bool> {
 }
 
 /// All photos and all used frames, sorted by path.
-fn files<'a>(train: &'a Collection, enrolled: &Enrolled) -> Vec<File<'a>> {
+fn files<'a>(train: &'a Collection, enrolled: &Enrolled) -> Vec<FileReport<'a>> {
     let name = |person: usize| train.people[person].as_str();
     let used = enrolled.learned.iter().map(|l| {
         let is_suspicious = l.likeness.verdict == Verdict::Suspicious;
-        File {
+        FileReport {
             path: l.shot.name(&train.items),
             person: Some(name(train.items[l.shot.item].person)),
             status: if is_suspicious {
@@ -149,7 +149,7 @@ fn files<'a>(train: &'a Collection, enrolled: &Enrolled) -> Vec<File<'a>> {
             }),
         }
     });
-    let rejected = enrolled.rejected.iter().map(|r| File {
+    let rejected = enrolled.rejected.iter().map(|r| FileReport {
         path: r.path.clone(),
         person: r.person.map(name),
         status: Status::Rejected,
@@ -220,7 +220,7 @@ struct PersonReport<'a> {
 }
 
 /// Checks a gallery; returns whether there are no problems.
-fn check_gallery(options: &Check, database: &Path) -> Result<bool> {
+fn check_gallery(options: &CheckOptions, database: &Path) -> Result<bool> {
     let gallery = Gallery::load(database)?;
     let photos = photos(&gallery);
     let Agreement { likeness, pairs } = agreement::compare(&photos.samples);
@@ -276,12 +276,12 @@ fn check_gallery(options: &Check, database: &Path) -> Result<bool> {
 }
 
 /// The rows of a gallery that are photos, not copies with synthetic masks.
-struct Photos<'a> {
+struct PhotoRows<'a> {
     rows: Vec<usize>,
-    samples: Vec<Sample<'a>>,
+    samples: Vec<FaceSample<'a>>,
 }
 
-fn photos(gallery: &Gallery) -> Photos<'_> {
+fn photos(gallery: &Gallery) -> PhotoRows<'_> {
     let rows: Vec<usize> = (0..gallery.labels().len())
         .filter(|&row| gallery.kinds()[row] != Kind::SyntheticMask)
         .collect();
@@ -295,7 +295,7 @@ fn photos(gallery: &Gallery) -> Photos<'_> {
                 "" => usize::MAX - row,
                 file => *files.entry((person, file)).or_insert(next),
             };
-            Sample {
+            FaceSample {
                 person,
                 file,
                 kind: gallery.kinds()[row],
@@ -303,39 +303,39 @@ fn photos(gallery: &Gallery) -> Photos<'_> {
             }
         })
         .collect();
-    Photos { rows, samples }
+    PhotoRows { rows, samples }
 }
 
 /// Measures how well left-out photos are distinguished with the gallery's own thresholds.
-fn measure(gallery: &Gallery) -> Result<Measured> {
+fn measure(gallery: &Gallery) -> Result<GalleryScores> {
     let calibration = gallery.clone().calibrate(DEFAULT_TARGET_FPIR)?;
-    Ok(Measured::of(&calibration, gallery.thresholds()))
+    Ok(GalleryScores::of(&calibration, gallery.thresholds()))
 }
 
 /// The page of a gallery, which has names and numbers only, because a gallery holds no photos.
 fn page<'a>(
     database: &Path,
     gallery: &'a Gallery,
-    photos: &Photos,
+    photos: &PhotoRows,
     likeness: &[Likeness],
     pairs: &[Pair],
-    measured: Measured,
-) -> Report<'a> {
+    measured: GalleryScores,
+) -> HtmlReport<'a> {
     let name = |person: usize| gallery.names()[person].as_str();
-    let face = |sample: usize| Face {
+    let face = |sample: usize| PhotoEntry {
         path: gallery.sources()[photos.rows[sample]].clone(),
         note: match likeness[sample].verdict {
             Verdict::Fits => Note::None,
             _ => Note::Suspicious(likeness[sample].detail(name)),
         },
-        ..Face::default()
+        ..PhotoEntry::default()
     };
-    let mut people: Vec<Sheet> = gallery
+    let mut people: Vec<PersonSheet> = gallery
         .names()
         .iter()
-        .map(|name| Sheet {
+        .map(|name| PersonSheet {
             name,
-            ..Sheet::default()
+            ..PersonSheet::default()
         })
         .collect();
     for (i, sample) in photos.samples.iter().enumerate() {
@@ -346,7 +346,7 @@ fn page<'a>(
         people: pair.people.map(name),
         faces: pair.samples.map(face),
     };
-    let mut report = Report {
+    let mut report = HtmlReport {
         subject: shown(database),
         made: made_now(),
         people,
@@ -357,7 +357,7 @@ fn page<'a>(
             .collect(),
         nearest: pairs.iter().take(NEAREST).map(couple).collect(),
         measured: Some(measured),
-        ..Report::default()
+        ..HtmlReport::default()
     };
     report.count();
     report

@@ -8,18 +8,18 @@ use gstmfr::embed::crop_rgb8;
 use ndarray::{Array1, Array2, Axis};
 
 use crate::input::dataset::{self, Listed};
-use crate::input::photo::Photo;
-use crate::input::source::Source;
+use crate::input::photo::DecodedPhoto;
+use crate::input::source::SourceFile;
 use crate::npz;
-use crate::options::{Embed, shown};
+use crate::options::{EmbedOptions, shown};
 use crate::output;
 use crate::vision::batch::{Embedders, embed_in_order};
-use crate::vision::finder::Finder;
+use crate::vision::finder::PhotoDetector;
 
 /// Result for a photo: the face and its crop, no face, or an error.
-type Outcome = Result<Option<(Face, Vec<u8>)>, String>;
+type PhotoOutcome = Result<Option<(Face, Vec<u8>)>, String>;
 
-pub fn run(options: &Embed) -> Result<ExitCode> {
+pub fn run(options: &EmbedOptions) -> Result<ExitCode> {
     npz::check_writable(&options.output)?;
     let embedders = Embedders::load(&options.vision)?;
     let listed = dataset::photos(&options.inputs)?;
@@ -67,8 +67,8 @@ pub fn run(options: &Embed) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn largest_face(finder: &mut Finder, source: &Source) -> Result<Outcome> {
-    let mut photo = match Photo::of(source) {
+fn largest_face(finder: &mut PhotoDetector, source: &SourceFile) -> Result<PhotoOutcome> {
+    let mut photo = match DecodedPhoto::of(source) {
         Ok(photo) => photo,
         Err(error) => return Ok(Err(error.to_string())),
     };
@@ -82,8 +82,8 @@ fn largest_face(finder: &mut Finder, source: &Source) -> Result<Outcome> {
 
 /// Writes a row for each photo; NaN and zeros if there is no face.
 fn write(
-    options: &Embed,
-    sources: &[Source],
+    options: &EmbedOptions,
+    sources: &[SourceFile],
     faces: &[Option<Face>],
     embeddings: &Array2<f32>,
 ) -> Result<()> {

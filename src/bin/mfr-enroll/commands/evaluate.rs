@@ -6,9 +6,9 @@ use anyhow::{Context, Result, ensure};
 use gstmfr::embed::mask::{WITH_MASK, WITHOUT_MASK};
 use gstmfr::gallery::Gallery;
 
-use crate::evaluate::trial::{self, Figures, Part};
+use crate::evaluate::trial::{self, Figures, PartFigures};
 use crate::input::dataset::{self, Collection};
-use crate::options::Evaluate;
+use crate::options::EvaluateOptions;
 use crate::output::{self, Output, counted, plain};
 use crate::people;
 use crate::vision::batch::Embedders;
@@ -16,7 +16,7 @@ use crate::vision::batch::Embedders;
 /// Maximum number of confusions in the text report.
 const CONFUSIONS: usize = 10;
 
-pub fn run(options: &Evaluate) -> Result<ExitCode> {
+pub fn run(options: &EvaluateOptions) -> Result<ExitCode> {
     let embedders = Embedders::load(&options.vision)?;
     let gallery = people::open(&options.database, &embedders)?;
     let probes = Collection::open(&options.probes, &options.probes).context("probes")?;
@@ -97,7 +97,7 @@ pub fn say(out: &mut Output, figures: &Figures) -> Result<()> {
     Ok(())
 }
 
-fn say_part(out: &mut Output, part: &Part) -> Result<()> {
+fn say_part(out: &mut Output, part: &PartFigures) -> Result<()> {
     let percent = |share: f64| format!("{:.1} %", share * 100.0);
     out.line(format_args!(
         "  first candidate right (rank-1)  {}",

@@ -9,17 +9,17 @@ use gstmfr::embed::mask::{self, MaskNet};
 use serde::Serialize;
 
 use crate::input::dataset::{self, Listed};
-use crate::input::photo::Photo;
-use crate::input::source::Source;
-use crate::options::{Identify, shown};
+use crate::input::photo::DecodedPhoto;
+use crate::input::source::SourceFile;
+use crate::options::{IdentifyOptions, shown};
 use crate::output::{self, Output, plain};
-use crate::people::{self, Answer, Candidate};
+use crate::people::{self, NamedAnswer, NamedCandidate};
 use crate::vision::batch::Embedders;
-use crate::vision::finder::Finder;
+use crate::vision::finder::PhotoDetector;
 use crate::workers;
 
 /// The size of a photo that could be read, its faces and their crops.
-struct Seen {
+struct PhotoFaces {
     width: usize,
     height: usize,
     rotated: u16,
@@ -29,7 +29,7 @@ struct Seen {
 /// One line of the JSON output, whose field names are a public interface; coordinates are pixels of the upright
 /// photo.
 #[derive(Debug, Serialize)]
-struct Line<'a> {
+struct PhotoLine<'a> {
     path: &'a str,
     width: usize,
     height: usize,
@@ -47,26 +47,26 @@ struct FaceLine {
     h: f32,
     confidence: f32,
     landmarks: [[f32; 2]; 5],
-    mask: Mask,
+    mask: MaskLine,
     #[serde(flatten)]
-    identity: Option<Identity>,
+    identity: Option<IdentityLine>,
 }
 
 #[derive(Debug, Serialize)]
-struct Mask {
+struct MaskLine {
     label: &'static str,
     confidence: f32,
 }
 
 #[derive(Debug, Serialize)]
-struct Identity {
+struct IdentityLine {
     label: String,
     similarity: f32,
     confidence_identity: f32,
-    candidates: Vec<Candidate>,
+    candidates: Vec<NamedCandidate>,
 }
 
-pub fn run(options: &Identify) -> Result<ExitCode> {
+pub fn run(options: &IdentifyOptions) -> Result<ExitCode> {
     let known = match &options.database {
         Some(database) => {
             let embedders = Embedders::load(&options.vision)?;
@@ -88,7 +88,7 @@ pub fn run(options: &Identify) -> Result<ExitCode> {
     workers::in_order(
         &sources,
         options.vision.jobs,
-        || Ok(Finder::new(&options.vision)?),
+        || Ok(PhotoDetector::new(&options.vision)?),
         |finder, source| {
             let seen = look(finder, source)?;
             Ok(match (seen, &known) {
@@ -121,7 +121,7 @@ pub fn run(options: &Identify) -> Result<ExitCode> {
                     (see.collect::<Result<_, _>>()?, Vec::new())
                 }
             };
-            let line = Line {
+            let line = PhotoLine {
                 path: &path,
                 width: seen.width,
                 height: seen.height,
@@ -146,8 +146,8 @@ pub fn run(options: &Identify) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn look(finder: &mut Finder, source: &Source) -> Result<Result<Seen, String>> {
-    let mut photo = match Photo::of(source) {
+fn look(finder: &mut PhotoDetector, source: &SourceFile) -> Result<Result<PhotoFaces, String>> {
+    let mut photo = match DecodedPhoto::of(source) {
         Ok(photo) => photo,
         Err(error) => return Ok(Err(error.to_string())),
     };
@@ -157,7 +157,7 @@ fn look(finder: &mut Finder, source: &Source) -> Result<Result<Seen, String>> {
         .into_iter()
         .map(|face| (face, crop_rgb8(&view, face.rect)))
         .collect();
-    Ok(Ok(Seen {
+    Ok(Ok(PhotoFaces {
         width: photo.width,
         height: photo.height,
         rotated: photo.rotated,
@@ -172,7 +172,7 @@ fn is_zero(degrees: &u16) -> bool {
 fn face_lines(
     faces: &[(Face, Vec<u8>)],
     masks: &[mask::Mask],
-    answers: Vec<Answer>,
+    answers: Vec<NamedAnswer>,
 ) -> Vec<FaceLine> {
     let mut answers = answers.into_iter();
     faces
@@ -185,7 +185,7 @@ fn face_lines(
             h: face.rect.height,
             confidence: face.confidence,
             landmarks: face.landmarks.0.map(|p| [p.x, p.y]),
-            mask: Mask {
+            mask: MaskLine {
                 label: mask.label(),
                 confidence: mask.confidence(),
             },
@@ -194,8 +194,8 @@ fn face_lines(
         .collect()
 }
 
-fn identity(answer: Answer) -> Identity {
-    Identity {
+fn identity(answer: NamedAnswer) -> IdentityLine {
+    IdentityLine {
         label: answer.label().to_owned(),
         similarity: answer.similarity,
         confidence_identity: answer.confidence,
@@ -204,7 +204,7 @@ fn identity(answer: Answer) -> Identity {
 }
 
 /// Prints the line as text.
-fn say(out: &mut Output, line: &Line) -> Result<()> {
+fn say(out: &mut Output, line: &PhotoLine) -> Result<()> {
     let path = plain(line.path);
     if line.faces.is_empty() {
         out.line(format_args!("{path}: no face"))?;

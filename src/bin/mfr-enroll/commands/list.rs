@@ -5,10 +5,10 @@ use std::process::ExitCode;
 use anyhow::Result;
 use gstmfr::gallery::Gallery;
 
-use crate::options::List;
+use crate::options::ListOptions;
 use crate::output::{Output, counted, plain};
 
-pub fn run(options: &List) -> Result<ExitCode> {
+pub fn run(options: &ListOptions) -> Result<ExitCode> {
     let gallery = Gallery::load(&options.database)?;
     let photos: Vec<_> = gallery.people().collect();
     let mut out = Output::stdout();

@@ -14,17 +14,17 @@ use gstmfr::paint;
 use serde::Serialize;
 
 use crate::input::dataset::{self, Listed};
-use crate::input::photo::{Photo, png};
-use crate::input::source::Source;
-use crate::options::{Mask, MaskedCopy, shown};
+use crate::input::photo::{DecodedPhoto, png};
+use crate::input::source::SourceFile;
+use crate::options::{MaskOptions, MaskedCopy, shown};
 use crate::output::{self, Output, plain};
-use crate::vision::finder::Finder;
+use crate::vision::finder::PhotoDetector;
 use crate::workers;
 
 /// A photo and the path of its copies: the output folder, the folders below the one that the user
 /// passed, and a name without extension that is unique among the photos.
 struct Job {
-    source: Source,
+    source: SourceFile,
     target: PathBuf,
 }
 
@@ -42,13 +42,13 @@ struct Written {
 
 /// One line of the JSON output.
 #[derive(Debug, Serialize)]
-struct Line<'a> {
+struct CopiesLine<'a> {
     path: &'a str,
     faces: usize,
     copies: &'a [Written],
 }
 
-pub fn run(options: &Mask) -> Result<ExitCode> {
+pub fn run(options: &MaskOptions) -> Result<ExitCode> {
     let mut jobs = Vec::new();
     let mut failures = 0;
     let mut taken = HashSet::new();
@@ -72,7 +72,7 @@ pub fn run(options: &Mask) -> Result<ExitCode> {
     workers::in_order(
         &jobs,
         options.vision.jobs,
-        || Ok(Finder::new(&options.vision)?),
+        || Ok(PhotoDetector::new(&options.vision)?),
         |finder, job| work(finder, job, options),
         |index, painted| {
             let path = shown(jobs[index].source.path());
@@ -125,8 +125,12 @@ fn with_ending(path: &Path, ending: &str) -> PathBuf {
 }
 
 /// Paints and writes all copies of a photo.
-fn work(finder: &mut Finder, job: &Job, options: &Mask) -> Result<Result<Painted, String>> {
-    let mut photo = match Photo::of(&job.source) {
+fn work(
+    finder: &mut PhotoDetector,
+    job: &Job,
+    options: &MaskOptions,
+) -> Result<Result<Painted, String>> {
+    let mut photo = match DecodedPhoto::of(&job.source) {
         Ok(photo) => photo,
         Err(error) => return Ok(Err(error.to_string())),
     };
@@ -144,7 +148,12 @@ fn work(finder: &mut Finder, job: &Job, options: &Mask) -> Result<Result<Painted
     }))
 }
 
-fn copies(photo: &Photo, faces: &[Face], target: &Path, options: &Mask) -> Result<Vec<Written>> {
+fn copies(
+    photo: &DecodedPhoto,
+    faces: &[Face],
+    target: &Path,
+    options: &MaskOptions,
+) -> Result<Vec<Written>> {
     let mut written: Vec<Written> = Vec::new();
     for copy in options.masks.copies(&photo.sha256) {
         let kind = copy.mask.name();
@@ -165,7 +174,7 @@ fn copies(photo: &Photo, faces: &[Face], target: &Path, options: &Mask) -> Resul
 }
 
 /// The pixels of a photo with a mask on every face.
-fn masked(photo: &Photo, faces: &[Face], copy: MaskedCopy) -> Result<Vec<u8>> {
+fn masked(photo: &DecodedPhoto, faces: &[Face], copy: MaskedCopy) -> Result<Vec<u8>> {
     let mut pixels = photo.pixels().to_vec();
     for (i, face) in faces.iter().enumerate() {
         let seed = copy.seed.wrapping_add(i as u64);
@@ -203,7 +212,7 @@ fn write(path: &Path, bytes: &[u8]) -> Result<()> {
 
 fn say(out: &mut Output, json: bool, path: &str, painted: &Painted) -> Result<()> {
     if json {
-        let line = Line {
+        let line = CopiesLine {
             path,
             faces: painted.faces,
             copies: &painted.copies,

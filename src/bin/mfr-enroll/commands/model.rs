@@ -7,12 +7,12 @@ use anyhow::Result;
 use gstmfr::nn::{Inspection, SessionOptions, Unsupported};
 use serde::Serialize;
 
-use crate::options::Model;
+use crate::options::ModelOptions;
 use crate::output::{Output, plain};
 
 /// A line of `--json` about a file.
 #[derive(Serialize)]
-struct Line<'a> {
+struct NetworkLine<'a> {
     path: String,
     /// Role of the network; `null` if its inputs and outputs match none.
     role: Option<&'a str>,
@@ -21,17 +21,17 @@ struct Line<'a> {
     reason: String,
     sha256: Option<&'a str>,
     /// The operations that the built-in kernels do not support.
-    refusals: Vec<Refusal<'a>>,
+    refusals: Vec<RefusalLine<'a>>,
 }
 
 #[derive(Serialize)]
-struct Refusal<'a> {
+struct RefusalLine<'a> {
     node: &'a str,
     op: &'a str,
     reason: &'a str,
 }
 
-impl<'a> From<&'a Unsupported> for Refusal<'a> {
+impl<'a> From<&'a Unsupported> for RefusalLine<'a> {
     fn from(refusal: &'a Unsupported) -> Self {
         Self {
             node: &refusal.node,
@@ -41,7 +41,7 @@ impl<'a> From<&'a Unsupported> for Refusal<'a> {
     }
 }
 
-pub fn run(options: &Model) -> Result<ExitCode> {
+pub fn run(options: &ModelOptions) -> Result<ExitCode> {
     let mut out = Output::stdout();
     let mut is_good = true;
     for path in &options.files {
@@ -61,9 +61,9 @@ pub fn run(options: &Model) -> Result<ExitCode> {
     })
 }
 
-fn line<'a>(path: &Path, inspection: &'a Inspection) -> Line<'a> {
+fn line<'a>(path: &Path, inspection: &'a Inspection) -> NetworkLine<'a> {
     let network = inspection.network.as_ref();
-    Line {
+    NetworkLine {
         path: path.display().to_string(),
         role: inspection.role.map(|role| role.name()),
         engine: network.ok().map(|network| network.kernel()),
@@ -72,7 +72,11 @@ fn line<'a>(path: &Path, inspection: &'a Inspection) -> Line<'a> {
             Err(error) => error.to_string(),
         },
         sha256: network.ok().map(|network| network.sha256()),
-        refusals: inspection.refusals().iter().map(Refusal::from).collect(),
+        refusals: inspection
+            .refusals()
+            .iter()
+            .map(RefusalLine::from)
+            .collect(),
     }
 }
 

@@ -44,7 +44,7 @@ const MAX_PAIRS: usize = 100;
 
 /// A photo of a person.
 #[derive(Debug, Clone, Copy)]
-pub struct Sample<'a> {
+pub struct FaceSample<'a> {
     pub person: usize,
     /// Frames of one video have the same number, because they are not independent evidence.
     pub file: usize,
@@ -124,14 +124,14 @@ pub struct Agreement {
 }
 
 /// Compares every photo with those of the same person and of others.
-pub fn compare(samples: &[Sample]) -> Agreement {
+pub fn compare(samples: &[FaceSample]) -> Agreement {
     let mut people: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
     for (i, sample) in samples.iter().enumerate() {
         people.entry(sample.person).or_default().push(i);
     }
-    let people: Vec<Person> = people
+    let people: Vec<PersonSamples> = people
         .into_iter()
-        .map(|(number, own)| Person::new(samples, number, own))
+        .map(|(number, own)| PersonSamples::new(samples, number, own))
         .collect();
     let dim = samples.first().map_or(0, |s| s.embedding.len());
     let mut means = Array2::zeros((people.len(), dim));
@@ -155,7 +155,7 @@ pub fn compare(samples: &[Sample]) -> Agreement {
 }
 
 /// The photos of a person.
-struct Person {
+struct PersonSamples {
     number: usize,
     samples: Vec<usize>,
     /// Groups of similar photos, the largest group first.
@@ -164,8 +164,8 @@ struct Person {
     is_decided: bool,
 }
 
-impl Person {
-    fn new(samples: &[Sample], number: usize, own: Vec<usize>) -> Self {
+impl PersonSamples {
+    fn new(samples: &[FaceSample], number: usize, own: Vec<usize>) -> Self {
         let files = |group: &[usize]| {
             let files: BTreeSet<_> = group.iter().map(|&i| samples[i].file).collect();
             files.len()
@@ -200,7 +200,7 @@ impl Person {
     }
 
     /// Compares one of the person's photos with the others.
-    fn likeness(&self, samples: &[Sample], i: usize, other: Option<(usize, f32)>) -> Likeness {
+    fn likeness(&self, samples: &[FaceSample], i: usize, other: Option<(usize, f32)>) -> Likeness {
         let sample = &samples[i];
         let group = self.group_of(i);
         let has_one_file = self.samples.iter().all(|&j| samples[j].file == sample.file);
@@ -242,7 +242,7 @@ impl Person {
 }
 
 /// Sorts photos of a person into groups in which each photo is similar to another.
-fn groups(samples: &[Sample], own: &[usize]) -> Vec<Vec<usize>> {
+fn groups(samples: &[FaceSample], own: &[usize]) -> Vec<Vec<usize>> {
     let mut left = own.to_vec();
     let mut groups = Vec::new();
     while let Some(first) = left.pop() {
@@ -261,8 +261,8 @@ fn groups(samples: &[Sample], own: &[usize]) -> Vec<Vec<usize>> {
 /// For each photo the other person most similar on average, and the similarity to the most
 /// similar of their photos.
 fn nearest(
-    samples: &[Sample],
-    people: &[Person],
+    samples: &[FaceSample],
+    people: &[PersonSamples],
     means: &Array2<f32>,
 ) -> Vec<Option<(usize, f32)>> {
     let mut nearest = vec![None; samples.len()];
@@ -291,7 +291,7 @@ fn nearest(
     nearest
 }
 
-fn pairs(samples: &[Sample], people: &[Person], means: &Array2<f32>) -> Vec<Pair> {
+fn pairs(samples: &[FaceSample], people: &[PersonSamples], means: &Array2<f32>) -> Vec<Pair> {
     let mut best: Vec<(usize, usize, f32)> = Vec::new();
     let mut least = f32::NEG_INFINITY;
     for (tile, some) in means.axis_chunks_iter(Axis(0), TILE).enumerate() {
@@ -351,7 +351,7 @@ mod tests {
         let samples: Vec<_> = photos
             .iter()
             .zip(&embeddings)
-            .map(|(&(person, file, _), embedding)| Sample {
+            .map(|(&(person, file, _), embedding)| FaceSample {
                 person,
                 file,
                 kind,

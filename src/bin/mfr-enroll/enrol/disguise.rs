@@ -7,9 +7,9 @@ use gstmfr::frame::geometry::{Landmarks, Point, Rect};
 use gstmfr::frame::image::ImageView;
 use gstmfr::paint::{self, MaskType};
 
-use crate::input::photo::Photo;
+use crate::input::photo::DecodedPhoto;
 use crate::options::{MaskedCopy, Masks};
-use crate::vision::finder::Finder;
+use crate::vision::finder::PhotoDetector;
 use crate::vision::portrait::thumbnail;
 
 /// Width and height, relative to the face, of the part of the photo that is painted on. It contains mask, straps
@@ -30,7 +30,7 @@ pub struct Disguise {
 }
 
 /// A part of a photo, packed RGB, and the face in its pixels.
-struct Part {
+struct FaceSurroundings {
     pixels: Vec<u8>,
     width: usize,
     height: usize,
@@ -40,13 +40,13 @@ struct Part {
 /// The masked copies of a face. The box is the one that the detector returns for the masked face, as it
 /// will in a pipeline; if it finds none, the box of the bare face is used.
 pub fn disguises(
-    finder: &mut Finder,
-    photo: &Photo,
+    finder: &mut PhotoDetector,
+    photo: &DecodedPhoto,
     face: &Face,
     masks: &Masks,
     thumbnails: bool,
 ) -> Result<Vec<Disguise>> {
-    let part = Part::around(photo, face);
+    let part = FaceSurroundings::around(photo, face);
     let copies = masks.copies(&photo.sha256);
     copies
         .map(|copy| disguise(finder, &part, copy, thumbnails))
@@ -54,8 +54,8 @@ pub fn disguises(
 }
 
 fn disguise(
-    finder: &mut Finder,
-    part: &Part,
+    finder: &mut PhotoDetector,
+    part: &FaceSurroundings,
     copy: MaskedCopy,
     thumbnails: bool,
 ) -> Result<Disguise> {
@@ -76,8 +76,8 @@ fn disguise(
     })
 }
 
-impl Part {
-    fn around(photo: &Photo, face: &Face) -> Self {
+impl FaceSurroundings {
+    fn around(photo: &DecodedPhoto, face: &Face) -> Self {
         let whole = Rect::new(0.0, 0.0, photo.width as f32, photo.height as f32);
         let part = face.rect.scaled(SURROUNDINGS).intersection(&whole);
         let (left, top) = (part.x as usize, part.y as usize);
@@ -113,14 +113,14 @@ mod tests {
         let pixels: Vec<u8> = (0..width * height)
             .flat_map(|i| [(i % width) as u8, (i / width) as u8, 0])
             .collect();
-        let photo = Photo::from_rgb(pixels, width, height);
+        let photo = DecodedPhoto::from_rgb(pixels, width, height);
         let corner = Point { x: 70.0, y: 10.0 };
         let face = Face {
             rect: Rect::new(60.0, 5.0, 20.0, 30.0),
             confidence: 1.0,
             landmarks: Landmarks([corner; 5]),
         };
-        let part = Part::around(&photo, &face);
+        let part = FaceSurroundings::around(&photo, &face);
         // The part extends 26 to either side and 39 up and down of (70, 20), and is cut off above and at the right.
         assert_eq!((part.width, part.height), (96 - 44, 59));
         assert_eq!(part.pixels.len(), part.width * part.height * 3);

@@ -14,7 +14,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Result;
-use gstmfr::detect::Face as DetectedFace;
+use gstmfr::detect::Face;
 use gstmfr::embed::{INPUT_SIZE, crop_rgb8};
 use gstmfr::frame::geometry::Rect;
 use gstmfr::frame::image::ImageView;
@@ -26,14 +26,14 @@ use serde::{Deserialize, Serialize};
 use crate::encoding;
 use crate::enrol::agreement::{Likeness, Pair};
 use crate::enrol::disguise::{Disguise, disguises};
-use crate::enrol::partial::{Partial, Stamp};
+use crate::enrol::partial::{FileStamp, Partial};
 use crate::input::dataset::{Collection, Item};
-use crate::input::photo::Photo;
-use crate::input::source::Source;
+use crate::input::photo::DecodedPhoto;
+use crate::input::source::SourceFile;
 use crate::options::Masks;
 use crate::output;
 use crate::vision::batch::{Embedders, embed_in_order};
-use crate::vision::finder::Finder;
+use crate::vision::finder::PhotoDetector;
 use crate::vision::portrait::Rejected;
 use crate::vision::portrait::{Portrait, thumbnail};
 use crate::vision::quality::{Measures, prominent};
@@ -77,7 +77,7 @@ pub struct Learned {
     pub kind: Kind,
     pub embedding: Array1<f32>,
     /// The same face with synthetic masks.
-    pub copies: Vec<Copy>,
+    pub copies: Vec<EmbeddedCopy>,
     /// The crop, if requested.
     pub crop: Option<Vec<u8>>,
     pub portrait: Portrait,
@@ -87,7 +87,7 @@ pub struct Learned {
 
 /// A masked copy of a face.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Copy {
+pub struct EmbeddedCopy {
     #[serde(with = "encoding::mask")]
     pub mask: MaskType,
     #[serde(with = "encoding::floats")]
@@ -142,17 +142,17 @@ impl From<Refusal> for Refused {
 }
 
 /// Result for a shot.
-type Outcome<F> = Result<Usable<F>, Refused>;
+type ShotOutcome<F> = Result<Usable<F>, Refused>;
 
 /// Result for a file: a photo has one shot, a video one per analysed frame.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-struct Seen<F> {
-    shots: Vec<(Option<Duration>, Outcome<F>)>,
+struct FileOutcome<F> {
+    shots: Vec<(Option<Duration>, ShotOutcome<F>)>,
     /// Why the rest of a video could not be read.
     error: Option<String>,
 }
 
-impl<F> From<Result<Usable<F>, Refused>> for Seen<F> {
+impl<F> From<Result<Usable<F>, Refused>> for FileOutcome<F> {
     fn from(outcome: Result<Usable<F>, Refused>) -> Self {
         Self {
             shots: vec![(None, outcome)],
@@ -161,7 +161,7 @@ impl<F> From<Result<Usable<F>, Refused>> for Seen<F> {
     }
 }
 
-impl<F> Seen<F> {
+impl<F> FileOutcome<F> {
     fn is_unreadable(&self) -> bool {
         let refused = |(_, shot): &(_, Result<_, Refused>)| {
             shot.as_ref()
@@ -176,7 +176,7 @@ impl<F> Seen<F> {
     }
 
     /// Converts the faces; those for which `face` returns none are left out.
-    fn map<G>(self, mut face: impl FnMut(F) -> Option<G>) -> Seen<G> {
+    fn map<G>(self, mut face: impl FnMut(F) -> Option<G>) -> FileOutcome<G> {
         let shots = self.shots.into_iter().map(|(time, outcome)| {
             let outcome = outcome.map(|usable| Usable {
                 faces: usable.faces.into_iter().filter_map(&mut face).collect(),
@@ -184,7 +184,7 @@ impl<F> Seen<F> {
             });
             (time, outcome)
         });
-        Seen {
+        FileOutcome {
             shots: shots.collect(),
             error: self.error,
         }
@@ -200,7 +200,7 @@ struct Usable<F> {
 
 /// A face that may be enrolled.
 #[derive(Debug)]
-struct Candidate {
+struct FaceCandidate {
     crop: Vec<u8>,
     portrait: Portrait,
     is_masked: bool,
@@ -209,7 +209,7 @@ struct Candidate {
 
 /// Data of a candidate that is kept while its crops are embedded.
 #[derive(Debug)]
-struct Kept {
+struct PendingFace {
     /// The crop, if requested.
     crop: Option<Vec<u8>>,
     portrait: Portrait,
@@ -218,16 +218,16 @@ struct Kept {
     copies: Vec<(MaskType, Option<Vec<u8>>)>,
 }
 
-impl Candidate {
+impl FaceCandidate {
     /// Moves the crops of the face and of its masked copies to `crops`, and returns the rest.
-    fn take(self, keep: Keep, crops: &mut Vec<Vec<u8>>) -> Kept {
+    fn take(self, keep: Keep, crops: &mut Vec<Vec<u8>>) -> PendingFace {
         let crop = keep.crops.then(|| self.crop.clone());
         crops.push(self.crop);
         let copies = self.disguises.into_iter().map(|disguise| {
             crops.push(disguise.crop);
             (disguise.mask, disguise.thumbnail)
         });
-        Kept {
+        PendingFace {
             crop,
             portrait: self.portrait,
             is_masked: self.is_masked,
@@ -236,17 +236,17 @@ impl Candidate {
     }
 }
 
-impl Kept {
+impl PendingFace {
     /// Adds the embedding of the face and then of each copy.
-    fn embedded(self, mut embeddings: impl Iterator<Item = Array1<f32>>) -> Option<Face> {
+    fn embedded(self, mut embeddings: impl Iterator<Item = Array1<f32>>) -> Option<EmbeddedFace> {
         let embedding = embeddings.next()?;
         let copies = self.copies.into_iter().zip(embeddings);
-        let copies = copies.map(|((mask, thumbnail), embedding)| Copy {
+        let copies = copies.map(|((mask, thumbnail), embedding)| EmbeddedCopy {
             mask,
             embedding,
             thumbnail,
         });
-        Some(Face {
+        Some(EmbeddedFace {
             is_masked: self.is_masked,
             embedding,
             copies: copies.collect(),
@@ -258,18 +258,18 @@ impl Kept {
 
 /// An embedded face.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-struct Face {
+struct EmbeddedFace {
     /// Whether it wears a real mask.
     is_masked: bool,
     #[serde(with = "encoding::floats")]
     embedding: Array1<f32>,
-    copies: Vec<Copy>,
+    copies: Vec<EmbeddedCopy>,
     #[serde(with = "encoding::bytes")]
     crop: Option<Vec<u8>>,
     portrait: Portrait,
 }
 
-impl Face {
+impl EmbeddedFace {
     fn learned(self, shot: Shot) -> Learned {
         Learned {
             shot,
@@ -300,7 +300,7 @@ impl Face {
 #[derive(Debug)]
 struct Several {
     shot: Shot,
-    faces: Vec<Face>,
+    faces: Vec<EmbeddedFace>,
 }
 
 /// Photos sorted by how they are used.
@@ -317,7 +317,7 @@ struct Sorted {
 
 impl Sorted {
     /// Adds the result for a file of the collection.
-    fn add(&mut self, collection: &Collection, item: usize, seen: Seen<Face>) {
+    fn add(&mut self, collection: &Collection, item: usize, seen: FileOutcome<EmbeddedFace>) {
         for (time, outcome) in seen.shots {
             self.add_shot(collection, Shot { item, time }, outcome);
         }
@@ -328,7 +328,7 @@ impl Sorted {
         &mut self,
         collection: &Collection,
         shot: Shot,
-        outcome: Result<Usable<Face>, Refused>,
+        outcome: Result<Usable<EmbeddedFace>, Refused>,
     ) {
         let items = &collection.items;
         let fresh = outcome.and_then(|usable| {
@@ -366,9 +366,9 @@ pub fn enrol(
     mut partial: Option<&mut Partial>,
 ) -> Result<Enrolled> {
     let items = &collection.items;
-    let mut known: BTreeMap<usize, Seen<Face>> = BTreeMap::new();
+    let mut known: BTreeMap<usize, FileOutcome<EmbeddedFace>> = BTreeMap::new();
     if let Some(partial) = &mut partial {
-        known = partial.take_known(items, |seen: &Seen<Face>| {
+        known = partial.take_known(items, |seen: &FileOutcome<EmbeddedFace>| {
             seen.faces().all(|face| face.fits(embedders.dim(), keep))
         });
     }
@@ -384,7 +384,7 @@ pub fn enrol(
         1 + copies,
         |finder, &item| {
             let item = &items[item];
-            let stamp = Stamp::of(item.source.path());
+            let stamp = FileStamp::of(item.source.path());
             let mut crops = Vec::new();
             let seen = look_at(finder, item, masks, keep)?;
             let seen = seen.map(|face| Some(face.take(keep, &mut crops)));
@@ -399,7 +399,7 @@ pub fn enrol(
             }
             let mut rows = embedded.embeddings.rows().into_iter();
             let mut rows = rows.by_ref().map(|row| row.to_owned());
-            let seen = seen.map(|face: Kept| {
+            let seen = seen.map(|face: PendingFace| {
                 let own = 1 + face.copies.len();
                 face.embedded(rows.by_ref().take(own))
             });
@@ -468,25 +468,35 @@ fn settled(collection: &Collection, sorted: Sorted) -> Enrolled {
 }
 
 /// Detects and crops the faces of a file.
-fn look_at(finder: &mut Finder, item: &Item, masks: &Masks, keep: Keep) -> Result<Seen<Candidate>> {
+fn look_at(
+    finder: &mut PhotoDetector,
+    item: &Item,
+    masks: &Masks,
+    keep: Keep,
+) -> Result<FileOutcome<FaceCandidate>> {
     match &item.source {
-        Source::Photo(path) => Ok(match Photo::load(path) {
+        SourceFile::Photo(path) => Ok(match DecodedPhoto::load(path) {
             Ok(mut photo) => {
                 let faces = finder.find_upright(&mut photo)?;
                 usable_faces(finder, &photo, &faces, masks, keep)?.into()
             }
             Err(error) => unreadable(&error).into(),
         }),
-        Source::Video(path) => watch(finder, path, masks, keep),
+        SourceFile::Video(path) => watch(finder, path, masks, keep),
     }
 }
 
-fn unreadable(error: &dyn Display) -> Result<Usable<Candidate>, Refused> {
+fn unreadable(error: &dyn Display) -> Result<Usable<FaceCandidate>, Refused> {
     Err((Reason::Unreadable, error.to_string()).into())
 }
 
 #[cfg(feature = "plugin")]
-fn watch(finder: &mut Finder, path: &Path, masks: &Masks, keep: Keep) -> Result<Seen<Candidate>> {
+fn watch(
+    finder: &mut PhotoDetector,
+    path: &Path,
+    masks: &Masks,
+    keep: Keep,
+) -> Result<FileOutcome<FaceCandidate>> {
     let watched = crate::input::video::watch(path, |photo| {
         let faces = finder.find(&photo.view()?)?;
         usable_faces(finder, photo, &faces, masks, keep)
@@ -494,7 +504,7 @@ fn watch(finder: &mut Finder, path: &Path, masks: &Masks, keep: Keep) -> Result<
     let error = watched.error.map(|error| error.to_string());
     Ok(match error {
         Some(error) if watched.frames.is_empty() => unreadable(&error).into(),
-        error => Seen {
+        error => FileOutcome {
             shots: watched
                 .frames
                 .into_iter()
@@ -506,7 +516,12 @@ fn watch(finder: &mut Finder, path: &Path, masks: &Masks, keep: Keep) -> Result<
 }
 
 #[cfg(not(feature = "plugin"))]
-fn watch(_: &mut Finder, path: &Path, _: &Masks, _: Keep) -> Result<Seen<Candidate>> {
+fn watch(
+    _: &mut PhotoDetector,
+    path: &Path,
+    _: &Masks,
+    _: Keep,
+) -> Result<FileOutcome<FaceCandidate>> {
     let error = match std::fs::metadata(path) {
         Ok(_) => crate::input::error::PhotoError::NoGStreamer,
         Err(error) => error.into(),
@@ -516,12 +531,12 @@ fn watch(_: &mut Finder, path: &Path, _: &Masks, _: Keep) -> Result<Seen<Candida
 
 /// The candidate faces of a photo for its person, or why there is none.
 fn usable_faces(
-    finder: &mut Finder,
-    photo: &Photo,
-    faces: &[DetectedFace],
+    finder: &mut PhotoDetector,
+    photo: &DecodedPhoto,
+    faces: &[Face],
     masks: &Masks,
     keep: Keep,
-) -> Result<Result<Usable<Candidate>, Refused>> {
+) -> Result<Result<Usable<FaceCandidate>, Refused>> {
     let view = photo.view()?;
     let faces = prominent(faces, photo.width, photo.height);
     let refused = |refusal, measures| {
@@ -549,7 +564,7 @@ fn usable_faces(
                     true => Vec::new(),
                     false => disguises(finder, photo, face, masks, keep.thumbnails)?,
                 };
-                usable.push(Candidate {
+                usable.push(FaceCandidate {
                     crop,
                     portrait: portrait(photo, &view, &[face.rect], Some(measures), keep),
                     is_masked,
@@ -568,7 +583,7 @@ fn usable_faces(
 }
 
 fn portrait(
-    photo: &Photo,
+    photo: &DecodedPhoto,
     view: &ImageView,
     faces: &[Rect],
     measures: Option<Measures>,
@@ -583,7 +598,7 @@ fn portrait(
 }
 
 /// The portrait that represents all faces of a photo.
-fn most_prominent(faces: Vec<Face>) -> Portrait {
+fn most_prominent(faces: Vec<EmbeddedFace>) -> Portrait {
     let first = faces.into_iter().next();
     first.map(|face| face.portrait).unwrap_or_default()
 }

@@ -21,7 +21,7 @@ use sha2::{Digest, Sha256};
 
 use super::Keep;
 use crate::input::dataset::Item;
-use crate::options::Build;
+use crate::options::BuildOptions;
 use crate::output;
 use crate::people::TOOL;
 use crate::vision::batch::Embedders;
@@ -38,18 +38,18 @@ const PREFIX: usize = HASH_DIGITS + 1;
 const MAX_LINE: u64 = 256 << 20;
 
 /// Everything besides the photos that determines results, by names for messages.
-pub type Settings = BTreeMap<String, String>;
+pub type RunSettings = BTreeMap<String, String>;
 
 /// Identifies an unchanged file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Stamp {
+pub struct FileStamp {
     size: u64,
     /// Modification time since 1970.
     seconds: i64,
     nanoseconds: i64,
 }
 
-impl Stamp {
+impl FileStamp {
     /// None if the file does not exist.
     pub fn of(path: &Path) -> Option<Self> {
         let metadata = fs::metadata(path).ok()?;
@@ -63,9 +63,9 @@ impl Stamp {
 
 /// The result for a file.
 #[derive(Debug, Serialize, Deserialize)]
-struct Record<N, S> {
+struct FileRecord<N, S> {
     name: N,
-    stamp: Stamp,
+    stamp: FileStamp,
     seen: S,
 }
 
@@ -80,11 +80,11 @@ pub struct Partial {
 }
 
 /// The settings on which the embeddings of a build depend.
-pub fn settings(options: &Build, keep: Keep, embedders: &Embedders) -> Settings {
+pub fn settings(options: &BuildOptions, keep: Keep, embedders: &Embedders) -> RunSettings {
     let vision = &options.vision;
     // The executable is included, because builds of one version may differ in networks and masks.
     let program = std::env::current_exe().ok();
-    let program = program.and_then(|path| Stamp::of(&path));
+    let program = program.and_then(|path| FileStamp::of(&path));
     let masks = &options.masks;
     let kinds: Vec<_> = masks.types.iter().map(|mask| mask.name()).collect();
     let networks = vision.model_path.as_ref().map(|folder| {
@@ -113,7 +113,7 @@ pub fn settings(options: &Build, keep: Keep, embedders: &Embedders) -> Settings 
 impl Partial {
     /// Opens or creates the checkpoint beside an output. Results of an earlier run are read, unless
     /// its settings differ or they are not wanted (`fresh`).
-    pub fn open(output: &Path, settings: Settings, fresh: bool) -> Result<Self> {
+    pub fn open(output: &Path, settings: RunSettings, fresh: bool) -> Result<Self> {
         let mut path = OsString::from(output);
         path.push(ENDING);
         let path = PathBuf::from(path);
@@ -129,10 +129,10 @@ impl Partial {
         let mut end = 0;
         if file.metadata()?.len() > 0 {
             let mut lines = Lines::new(&file);
-            let found = lines.next().and_then(|line| parsed::<Settings>(&line));
+            let found = lines.next().and_then(|line| parsed::<RunSettings>(&line));
             let found = match found {
                 Some(found) => found,
-                None if fresh => Settings::new(),
+                None if fresh => RunSettings::new(),
                 None => bail!(
                     "{shown} is damaged or no file of mfr-enroll: move it, name another output, or discard it by --fresh"
                 ),
@@ -144,7 +144,8 @@ impl Partial {
                 .collect();
             if !fresh && differing.is_empty() {
                 for line in lines.by_ref() {
-                    if let Some(record) = parsed::<Record<String, serde::de::IgnoredAny>>(&line) {
+                    if let Some(record) = parsed::<FileRecord<String, serde::de::IgnoredAny>>(&line)
+                    {
                         partial.known.insert(record.name, line);
                     }
                 }
@@ -227,9 +228,9 @@ impl Partial {
         for (i, item) in items.iter().enumerate() {
             let record = lines
                 .remove(&item.name)
-                .and_then(|line| parsed::<Record<String, S>>(&line));
+                .and_then(|line| parsed::<FileRecord<String, S>>(&line));
             if let Some(record) = record
-                && Some(record.stamp) == Stamp::of(item.source.path())
+                && Some(record.stamp) == FileStamp::of(item.source.path())
                 && is_sound(&record.seen)
             {
                 known.insert(i, record.seen);
@@ -247,9 +248,9 @@ impl Partial {
     }
 
     /// Records the result for a file. If that fails, the run continues without a checkpoint.
-    pub fn add(&mut self, name: &str, stamp: Stamp, seen: &impl Serialize) {
+    pub fn add(&mut self, name: &str, stamp: FileStamp, seen: &impl Serialize) {
         let Some(file) = &mut self.file else { return };
-        if let Err(error) = write_line(file, &Record { name, stamp, seen }) {
+        if let Err(error) = write_line(file, &FileRecord { name, stamp, seen }) {
             output::warning(&format!(
                 "cannot write {}: {error}; if this run is interrupted, the next one begins anew",
                 self.path.display()
@@ -326,10 +327,10 @@ fn hash(bytes: &[u8]) -> String {
 mod tests {
     use super::*;
     use crate::encoding;
-    use crate::input::source::Source;
+    use crate::input::source::SourceFile;
 
-    fn settings(masks: &str) -> Settings {
-        Settings::from([("masks".to_owned(), masks.to_owned())])
+    fn settings(masks: &str) -> RunSettings {
+        RunSettings::from([("masks".to_owned(), masks.to_owned())])
     }
 
     /// A dataset of photos in a folder, and an output beside them.
@@ -341,7 +342,7 @@ mod tests {
             Item {
                 person: 0,
                 name: name.to_owned(),
-                source: Source::Photo(path),
+                source: SourceFile::Photo(path),
             }
         });
         let output = folder.path().join("gallery.npz");
@@ -356,7 +357,7 @@ mod tests {
     }
 
     fn add(partial: &mut Partial, item: &Item, seen: &str) {
-        let stamp = Stamp::of(item.source.path()).unwrap();
+        let stamp = FileStamp::of(item.source.path()).unwrap();
         partial.add(&item.name, stamp, &seen);
     }
 

@@ -4,7 +4,7 @@ pub fn item(person: usize, name: &str) -> Item {
     Item {
         person,
         name: name.to_owned(),
-        source: Source::Photo(name.into()),
+        source: SourceFile::Photo(name.into()),
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use ndarray::ArrayView1;
 
 use super::{Learned, Refused, Several, Shot, most_prominent};
-use crate::enrol::agreement::{self, Agreement, Pair, Sample, Verdict};
+use crate::enrol::agreement::{self, Agreement, FaceSample, Pair, Verdict};
 use crate::input::dataset::{Collection, Item};
 use crate::vision::portrait::Portrait;
 use crate::vision::reason::{Reason, Refusal};
@@ -125,9 +125,9 @@ pub fn drop_outliers(
     learned: &mut Vec<Learned>,
     refused: &mut Vec<(Shot, Refused)>,
 ) -> Vec<Pair> {
-    let samples: Vec<Sample> = learned
+    let samples: Vec<FaceSample> = learned
         .iter()
-        .map(|l| Sample {
+        .map(|l| FaceSample {
             person: collection.items[l.shot.item].person,
             file: l.shot.item,
             kind: l.kind,

@@ -9,12 +9,12 @@ use gstmfr::gallery::Gallery;
 use serde::Serialize;
 
 use crate::input::dataset::{Collection, Failed};
-use crate::input::photo::Photo;
-use crate::input::source::Source;
+use crate::input::photo::DecodedPhoto;
+use crate::input::source::SourceFile;
 use crate::output;
-use crate::people::{self, Answer};
+use crate::people::{self, NamedAnswer};
 use crate::vision::batch::{Embedders, embed_in_order};
-use crate::vision::finder::Finder;
+use crate::vision::finder::PhotoDetector;
 use crate::vision::quality::most_prominent;
 
 /// False positive identification rates at which the true positive identification rate is
@@ -27,7 +27,7 @@ pub struct Tried {
     /// Index into the sources.
     pub source: usize,
     /// `None` if the photo has no face.
-    pub answer: Option<Answer>,
+    pub answer: Option<NamedAnswer>,
     /// The crop of the face, if requested.
     pub crop: Option<Vec<u8>>,
 }
@@ -35,7 +35,7 @@ pub struct Tried {
 /// Identifies the most prominent face of every photo. Photos that cannot be read are left out, with a warning
 /// on standard error.
 pub fn recognise(
-    sources: &[&Source],
+    sources: &[&SourceFile],
     gallery: &Gallery,
     embedders: &Embedders,
     keep_crops: bool,
@@ -74,8 +74,11 @@ pub fn recognise(
 
 /// The crop of the most prominent face of a photo, `None` if there is none, or why the photo
 /// cannot be read.
-fn prominent_face(finder: &mut Finder, source: &Source) -> Result<Result<Option<Vec<u8>>, String>> {
-    let photo = match Photo::of(source) {
+fn prominent_face(
+    finder: &mut PhotoDetector,
+    source: &SourceFile,
+) -> Result<Result<Option<Vec<u8>>, String>> {
+    let photo = match DecodedPhoto::of(source) {
         Ok(photo) => photo,
         Err(error) => return Ok(Err(error.to_string())),
     };
@@ -107,7 +110,7 @@ pub struct AtThreshold {
 
 /// Results for some probes. Probes without a detected face count as wrong.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Part {
+pub struct PartFigures {
     pub probes: usize,
     pub detected: usize,
     /// Share of the probes whose first candidate is right, regardless of the threshold.
@@ -124,19 +127,19 @@ pub struct Part {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Figures {
     #[serde(flatten)]
-    pub all: Part,
+    pub all: PartFigures,
     /// Results for detected faces, by whether a mask was recognised.
-    pub by_mask: BTreeMap<&'static str, Part>,
+    pub by_mask: BTreeMap<&'static str, PartFigures>,
     /// Wrong first candidates, most frequent first.
     pub confusions: Vec<Confusion>,
 }
 
 /// A probe: its true name, and the answer if a face was found.
-type Probe<'a> = (&'a str, Option<&'a Answer>);
+type Probe<'a> = (&'a str, Option<&'a NamedAnswer>);
 
 impl Figures {
     /// `known` are the probes, `strangers` the answers to faces of people who are not in the gallery.
-    pub fn of(known: &[Probe], strangers: Option<&[&Answer]>, thresholds: [f32; 2]) -> Self {
+    pub fn of(known: &[Probe], strangers: Option<&[&NamedAnswer]>, thresholds: [f32; 2]) -> Self {
         let mut confusions = BTreeMap::<(String, String), usize>::new();
         for &(name, answer) in known {
             if let Some(label) = answer.and_then(first).filter(|label| *label != name) {
@@ -156,22 +159,25 @@ impl Figures {
                 .filter(|(_, answer)| answer.is_some_and(|a| a.masked == masked))
                 .copied()
                 .collect();
-            let strangers: Option<Vec<&Answer>> = strangers.map(|strangers| {
+            let strangers: Option<Vec<&NamedAnswer>> = strangers.map(|strangers| {
                 let such = strangers.iter().filter(|a| a.masked == masked);
                 such.copied().collect()
             });
-            (label, Part::of(&known, strangers.as_deref(), thresholds))
+            (
+                label,
+                PartFigures::of(&known, strangers.as_deref(), thresholds),
+            )
         });
         Self {
-            all: Part::of(known, strangers, thresholds),
+            all: PartFigures::of(known, strangers, thresholds),
             by_mask: by_mask.into(),
             confusions,
         }
     }
 }
 
-impl Part {
-    fn of(known: &[Probe], strangers: Option<&[&Answer]>, thresholds: [f32; 2]) -> Self {
+impl PartFigures {
+    fn of(known: &[Probe], strangers: Option<&[&NamedAnswer]>, thresholds: [f32; 2]) -> Self {
         let mut rights = Vec::new();
         let mut at_threshold = AtThreshold {
             thresholds,
@@ -210,12 +216,12 @@ impl Part {
 }
 
 /// Name of the first candidate.
-fn first(answer: &Answer) -> Option<&str> {
+fn first(answer: &NamedAnswer) -> Option<&str> {
     answer.candidates.first().map(|c| c.label.as_str())
 }
 
 /// The similarity that at most this share of the strangers exceeds.
-fn threshold_at(strangers: &[&Answer], rate: f64) -> Option<f32> {
+fn threshold_at(strangers: &[&NamedAnswer], rate: f64) -> Option<f32> {
     let mut similarities: Vec<f32> = strangers.iter().map(|a| a.similarity).collect();
     similarities.sort_by(|a, b| b.total_cmp(a));
     let may_pass = (rate * similarities.len() as f64).floor() as usize;
@@ -225,21 +231,21 @@ fn threshold_at(strangers: &[&Answer], rate: f64) -> Option<f32> {
 /// Tests a gallery with a collection and with photos of strangers.
 pub fn figures(
     probes: &Collection,
-    strangers: Option<&[Source]>,
+    strangers: Option<&[SourceFile]>,
     gallery: &Gallery,
     embedders: &Embedders,
 ) -> Result<Figures> {
-    let sources: Vec<&Source> = probes.items.iter().map(|item| &item.source).collect();
+    let sources: Vec<&SourceFile> = probes.items.iter().map(|item| &item.source).collect();
     let tried = recognise(&sources, gallery, embedders, false)?;
     let known = with_names(probes, &tried);
     let strangers = match strangers {
         Some(sources) => {
-            let sources: Vec<&Source> = sources.iter().collect();
+            let sources: Vec<&SourceFile> = sources.iter().collect();
             Some(recognise(&sources, gallery, embedders, false)?)
         }
         None => None,
     };
-    let answers: Option<Vec<&Answer>> = strangers
+    let answers: Option<Vec<&NamedAnswer>> = strangers
         .as_ref()
         .map(|tried| tried.iter().filter_map(|t| t.answer.as_ref()).collect());
     Ok(Figures::of(
@@ -253,7 +259,7 @@ pub fn figures(
 pub fn with_names<'a>(
     collection: &'a Collection,
     tried: &'a [Tried],
-) -> Vec<(&'a str, Option<&'a Answer>)> {
+) -> Vec<(&'a str, Option<&'a NamedAnswer>)> {
     tried
         .iter()
         .map(|t| {
@@ -283,14 +289,14 @@ pub fn warn_of(failed: &[Failed]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::people::Candidate;
+    use crate::people::NamedCandidate;
 
-    fn answer(label: &str, similarity: f32) -> Answer {
-        Answer {
+    fn answer(label: &str, similarity: f32) -> NamedAnswer {
+        NamedAnswer {
             name: (similarity >= 0.5).then(|| label.to_owned()),
             similarity,
             confidence: similarity,
-            candidates: vec![Candidate {
+            candidates: vec![NamedCandidate {
                 label: label.to_owned(),
                 similarity,
             }],

@@ -10,8 +10,8 @@ use anyhow::{Context, Result, bail, ensure};
 use serde::Serialize;
 
 use crate::input::error::PhotoError;
-use crate::input::names::{self, Name};
-use crate::input::source::Source;
+use crate::input::names::{self, NameMeaning};
+use crate::input::source::SourceFile;
 use crate::options::shown;
 use crate::output;
 use crate::vision::portrait::{Portrait, Rejected};
@@ -34,7 +34,7 @@ pub struct Item {
     pub person: usize,
     /// Path relative to the dataset, for reports and the gallery.
     pub name: String,
-    pub source: Source,
+    pub source: SourceFile,
 }
 
 /// People and their files, sorted by name.
@@ -114,7 +114,7 @@ fn check_depth(people: &[PathBuf]) -> Result<()> {
         let inside = folder(person).unwrap_or_default();
         let has_photos = inside
             .iter()
-            .any(|p| !p.is_dir() && Source::of(p).is_some());
+            .any(|p| !p.is_dir() && SourceFile::of(p).is_some());
         let folders = inside.iter().filter(|path| path.is_dir());
         let names: Vec<_> = folders.filter_map(|path| path.file_name()).collect();
         let is_dated = |name: &&OsStr| name.as_encoded_bytes()[0].is_ascii_digit();
@@ -151,14 +151,14 @@ impl Collection {
         let mut collection = Self::default();
         let (folders, files): (Vec<_>, Vec<_>) = entries.into_iter().partition(|e| e.is_dir());
         // Grouped by name, since two folders may belong to the same person.
-        let mut people: BTreeMap<String, Vec<Source>> = BTreeMap::new();
+        let mut people: BTreeMap<String, Vec<SourceFile>> = BTreeMap::new();
         let mut walked = Vec::new();
         for path in folders {
             let name = path.file_name().unwrap_or_default();
             let Some(person) = collection.person(root, &path, name) else {
                 continue;
             };
-            let mut walk = Walk::default();
+            let mut walk = FolderWalk::default();
             walk.descend(&path, &mut vec![real(dir)]);
             people.entry(person).or_default().append(&mut walk.found);
             collection.take_rest(root, walk);
@@ -190,10 +190,10 @@ impl Collection {
         &mut self,
         root: &Path,
         files: &[PathBuf],
-        people: &mut BTreeMap<String, Vec<Source>>,
+        people: &mut BTreeMap<String, Vec<SourceFile>>,
     ) {
         for path in files {
-            let Some(source) = Source::of(path) else {
+            let Some(source) = SourceFile::of(path) else {
                 self.skip(root, path, NO_PHOTO);
                 continue;
             };
@@ -213,15 +213,15 @@ impl Collection {
     /// The person that a folder or file is named after; otherwise the path is recorded as skipped or rejected.
     fn person(&mut self, root: &Path, path: &Path, name: &OsStr) -> Option<String> {
         match names::read(name) {
-            Name::Person(person) => return Some(person),
-            Name::Skipped(detail) => self.skip(root, path, detail),
-            Name::Unusable(detail) => self.reject(root, path, detail),
+            NameMeaning::Person(person) => return Some(person),
+            NameMeaning::Skipped(detail) => self.skip(root, path, detail),
+            NameMeaning::Unusable(detail) => self.reject(root, path, detail),
         }
         None
     }
 
     /// Records the paths that a walk has left out.
-    fn take_rest(&mut self, root: &Path, walk: Walk) {
+    fn take_rest(&mut self, root: &Path, walk: FolderWalk) {
         for (path, detail) in walk.skipped {
             self.skip(root, &path, detail);
         }
@@ -249,7 +249,7 @@ impl Collection {
 /// Photos passed by the user.
 #[derive(Debug, Default)]
 pub struct Listed {
-    pub sources: Vec<Source>,
+    pub sources: Vec<SourceFile>,
     /// Videos in folders, which are used for enrolment only.
     pub videos: Vec<PathBuf>,
     /// Paths that could not be listed, and why.
@@ -262,7 +262,7 @@ pub type Failed = (PathBuf, String);
 /// The photos passed by the user: files themselves, and all photos in folders.
 pub fn photos(inputs: &[PathBuf]) -> Result<Listed> {
     let mut videos = Vec::new();
-    let mut walk = Walk::default();
+    let mut walk = FolderWalk::default();
     for input in inputs {
         if input.is_dir() {
             let before = walk.found.len() + walk.failed.len();
@@ -271,8 +271,8 @@ pub fn photos(inputs: &[PathBuf]) -> Result<Listed> {
             let in_folder = walk.found.split_off(first);
             for source in in_folder {
                 match source {
-                    Source::Photo(_) => walk.found.push(source),
-                    Source::Video(path) => videos.push(path),
+                    SourceFile::Photo(_) => walk.found.push(source),
+                    SourceFile::Video(path) => videos.push(path),
                 }
             }
             if walk.found.len() + walk.failed.len() == before {
@@ -281,7 +281,7 @@ pub fn photos(inputs: &[PathBuf]) -> Result<Listed> {
         } else {
             // A file that is passed explicitly is read regardless of its extension.
             walk.found
-                .push(Source::of(input).unwrap_or_else(|| Source::Photo(input.clone())));
+                .push(SourceFile::of(input).unwrap_or_else(|| SourceFile::Photo(input.clone())));
         }
     }
     Ok(Listed {
@@ -293,13 +293,13 @@ pub fn photos(inputs: &[PathBuf]) -> Result<Listed> {
 
 /// A walk through a folder and its subfolders.
 #[derive(Debug, Default)]
-struct Walk {
-    found: Vec<Source>,
+struct FolderWalk {
+    found: Vec<SourceFile>,
     failed: Vec<Failed>,
     skipped: Vec<(PathBuf, &'static str)>,
 }
 
-impl Walk {
+impl FolderWalk {
     /// `above` has the real paths of the folders that the walk is in, which detects a symbolic link back to
     /// one of them.
     fn descend(&mut self, dir: &Path, above: &mut Vec<PathBuf>) {
@@ -328,7 +328,7 @@ impl Walk {
                         None => self.descend(&path, above),
                     }
                 }
-                Ok(_) => match Source::of(&path) {
+                Ok(_) => match SourceFile::of(&path) {
                     Some(source) => self.found.push(source),
                     None => self.skipped.push((path, NO_PHOTO)),
                 },

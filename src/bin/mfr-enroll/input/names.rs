@@ -22,7 +22,7 @@ const SYSTEM_FOLDERS: [&str; 8] = [
 
 /// Meaning of the name of a folder or a file in a dataset.
 #[derive(Debug, PartialEq)]
-pub enum Name {
+pub enum NameMeaning {
     /// A person's name in Unicode NFC, without surrounding spaces.
     Person(String),
     /// Not a person, and why.
@@ -32,20 +32,20 @@ pub enum Name {
 }
 
 /// Interprets the name of a folder, or of a file without its extension.
-pub fn read(name: &OsStr) -> Name {
+pub fn read(name: &OsStr) -> NameMeaning {
     if let Some(detail) = is_no_person(name) {
-        return Name::Skipped(detail);
+        return NameMeaning::Skipped(detail);
     }
     let Some(name) = name.to_str() else {
-        return Name::Unusable("the name is not UTF-8; rename it");
+        return NameMeaning::Unusable("the name is not UTF-8; rename it");
     };
     let person: String = name.trim().nfc().collect();
     if person.is_empty() {
-        Name::Skipped("the name is empty")
+        NameMeaning::Skipped("the name is empty")
     } else if person.to_lowercase() == UNKNOWN {
-        Name::Skipped("\"unknown\" is what strangers are called; rename it")
+        NameMeaning::Skipped("\"unknown\" is what strangers are called; rename it")
     } else {
-        Name::Person(person)
+        NameMeaning::Person(person)
     }
 }
 
@@ -80,7 +80,7 @@ mod tests {
     use super::*;
 
     fn is_skipped(name: &str) -> bool {
-        matches!(read(name.as_ref()), Name::Skipped(_))
+        matches!(read(name.as_ref()), NameMeaning::Skipped(_))
     }
 
     #[test]
@@ -100,13 +100,13 @@ mod tests {
             assert!(is_skipped(name), "{name:?}");
         }
         for name in ["Ana", "Unknown Soldier", "Found", "Mr. Recycle"] {
-            assert_eq!(read(name.as_ref()), Name::Person(name.to_owned()));
+            assert_eq!(read(name.as_ref()), NameMeaning::Person(name.to_owned()));
         }
     }
 
     #[test]
     fn a_name_is_the_same_in_composed_and_decomposed_letters() {
-        let composed = Name::Person("Zo\u{eb}".to_owned());
+        let composed = NameMeaning::Person("Zo\u{eb}".to_owned());
         assert_eq!(read("Zo\u{eb}".as_ref()), composed);
         assert_eq!(read("Zoe\u{308} ".as_ref()), composed);
     }

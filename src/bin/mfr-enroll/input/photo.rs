@@ -18,14 +18,14 @@ use crate::input::error::{
     MAX_DECODED_BYTES, MAX_PIXELS, PhotoError, check_memory, damaged, limits,
 };
 use crate::input::jpeg;
-use crate::input::source::Source;
+use crate::input::source::SourceFile;
 
 /// Maximum size of a file; larger files are not read into memory.
 const MAX_FILE_SIZE: u64 = 512 << 20;
 
 /// A decoded photo.
 #[derive(Debug)]
-pub struct Photo {
+pub struct DecodedPhoto {
     pixels: Vec<u8>,
     pub width: usize,
     pub height: usize,
@@ -36,17 +36,17 @@ pub struct Photo {
     pub rotated: u16,
 }
 
-impl Photo {
+impl DecodedPhoto {
     /// Reads a file.
     pub fn load(path: &Path) -> Result<Self, PhotoError> {
         Self::read(open_regular(path)?)
     }
 
     /// Reads a photo where a video is not supported.
-    pub fn of(source: &Source) -> Result<Self, PhotoError> {
+    pub fn of(source: &SourceFile) -> Result<Self, PhotoError> {
         match source {
-            Source::Photo(path) => Self::load(path),
-            Source::Video(_) => Err(PhotoError::Video),
+            SourceFile::Photo(path) => Self::load(path),
+            SourceFile::Video(_) => Err(PhotoError::Video),
         }
     }
 
@@ -224,13 +224,13 @@ mod tests {
     }
 
     fn pixels(bytes: &[u8]) -> (usize, usize, Vec<u8>) {
-        let photo = Photo::read(bytes).unwrap();
+        let photo = DecodedPhoto::read(bytes).unwrap();
         assert_eq!(photo.view().unwrap().width(), photo.width);
         (photo.width, photo.height, photo.pixels)
     }
 
     fn error(bytes: &[u8]) -> String {
-        Photo::read(bytes).unwrap_err().to_string()
+        DecodedPhoto::read(bytes).unwrap_err().to_string()
     }
 
     /// Two columns, red and blue, in blocks large enough to survive JPEG.
@@ -268,7 +268,7 @@ mod tests {
 
     #[test]
     fn quarter_turns_add_up() {
-        let photo = Photo::from_rgb((0..18).collect(), 3, 2);
+        let photo = DecodedPhoto::from_rgb((0..18).collect(), 3, 2);
         let once = photo.rotated(1);
         assert_eq!((once.width, once.height, once.rotated), (2, 3, 90));
         // The lower left pixel becomes the upper left one.
@@ -397,7 +397,7 @@ mod tests {
             Luma(if x < width / 2 { [200u8] } else { [50] })
         });
         let jpeg = encoded(image, ImageFormat::Jpeg);
-        let photo = Photo::read(&with_orientation(&jpeg, 6)[..]).unwrap();
+        let photo = DecodedPhoto::read(&with_orientation(&jpeg, 6)[..]).unwrap();
         // It is stored on its side, so the left half is above.
         assert_eq!((photo.width, photo.height), (3_001, 4_500));
         let pixel = |y: usize| &photo.pixels[(y * photo.width + 1_500) * 3..][..3];
@@ -475,10 +475,10 @@ mod tests {
         for format in [ImageFormat::Jpeg, ImageFormat::Png, ImageFormat::Bmp] {
             let bytes = encoded(two_colours(), format);
             for i in 0..bytes.len().min(700) {
-                let _ = Photo::read(&bytes[..i]);
+                let _ = DecodedPhoto::read(&bytes[..i]);
                 let mut changed = bytes.clone();
                 changed[i] ^= 0xff;
-                let _ = Photo::read(&changed[..]);
+                let _ = DecodedPhoto::read(&changed[..]);
             }
         }
     }

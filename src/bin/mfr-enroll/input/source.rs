@@ -12,12 +12,12 @@ const VIDEO_ENDINGS: [&str; 6] = ["mp4", "m4v", "mkv", "webm", "avi", "mov"];
 
 /// An input file by type.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Source {
+pub enum SourceFile {
     Photo(PathBuf),
     Video(PathBuf),
 }
 
-impl Source {
+impl SourceFile {
     /// Determines the type by the extension; None for other files.
     pub fn of(path: &Path) -> Option<Self> {
         let ending = path.extension()?.to_str()?.to_ascii_lowercase();

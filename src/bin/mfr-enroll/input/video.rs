@@ -16,7 +16,7 @@ use gst_video::prelude::*;
 use thiserror::Error;
 
 use crate::input::error::MAX_PIXELS;
-use crate::input::photo::Photo;
+use crate::input::photo::DecodedPhoto;
 
 /// Maximum number of frames of a video to analyse. More frames of the same minute hardly differ, and detection
 /// is expensive: 20 frames cost as much as 20 photos.
@@ -85,7 +85,7 @@ pub struct Watched<R> {
 
 /// Calls `look` for up to [`MAX_FRAMES`] frames from all over a video file, one after another. A
 /// few more are processed and discarded if the file does not state its duration.
-pub fn watch<R>(path: &Path, look: impl FnMut(&Photo) -> Result<R>) -> Result<Watched<R>> {
+pub fn watch<R>(path: &Path, look: impl FnMut(&DecodedPhoto) -> Result<R>) -> Result<Watched<R>> {
     match source(path) {
         Ok(source) => collect(Frames::start(&[source], PATIENCE), look),
         Err(error) => collect(Err(error), look),
@@ -105,7 +105,7 @@ fn source(path: &Path) -> Result<gst::Element, VideoError> {
 
 fn collect<R>(
     frames: Result<Frames, VideoError>,
-    mut look: impl FnMut(&Photo) -> Result<R>,
+    mut look: impl FnMut(&DecodedPhoto) -> Result<R>,
 ) -> Result<Watched<R>> {
     let mut watched = Watched {
         frames: Vec::new(),
@@ -379,7 +379,7 @@ impl Frames {
     }
 
     /// The next frame and its time; `None` at the end.
-    fn next(&mut self) -> Result<Option<(Duration, Photo)>, VideoError> {
+    fn next(&mut self) -> Result<Option<(Duration, DecodedPhoto)>, VideoError> {
         let mut decoded = self.progress.decoded.load(Ordering::Relaxed);
         let mut last_decoded = Instant::now();
         loop {
@@ -498,7 +498,7 @@ fn element(name: &'static str) -> Result<gst::Element, VideoError> {
         .map_err(|_| VideoError::Element(name))
 }
 
-fn photo(sample: &gst::Sample) -> Result<(Duration, Photo), VideoError> {
+fn photo(sample: &gst::Sample) -> Result<(Duration, DecodedPhoto), VideoError> {
     let damaged = || VideoError::Damaged("a frame without a format".to_owned());
     let caps = sample.caps().ok_or_else(damaged)?;
     let info = gst_video::VideoInfo::from_caps(caps).map_err(|_| damaged())?;
@@ -523,7 +523,7 @@ fn photo(sample: &gst::Sample) -> Result<(Duration, Photo), VideoError> {
     }
     Ok((
         time,
-        Photo::from_rgb(pixels, width as usize, height as usize),
+        DecodedPhoto::from_rgb(pixels, width as usize, height as usize),
     ))
 }
 

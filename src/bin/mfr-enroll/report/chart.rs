@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::scores::{Measured, Scores};
+use super::scores::{GalleryScores, Scores};
 
 /// Size of a diagram in its own units, which are pixels on a wide page.
 const WIDTH: f64 = 480.0;
@@ -71,7 +71,7 @@ fn bins(scores: &[f32]) -> [f64; BINS] {
 }
 
 /// Shares of named strangers and of missed people at every threshold.
-pub fn error_curves(measured: &Measured) -> String {
+pub fn error_curves(measured: &GalleryScores) -> String {
     let mut svg = start("Strangers named and people missed at every threshold");
     let mut ticks = [LEAST_SHARE, 0.01, 0.1, 1.0].map(|share| (log_height(share), percent(share)));
     ticks[0].1.insert_str(0, "≤ ");
@@ -214,7 +214,7 @@ mod tests {
         let empty = histogram(&Scores::default(), 0.41);
         assert!(empty.starts_with("<svg ") && empty.ends_with("</svg>"));
         assert!(!empty.contains("NaN"));
-        let curves = error_curves(&Measured::default());
+        let curves = error_curves(&GalleryScores::default());
         assert!(!curves.contains("class=\"line"));
     }
 

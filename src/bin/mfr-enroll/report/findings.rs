@@ -24,8 +24,8 @@ const MOST_SKIPPED: usize = 20;
 /// The findings for the reports of `build` and `check`.
 #[derive(Debug, Serialize)]
 pub struct Findings<'a> {
-    pub people: Vec<Person<'a>>,
-    pub photos: Photos,
+    pub people: Vec<PersonCounts<'a>>,
+    pub photos: PhotoCounts,
     pub videos: &'a [Video],
     pub rejected: &'a [Rejected],
     pub skipped: &'a [Skipped],
@@ -38,7 +38,7 @@ pub struct Findings<'a> {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Person<'a> {
+pub struct PersonCounts<'a> {
     pub name: &'a str,
     /// Number of files, including videos, each of which counts once.
     pub photos: usize,
@@ -46,7 +46,7 @@ pub struct Person<'a> {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub struct Photos {
+pub struct PhotoCounts {
     /// Number of files, including videos.
     pub found: usize,
     pub used: usize,
@@ -81,10 +81,10 @@ pub struct Similar {
 
 impl<'a> Findings<'a> {
     pub fn of(train: &'a Collection, enrolled: &'a Enrolled) -> Self {
-        let mut people: Vec<Person> = train
+        let mut people: Vec<PersonCounts> = train
             .people
             .iter()
-            .map(|name| Person {
+            .map(|name| PersonCounts {
                 name,
                 photos: 0,
                 used: 0,
@@ -101,7 +101,7 @@ impl<'a> Findings<'a> {
         let alike = enrolled.pairs.iter().filter(|pair| pair.is_same_person());
         Self {
             people,
-            photos: Photos {
+            photos: PhotoCounts {
                 found: train.items.len() + train.rejected.len(),
                 used: used.len(),
                 ignored: train.skipped.len(),

@@ -19,39 +19,39 @@ use crate::people::made_now;
 use crate::report::findings::NEAREST;
 use crate::vision::portrait::Rejected;
 use crate::vision::reason::Reason;
-use scores::Measured;
+use scores::GalleryScores;
 
 /// Content of a page. Images are JPEG files.
 #[derive(Debug, Default)]
-pub struct Report<'a> {
+pub struct HtmlReport<'a> {
     /// The folder or the gallery that the report is about.
     pub subject: String,
     /// Time and program.
     pub made: String,
     /// Numbers and their labels.
     pub tiles: Vec<(String, &'static str)>,
-    pub people: Vec<Sheet<'a>>,
+    pub people: Vec<PersonSheet<'a>>,
     /// Unusable files that belong to no person.
-    pub strays: Vec<Face<'a>>,
+    pub strays: Vec<PhotoEntry<'a>>,
     /// Pairs of people who may be the same person.
     pub alike: Vec<Couple<'a>>,
     /// The most similar pairs of people.
     pub nearest: Vec<Couple<'a>>,
     /// Measurements of a gallery; none if none was made.
-    pub measured: Option<Measured>,
+    pub measured: Option<GalleryScores>,
 }
 
 /// The photos of a person.
 #[derive(Debug, Default)]
-pub struct Sheet<'a> {
+pub struct PersonSheet<'a> {
     pub name: &'a str,
-    pub used: Vec<Face<'a>>,
-    pub rejected: Vec<Face<'a>>,
+    pub used: Vec<PhotoEntry<'a>>,
+    pub rejected: Vec<PhotoEntry<'a>>,
 }
 
 /// A photo.
 #[derive(Debug, Default)]
-pub struct Face<'a> {
+pub struct PhotoEntry<'a> {
     pub path: String,
     /// The thumbnail; none for files that cannot be read, and if the photos are not available.
     pub picture: Option<&'a [u8]>,
@@ -59,12 +59,12 @@ pub struct Face<'a> {
     pub measured: Option<String>,
     pub note: Note,
     /// Copies of the photo with a synthetic mask.
-    pub masked: Vec<Copy<'a>>,
+    pub masked: Vec<MaskedThumbnail<'a>>,
 }
 
 /// A copy of a photo with a synthetic mask.
 #[derive(Debug)]
-pub struct Copy<'a> {
+pub struct MaskedThumbnail<'a> {
     /// Kind of the mask.
     pub kind: &'a str,
     pub picture: &'a [u8],
@@ -86,23 +86,23 @@ pub struct Couple<'a> {
     pub similarity: f32,
     pub people: [&'a str; 2],
     /// For each person the photo most similar to the other person.
-    pub faces: [Face<'a>; 2],
+    pub faces: [PhotoEntry<'a>; 2],
 }
 
-impl<'a> Report<'a> {
+impl<'a> HtmlReport<'a> {
     /// The report of a dataset, with the gallery's figures if one was made from it.
     pub fn of_dataset(
         subject: String,
         train: &'a Collection,
         enrolled: &'a Enrolled,
-        measured: Option<Measured>,
+        measured: Option<GalleryScores>,
     ) -> Self {
-        let mut people: Vec<Sheet> = train
+        let mut people: Vec<PersonSheet> = train
             .people
             .iter()
-            .map(|name| Sheet {
+            .map(|name| PersonSheet {
                 name,
-                ..Sheet::default()
+                ..PersonSheet::default()
             })
             .collect();
         for learned in &enrolled.learned {
@@ -169,7 +169,7 @@ impl<'a> Report<'a> {
 
     /// Whether there are any images, which a gallery does not have.
     fn has_pictures(&self) -> bool {
-        let of_people = |sheet: &Sheet| {
+        let of_people = |sheet: &PersonSheet| {
             let mut faces = sheet.used.iter().chain(&sheet.rejected);
             faces.any(|face| face.picture.is_some())
         };
@@ -184,9 +184,9 @@ impl<'a> Report<'a> {
     }
 }
 
-fn used_face<'a>(train: &Collection, learned: &'a Learned) -> Face<'a> {
+fn used_face<'a>(train: &Collection, learned: &'a Learned) -> PhotoEntry<'a> {
     let likeness = &learned.likeness;
-    Face {
+    PhotoEntry {
         path: learned.shot.name(&train.items),
         picture: learned.portrait.thumbnail.as_deref(),
         measured: learned.portrait.in_words(),
@@ -200,7 +200,7 @@ fn used_face<'a>(train: &Collection, learned: &'a Learned) -> Face<'a> {
             .copies
             .iter()
             .filter_map(|copy| {
-                Some(Copy {
+                Some(MaskedThumbnail {
                     kind: copy.mask.name(),
                     picture: copy.thumbnail.as_deref()?,
                 })
@@ -209,8 +209,8 @@ fn used_face<'a>(train: &Collection, learned: &'a Learned) -> Face<'a> {
     }
 }
 
-fn rejected_face(rejected: &Rejected) -> Face<'_> {
-    Face {
+fn rejected_face(rejected: &Rejected) -> PhotoEntry<'_> {
+    PhotoEntry {
         path: rejected.path.clone(),
         picture: rejected.portrait.thumbnail.as_deref(),
         measured: rejected.portrait.in_words(),

@@ -3,10 +3,13 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
 use super::chart::{error_curves, histogram, percent};
-use super::html::{base64, escaped};
-use super::scores::Measured;
-use super::{Couple, Face, Note, Report, Sheet};
+use super::html::escaped;
+use super::scores::GalleryScores;
+use super::{Couple, HtmlReport, Note, PersonSheet, PhotoEntry};
 use crate::output::counted;
 use crate::vision::reason::Reason;
 
@@ -20,7 +23,7 @@ const TABLE: [f32; 8] = [0.2, 0.3, 0.35, 0.4, 0.45, 0.5, 0.6, 0.7];
 
 const STYLE: &str = include_str!("style.css");
 
-pub fn html(report: &Report) -> String {
+pub fn html(report: &HtmlReport) -> String {
     let mut page = Page::new(report);
     page.header(report);
     page.attention(report);
@@ -56,7 +59,7 @@ struct Page {
 }
 
 impl Page {
-    fn new(report: &Report) -> Self {
+    fn new(report: &HtmlReport) -> Self {
         let people = report.people.len().max(1);
         Self {
             html: String::new(),
@@ -75,7 +78,7 @@ impl Page {
         self.html += &escaped(text);
     }
 
-    fn header(&mut self, report: &Report) {
+    fn header(&mut self, report: &HtmlReport) {
         self.add(
             "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\">\
              <meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\
@@ -100,7 +103,7 @@ impl Page {
     }
 
     /// Adds the sections that the user should look at.
-    fn attention(&mut self, report: &Report) {
+    fn attention(&mut self, report: &HtmlReport) {
         self.couples(
             "The same person under two names?",
             ALIKE_TEXT,
@@ -138,7 +141,7 @@ impl Page {
         let _ = write!(self.html, "<section><h2>{title}</h2><p>{text}</p>");
     }
 
-    fn scores(&mut self, measured: &Measured) {
+    fn scores(&mut self, measured: &GalleryScores) {
         self.section(
             "How well people are told apart",
             "Every photo is compared with its own person as if it were not in the gallery, and with \
@@ -180,7 +183,7 @@ impl Page {
     }
 
     /// Adds a table of the effects of other thresholds.
-    fn thresholds(&mut self, measured: &Measured) {
+    fn thresholds(&mut self, measured: &GalleryScores) {
         let [bare, masked] = measured.thresholds;
         let kinds = [
             ("bare", &measured.bare, bare),
@@ -267,7 +270,7 @@ impl Page {
         self.add("</ul></section>");
     }
 
-    fn people(&mut self, report: &Report) {
+    fn people(&mut self, report: &HtmlReport) {
         if report.people.is_empty() && report.strays.is_empty() {
             return;
         }
@@ -283,7 +286,7 @@ impl Page {
         self.add("</div></section>");
     }
 
-    fn sheet(&mut self, sheet: &Sheet) {
+    fn sheet(&mut self, sheet: &PersonSheet) {
         self.add("<article><h3>");
         self.text(sheet.name);
         let _ = write!(
@@ -320,7 +323,7 @@ impl Page {
     }
 
     /// Adds a used photo, followed by its masked copies.
-    fn face(&mut self, face: &Face) {
+    fn face(&mut self, face: &PhotoEntry) {
         let class = match face.note {
             Note::Suspicious(_) => " class=\"odd\"",
             _ => "",
@@ -340,7 +343,7 @@ impl Page {
     }
 
     /// Adds photos with a remark on each.
-    fn cards(&mut self, faces: &[&Face]) {
+    fn cards(&mut self, faces: &[&PhotoEntry]) {
         if faces.is_empty() {
             return;
         }
@@ -363,7 +366,7 @@ impl Page {
         self.more(faces.len());
     }
 
-    fn picture(&mut self, face: &Face) {
+    fn picture(&mut self, face: &PhotoEntry) {
         let title = match &face.measured {
             Some(measured) => format!("{}\n{measured}", face.path),
             None => face.path.clone(),
@@ -376,7 +379,7 @@ impl Page {
         match jpeg {
             Some(jpeg) if self.room > 0 => {
                 self.room -= 1;
-                let data = base64(jpeg);
+                let data = STANDARD.encode(jpeg);
                 let _ = write!(
                     self.html,
                     "<img alt=\"\" title=\"{title}\" width=\"96\" height=\"96\" \
@@ -425,8 +428,8 @@ mod tests {
 
     const JPEG: &[u8] = b"\xff\xd8 no picture";
 
-    fn face(path: &str, note: Note) -> Face<'static> {
-        Face {
+    fn face(path: &str, note: Note) -> PhotoEntry<'static> {
+        PhotoEntry {
             path: path.to_owned(),
             picture: Some(JPEG),
             measured: Some("160 pixels".to_owned()),
@@ -435,7 +438,7 @@ mod tests {
         }
     }
 
-    fn page(mut report: Report) -> String {
+    fn page(mut report: HtmlReport) -> String {
         report.count();
         html(&report)
     }
@@ -443,12 +446,12 @@ mod tests {
     #[test]
     fn names_and_paths_cannot_become_html() {
         let evil = "<script>alert('\"&')</script>\u{1b}[2J";
-        let sheet = || Sheet {
+        let sheet = || PersonSheet {
             name: evil,
             used: vec![face(evil, Note::Suspicious(evil.to_owned()))],
             rejected: vec![face(evil, Note::Rejected(Reason::Outlier, evil.to_owned()))],
         };
-        let page = page(Report {
+        let page = page(HtmlReport {
             subject: evil.to_owned(),
             made: evil.to_owned(),
             people: vec![sheet()],
@@ -461,7 +464,7 @@ mod tests {
                 people: [evil; 2],
                 faces: [face(evil, Note::None), face(evil, Note::None)],
             }],
-            ..Report::default()
+            ..HtmlReport::default()
         });
         assert!(!page.contains("<script") && !page.contains("alert('"));
         assert!(!page.contains('\u{1b}'));
@@ -470,7 +473,7 @@ mod tests {
 
     #[test]
     fn the_page_asks_for_nothing_from_elsewhere() {
-        let measured = Measured {
+        let measured = GalleryScores {
             bare: Scores {
                 genuine: vec![0.7, 0.8],
                 impostor: vec![0.2, 0.3],
@@ -482,18 +485,18 @@ mod tests {
             thresholds: [0.41, 0.35],
         };
         let mut used = face("Ana/1.jpg", Note::None);
-        used.masked.push(super::super::Copy {
+        used.masked.push(super::super::MaskedThumbnail {
             kind: "surgical",
             picture: JPEG,
         });
-        let page = page(Report {
-            people: vec![Sheet {
+        let page = page(HtmlReport {
+            people: vec![PersonSheet {
                 name: "Ana",
                 used: vec![used],
                 rejected: vec![],
             }],
             measured: Some(measured),
-            ..Report::default()
+            ..HtmlReport::default()
         });
         for absent in ["http:", "https:", "<script", "<link", "url(", "@import"] {
             assert!(!page.contains(absent), "{absent}");
@@ -512,8 +515,8 @@ mod tests {
 
     #[test]
     fn a_page_of_nobody_is_a_page() {
-        let page = page(Report {
-            people: vec![Sheet {
+        let page = page(HtmlReport {
+            people: vec![PersonSheet {
                 name: "Ana",
                 used: vec![],
                 rejected: vec![face(
@@ -521,13 +524,13 @@ mod tests {
                     Note::Rejected(Reason::NoFace, "no face in 1×1 pixels".to_owned()),
                 )],
             }],
-            measured: Some(Measured::default()),
-            ..Report::default()
+            measured: Some(GalleryScores::default()),
+            ..HtmlReport::default()
         });
         assert!(page.contains("not in the gallery"));
         assert!(page.contains("no face in 1×1 pixels"));
         assert!(page.contains("too little to measure"));
-        assert!(html(&Report::default()).ends_with("</html>\n"));
+        assert!(html(&HtmlReport::default()).ends_with("</html>\n"));
     }
 
     #[test]
@@ -537,20 +540,20 @@ mod tests {
                 .map(|i| face(&i.to_string(), Note::None))
                 .collect()
         };
-        let sheet = |used| Sheet {
+        let sheet = |used| PersonSheet {
             name: "Ana",
             used,
             rejected: vec![],
         };
-        let one = page(Report {
+        let one = page(HtmlReport {
             people: vec![sheet(faces(30))],
-            ..Report::default()
+            ..HtmlReport::default()
         });
         assert_eq!(one.matches("<img").count(), MAX_PICTURES_PER_PERSON);
         assert!(one.contains("and 6 more"));
-        let crowd = page(Report {
+        let crowd = page(HtmlReport {
             people: (0..4000).map(|_| sheet(faces(2))).collect(),
-            ..Report::default()
+            ..HtmlReport::default()
         });
         assert_eq!(crowd.matches("<img").count(), MAX_PICTURES);
     }

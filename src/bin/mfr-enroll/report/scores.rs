@@ -13,7 +13,7 @@ pub struct Scores {
 
 /// Scores of bare and of masked faces, with their thresholds.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct Measured {
+pub struct GalleryScores {
     pub bare: Scores,
     /// Scores of masked faces, empty if the gallery has neither masked copies nor photos with masks.
     pub masked: Scores,
@@ -43,7 +43,7 @@ fn share(scores: &[f32], is_counted: impl Fn(f32) -> bool) -> f64 {
     counted as f64 / scores.len().max(1) as f64
 }
 
-impl Measured {
+impl GalleryScores {
     /// The scores of a calibration, with the thresholds in use.
     pub fn of(calibration: &Calibration, thresholds: [f32; 2]) -> Self {
         let scores = |side: &gallery::Measured| Scores {

@@ -9,7 +9,7 @@ use gstmfr::nn::RuntimeError;
 use ndarray::s;
 
 use crate::options::Vision;
-use crate::vision::finder::Finder;
+use crate::vision::finder::PhotoDetector;
 use crate::workers;
 
 /// The embedding networks of a run. With one network on a thread of its own for each worker, a third more
@@ -78,7 +78,7 @@ pub fn embed_in_order<I: Sync, R: Send>(
     items: &[I],
     embedders: &Embedders,
     crops: usize,
-    look: impl Fn(&mut Finder, &I) -> Result<(R, Vec<Vec<u8>>)> + Sync,
+    look: impl Fn(&mut PhotoDetector, &I) -> Result<(R, Vec<Vec<u8>>)> + Sync,
     mut consume: impl FnMut(usize, R, Embedded) -> Result<()>,
 ) -> Result<()> {
     let vision = embedders.vision;
@@ -88,7 +88,7 @@ pub fn embed_in_order<I: Sync, R: Send>(
     workers::in_order(
         &groups,
         vision.jobs,
-        || Ok(Finder::new(vision)?),
+        || Ok(PhotoDetector::new(vision)?),
         |finder, group| {
             let mut results = Vec::with_capacity(group.len());
             let mut all = Vec::new();

@@ -7,7 +7,7 @@ use gstmfr::frame::image::ImageView;
 use gstmfr::frame::resize::{Border, Filter, Resize, Resizer};
 use gstmfr::nn::RuntimeError;
 
-use crate::input::photo::Photo;
+use crate::input::photo::DecodedPhoto;
 use crate::options::{MinFace, Vision};
 
 /// Width and height for the second search, relative to the photo, which gets a black border. It finds faces in 8
@@ -39,7 +39,7 @@ const SMALLER: f32 = 0.6;
 
 /// Detects faces; each worker has its own.
 #[derive(Debug)]
-pub struct Finder {
+pub struct PhotoDetector {
     detector: Detector,
     masks: MaskNet,
     min_face: MinFace,
@@ -48,7 +48,7 @@ pub struct Finder {
     padded: Vec<u8>,
 }
 
-impl Finder {
+impl PhotoDetector {
     pub fn new(vision: &Vision) -> Result<Self, RuntimeError> {
         Ok(Self {
             detector: vision.detector()?,
@@ -74,7 +74,7 @@ impl Finder {
     /// The faces of a photo, which is rotated by quarter turns if a face is clearly visible only then: scans and
     /// files that have lost their orientation lie on their side or upside down. In the latter MTCNN takes the chin
     /// for a forehead, and the embedding matches nobody.
-    pub fn find_upright(&mut self, photo: &mut Photo) -> anyhow::Result<Vec<Face>> {
+    pub fn find_upright(&mut self, photo: &mut DecodedPhoto) -> anyhow::Result<Vec<Face>> {
         let faces = self.find(&photo.view()?)?;
         let surest = |faces: &[Face]| faces.first().map_or(0.0, |face| face.confidence);
         let confidence = surest(&faces);

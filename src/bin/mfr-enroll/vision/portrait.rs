@@ -27,7 +27,7 @@ pub struct Portrait {
     /// A JPEG, if requested and if the photo could be read.
     #[serde(with = "encoding::bytes")]
     pub thumbnail: Option<Vec<u8>>,
-    /// Rotation as in [`Photo`](crate::input::photo::Photo).
+    /// Rotation as in [`DecodedPhoto`](crate::input::photo::DecodedPhoto).
     #[serde(default)]
     pub rotated: u16,
 }

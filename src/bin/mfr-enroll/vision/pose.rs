@@ -15,14 +15,14 @@ const EYE_DISTANCE: f32 = 0.94;
 /// Pitch is not estimated: a smile or an open mouth moves the landmarks as much as
 /// nodding does.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub struct Pose {
+pub struct HeadPose {
     /// Yaw; positive to the right of the image.
     pub yaw: f32,
     /// Roll, the inclination of the head towards a shoulder; positive clockwise.
     pub roll: f32,
 }
 
-impl Pose {
+impl HeadPose {
     pub fn of(landmarks: &Landmarks) -> Self {
         let [left_eye, right_eye, nose, left_mouth, right_mouth] = landmarks.0;
         let eyes = middle(left_eye, right_eye);
@@ -93,7 +93,7 @@ mod tests {
     fn yaw_and_roll_are_told_apart() {
         for yaw in [-70.0, -30.0, 0.0, 20.0, 60.0] {
             for roll in [-80.0, -20.0, 0.0, 45.0] {
-                let pose = Pose::of(&head(yaw, roll));
+                let pose = HeadPose::of(&head(yaw, roll));
                 assert!((pose.yaw - yaw).abs() < 0.01, "{yaw} {roll}: {pose:?}");
                 assert!((pose.roll - roll).abs() < 0.01, "{yaw} {roll}: {pose:?}");
             }
@@ -102,11 +102,11 @@ mod tests {
 
     #[test]
     fn landmarks_that_are_none_have_no_angle() {
-        assert_eq!(Pose::of(&Landmarks::default()).yaw, 0.0);
+        assert_eq!(HeadPose::of(&Landmarks::default()).yaw, 0.0);
         let nowhere = Point {
             x: f32::NAN,
             y: f32::INFINITY,
         };
-        assert_eq!(Pose::of(&Landmarks([nowhere; 5])), Pose::default());
+        assert_eq!(HeadPose::of(&Landmarks([nowhere; 5])), HeadPose::default());
     }
 }

@@ -5,7 +5,7 @@ use gstmfr::embed::INPUT_SIZE;
 use gstmfr::frame::geometry::Rect;
 use serde::{Deserialize, Serialize};
 
-use crate::vision::pose::Pose;
+use crate::vision::pose::HeadPose;
 use crate::vision::reason::{Reason, Refusal};
 
 // The limits are where recognition fails, measured on 182 photos of LFW against the class
@@ -50,7 +50,7 @@ pub struct Measures {
     /// Variance of the Laplacian divided by that of the luma, both at 40×40 pixels per face, which is independent of
     /// contrast and brightness.
     pub sharpness: f32,
-    /// Angles as in [`Pose`].
+    /// Angles as in [`HeadPose`].
     pub yaw: f32,
     pub roll: f32,
 }
@@ -68,7 +68,7 @@ impl Measures {
             .collect();
         let (luma, contrast) = mean_and_variance(&blocks);
         let (_, detail) = mean_and_variance(&laplacian);
-        let Pose { yaw, roll } = Pose::of(&face.landmarks);
+        let HeadPose { yaw, roll } = HeadPose::of(&face.landmarks);
         Self {
             size: face.rect.width.min(face.rect.height),
             brightness: luma,

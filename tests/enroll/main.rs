@@ -1,0 +1,19 @@
+//! End-to-end tests of `mfr-enroll`: exit status, standard output and standard error, a module for each command and for
+//! what several commands share.
+
+mod build;
+mod check;
+#[path = "../common/mod.rs"]
+mod common;
+mod embed;
+mod evaluate;
+mod gallery;
+mod helpers;
+mod identify;
+mod mask;
+mod model;
+mod networks;
+mod resume;
+mod usage;
+#[cfg(feature = "plugin")]
+mod videos;
