@@ -41,6 +41,8 @@ fn main() {
         detector: String::new(),
         created: String::new(),
         tool_version: String::new(),
+        changed: None,
+        enrolment: None,
     };
     println!("{people} people, {photos} photos each");
     let start = Instant::now();

@@ -297,6 +297,8 @@ fn gallery(dim: usize) -> Result<Gallery, Error> {
         detector: String::new(),
         created: String::new(),
         tool_version: String::new(),
+        changed: None,
+        enrolment: None,
     };
     Ok(Gallery::train(entries, contract)?)
 }

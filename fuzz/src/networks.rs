@@ -61,6 +61,8 @@ pub fn contract(model_sha256: &str, dim: usize) -> Contract {
         detector: "mtcnn".into(),
         created: "2026-01-01T00:00:00Z".into(),
         tool_version: "fuzz".into(),
+        changed: None,
+        enrolment: None,
     }
 }
 

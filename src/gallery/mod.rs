@@ -1,6 +1,7 @@
 //! The gallery: people, their embeddings, and the identification of new embeddings.
 
 mod calibrate;
+mod contract;
 mod error;
 mod file;
 mod identify;
@@ -12,11 +13,10 @@ mod strangers;
 pub mod svm;
 
 use ndarray::{Array1, Array2};
-use serde::{Deserialize, Serialize};
-
 use svm::LinearSvm;
 
 pub use calibrate::{Calibration, DEFAULT_TARGET_FPIR, Measured};
+pub use contract::{Contract, Enrolment};
 pub use error::GalleryError;
 pub use identify::{Candidate, Identification, MAX_CANDIDATES};
 pub use npz::NpzWriter;
@@ -83,23 +83,6 @@ impl Kind {
     }
 }
 
-/// The network and the crops that the embeddings of a gallery were made with. Embeddings of another network or of
-/// other crops cannot be compared with them.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Contract {
-    /// [`FORMAT`]
-    pub format: String,
-    /// SHA-256 of the network's file, in hexadecimal.
-    pub model_sha256: String,
-    pub embedding_dim: usize,
-    /// [`crate::embed::PREPROCESSING`]
-    pub preprocessing: String,
-    pub detector: String,
-    /// Date and time in RFC 3339 format.
-    pub created: String,
-    pub tool_version: String,
-}
-
 /// One embedding of a person, for [`Gallery::train`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct Entry {
@@ -142,7 +125,18 @@ pub struct Gallery {
 impl Gallery {
     /// Makes a gallery of at least one person. People are sorted by name, embeddings by person and
     /// otherwise kept in order.
-    pub fn train(mut entries: Vec<Entry>, contract: Contract) -> Result<Self, GalleryError> {
+    pub fn train(entries: Vec<Entry>, contract: Contract) -> Result<Self, GalleryError> {
+        let statistics = Statistics::built_in(&contract.model_sha256)?
+            .filter(|statistics| statistics.dim() == contract.embedding_dim)
+            .cloned();
+        Self::train_with(entries, contract, statistics)
+    }
+
+    fn train_with(
+        mut entries: Vec<Entry>,
+        contract: Contract,
+        statistics: Option<Statistics>,
+    ) -> Result<Self, GalleryError> {
         entries.sort_by(|a, b| a.name.cmp(&b.name));
         let dim = contract.embedding_dim;
         let mut names: Vec<String> = Vec::new();
@@ -171,9 +165,7 @@ impl Gallery {
             sources,
             kinds,
             svm: None,
-            statistics: Statistics::built_in(&contract.model_sha256)?
-                .filter(|statistics| statistics.dim() == dim)
-                .cloned(),
+            statistics,
             calibration: None,
             thresholds: None,
             contract: Some(contract),
@@ -261,6 +253,28 @@ impl Gallery {
     /// The threshold of a face, with or without a mask.
     pub fn threshold(&self, masked: bool) -> f32 {
         self.thresholds[usize::from(masked)]
+    }
+
+    /// The embeddings with their people, sources and kinds, in order.
+    pub fn entries(&self) -> Vec<Entry> {
+        (0..self.labels.len())
+            .map(|row| Entry {
+                name: self.names[self.labels[row]].clone(),
+                source: self.sources[row].clone(),
+                kind: self.kinds[row],
+                embedding: self.embeddings.row(row).to_owned(),
+            })
+            .collect()
+    }
+
+    /// A gallery of other embeddings of the same network, made as this one: with its statistics of faces and its share of
+    /// strangers that may be named. The same embeddings give the same gallery, whatever was in this one before.
+    pub fn remade(&self, entries: Vec<Entry>, contract: Contract) -> Result<Self, GalleryError> {
+        let target_fpir = contract.enrolment().target_fpir;
+        let statistics = self.scorer.statistics().cloned();
+        let mut gallery = Self::train_with(entries, contract, statistics)?;
+        gallery.calibrate(target_fpir)?;
+        Ok(gallery)
     }
 
     /// The contract; None for files without one.

@@ -13,6 +13,8 @@ fn contract(dim: usize) -> Contract {
         detector: "mtcnn".into(),
         created: "2026-01-02T03:04:05Z".into(),
         tool_version: "0.1.0".into(),
+        changed: None,
+        enrolment: None,
     }
 }
 

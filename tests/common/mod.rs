@@ -104,6 +104,8 @@ pub fn gallery() -> &'static Path {
             detector: "mtcnn".into(),
             created: "2026-01-01T00:00:00Z".into(),
             tool_version: "test".into(),
+            changed: None,
+            enrolment: None,
         };
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("gallery.npz");

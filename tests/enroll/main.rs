@@ -2,6 +2,7 @@
 //! what several commands share.
 
 mod build;
+mod change;
 mod check;
 #[path = "../common/mod.rs"]
 mod common;

@@ -134,6 +134,8 @@ fn enrol(person: &str, photos: &[&str], gallery: &Path) {
         detector: "mtcnn".into(),
         created: "2026-01-01T00:00:00Z".into(),
         tool_version: "test".into(),
+        changed: None,
+        enrolment: None,
     };
     Gallery::train(entries, contract)
         .unwrap()

@@ -10,11 +10,11 @@ use gstmfr::detect::{
     REFERENCE_OVERLAP, SCALE_FACTORS, parse_regions,
 };
 use gstmfr::frame::geometry::Rect;
-use gstmfr::gallery::DEFAULT_TARGET_FPIR;
 use gstmfr::nn::{Device, SessionOptions};
 use gstmfr::paint::{MaskType, UnknownMask};
 
-use crate::options::{self, Masks, MinFace, Subject, Vision};
+use crate::input::names::{self, NameMeaning};
+use crate::options::{self, GivenEnrolment, Masks, MinFace, NewPhotos, Subject, Vision};
 
 /// Makes the gallery for mfrrecognize from folders of photos, and identifies people in other photos.
 #[derive(Debug, Parser)]
@@ -39,6 +39,14 @@ struct Cli {
 enum CommandArgs {
     /// Make a gallery from a folder of photos and short videos
     Build(BuildArgs),
+    /// Add photos to a gallery, of people who are in it or of new ones; the photos it was made from are not needed
+    Add(AddArgs),
+    /// Remove people from a gallery
+    Remove(RemoveArgs),
+    /// Give a person of a gallery another name
+    Rename(RenameArgs),
+    /// Make one gallery from several
+    Merge(MergeArgs),
     /// Check the photos of a folder without making a gallery, or check a gallery: which photos are unusable,
     /// which do not match the person's other photos, and which people look alike
     Check(CheckArgs),
@@ -66,6 +74,36 @@ struct BuildArgs {
     /// The gallery to write
     #[arg(long, value_name = "FILE.npz", required = true)]
     output: Option<PathBuf>,
+    #[command(flatten)]
+    enrolment: EnrolmentArgs,
+}
+
+#[derive(Debug, Args)]
+struct AddArgs {
+    /// The gallery to add to; it is made if there is none
+    #[arg(long, value_name = "FILE.npz")]
+    database: PathBuf,
+    /// Folder with the same layout as for build
+    #[arg(long, value_name = "DIR", required_unless_present = "name")]
+    dataset: Option<PathBuf>,
+    /// The person in the photos that follow
+    #[arg(
+        long,
+        value_name = "NAME",
+        conflicts_with = "dataset",
+        requires = "photos"
+    )]
+    name: Option<String>,
+    /// Photos or short videos of the person
+    #[arg(value_name = "PHOTO", requires = "name")]
+    photos: Vec<PathBuf>,
+    #[command(flatten)]
+    enrolment: EnrolmentArgs,
+}
+
+/// The options of `build` and `add`.
+#[derive(Debug, Args)]
+struct EnrolmentArgs {
     /// Photos of the same people, in the same layout, with which the gallery is tested [default: val/ of
     /// the dataset, if it has train/]
     #[arg(long, value_name = "DIR")]
@@ -74,15 +112,15 @@ struct BuildArgs {
     #[arg(long, value_name = "FILE.npz")]
     faces_output: Option<PathBuf>,
     /// Kinds of synthetic masks for copies of the photos, so that people are recognised when they
-    /// wear one: surgical, kn95, n95, cloth, sponge, black, or none [default: all]
+    /// wear one: surgical, kn95, n95, cloth, sponge, black, or none [default: all; in add those of the gallery]
     #[arg(long, value_name = "KIND,…|none", value_parser = mask_types)]
     masks: Option<MaskTypes>,
-    /// Masked copies of every photo; kinds are used in rotation
-    #[arg(long, value_name = "N", default_value_t = options::MASK_COPIES, value_parser = up_to_1024)]
-    mask_copies: usize,
-    /// Share of strangers that may be given a name; sets the thresholds
-    #[arg(long, value_name = "SHARE", default_value_t = DEFAULT_TARGET_FPIR, value_parser = fpir)]
-    target_fpir: f64,
+    /// Masked copies of every photo; kinds are used in rotation [default: 4; in add as in the gallery]
+    #[arg(long, value_name = "N", value_parser = up_to_1024)]
+    mask_copies: Option<usize>,
+    /// Share of strangers that may be given a name; sets the thresholds [default: 0.01; in add that of the gallery]
+    #[arg(long, value_name = "SHARE", value_parser = fpir)]
+    target_fpir: Option<f64>,
     /// Process every photo again, including those that an interrupted run with the same options has
     /// processed and kept in FILE.npz.partial
     #[arg(long)]
@@ -98,6 +136,45 @@ struct BuildArgs {
     json: bool,
     #[command(flatten)]
     vision: VisionArgs,
+}
+
+#[derive(Debug, Args)]
+struct RemoveArgs {
+    /// The gallery
+    #[arg(long, value_name = "FILE.npz")]
+    database: PathBuf,
+    /// People to remove
+    #[arg(value_name = "NAME", required = true)]
+    names: Vec<String>,
+    /// Do not ask
+    #[arg(long)]
+    yes: bool,
+    /// Write a record of what was removed: names, counts and hashes, but no embedding
+    #[arg(long, value_name = "FILE.json")]
+    proof: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+struct RenameArgs {
+    /// The gallery
+    #[arg(long, value_name = "FILE.npz")]
+    database: PathBuf,
+    /// The present name
+    #[arg(value_name = "OLD")]
+    old: String,
+    /// The new one
+    #[arg(value_name = "NEW")]
+    new: String,
+}
+
+#[derive(Debug, Args)]
+struct MergeArgs {
+    /// The galleries, made with the same options
+    #[arg(value_name = "FILE.npz", required = true, num_args = 2..)]
+    galleries: Vec<PathBuf>,
+    /// The gallery to write
+    #[arg(long, value_name = "FILE.npz")]
+    output: PathBuf,
 }
 
 #[derive(Debug, Args)]
@@ -224,17 +301,18 @@ struct VisionArgs {
     #[arg(long, value_name = "PIXELS", value_parser = min_face_size)]
     min_face_size: Option<u32>,
     /// Minimum probability in MTCNN's first stage; twice its odds for faces up to 1.7 times the smallest
-    #[arg(long, value_name = "0…1", default_value_t = DEFAULT_THRESHOLDS[0], value_parser = probability)]
-    pnet_threshold: f32,
-    /// Minimum probability in MTCNN's second stage
-    #[arg(long, value_name = "0…1", default_value_t = DEFAULT_THRESHOLDS[1], value_parser = probability)]
-    rnet_threshold: f32,
-    /// Minimum probability in MTCNN's third stage
-    #[arg(long, value_name = "0…1", default_value_t = DEFAULT_THRESHOLDS[2], value_parser = probability)]
-    onet_threshold: f32,
-    /// Ratio of one size to the next in the image pyramid
-    #[arg(long, value_name = "0.1…0.95", default_value_t = DEFAULT_SCALE_FACTOR, value_parser = scale_factor)]
-    scale_factor: f32,
+    /// [default: 0.6]
+    #[arg(long, value_name = "0…1", value_parser = probability)]
+    pnet_threshold: Option<f32>,
+    /// Minimum probability in MTCNN's second stage [default: 0.7]
+    #[arg(long, value_name = "0…1", value_parser = probability)]
+    rnet_threshold: Option<f32>,
+    /// Minimum probability in MTCNN's third stage [default: 0.7]
+    #[arg(long, value_name = "0…1", value_parser = probability)]
+    onet_threshold: Option<f32>,
+    /// Ratio of one size to the next in the image pyramid [default: 0.709]
+    #[arg(long, value_name = "0.1…0.95", value_parser = scale_factor)]
+    scale_factor: Option<f32>,
     /// Maximum number of faces per photo, largest first; 0 for all
     #[arg(long, value_name = "N", default_value_t = 0)]
     max_faces: usize,
@@ -259,6 +337,16 @@ struct VisionArgs {
     jobs: usize,
 }
 
+impl VisionArgs {
+    fn thresholds(&self) -> [Option<f32>; 3] {
+        [
+            self.pnet_threshold,
+            self.rnet_threshold,
+            self.onet_threshold,
+        ]
+    }
+}
+
 /// A list in one argument; a plain `Vec` would make clap expect one argument for each element.
 #[derive(Debug, Clone)]
 struct Regions(Vec<Rect>);
@@ -272,6 +360,22 @@ pub fn command() -> Result<options::Command> {
     let cli = Cli::parse();
     Ok(match cli.command.unwrap_or(CommandArgs::Build(cli.build)) {
         CommandArgs::Build(args) => options::Command::Build(build(args)?),
+        CommandArgs::Add(args) => options::Command::Build(add(args)?),
+        CommandArgs::Remove(args) => options::Command::Remove(options::RemoveOptions {
+            database: args.database,
+            names: args.names,
+            yes: args.yes,
+            proof: args.proof,
+        }),
+        CommandArgs::Rename(args) => options::Command::Rename(options::RenameOptions {
+            database: args.database,
+            old: args.old,
+            new: person(&args.new)?,
+        }),
+        CommandArgs::Merge(args) => options::Command::Merge(options::MergeOptions {
+            galleries: args.galleries,
+            output: args.output,
+        }),
         CommandArgs::Check(args) => options::Command::Check(check(args)?),
         CommandArgs::Model(args) => options::Command::Model(options::ModelOptions {
             files: args.files,
@@ -344,13 +448,51 @@ fn build(args: BuildArgs) -> Result<options::BuildOptions> {
     let (Some(dataset), Some(output)) = (args.dataset, args.output) else {
         bail!("--dataset and --output are required");
     };
+    enrolment(
+        NewPhotos::Dataset(dataset),
+        ("--output", output),
+        args.enrolment,
+    )
+}
+
+fn add(args: AddArgs) -> Result<options::BuildOptions> {
+    let photos = match (args.dataset, args.name) {
+        (Some(dataset), None) => NewPhotos::Dataset(dataset),
+        (None, Some(name)) => NewPhotos::Person {
+            name: person(&name)?,
+            photos: args.photos,
+        },
+        _ => bail!("either --dataset or --name is required"),
+    };
+    let built = enrolment(photos, ("--database", args.database), args.enrolment)?;
+    Ok(options::BuildOptions {
+        adds: true,
+        ..built
+    })
+}
+
+/// A name as it is written to galleries.
+fn person(name: &str) -> Result<String> {
+    match names::read(name.as_ref()) {
+        NameMeaning::Person(person) => Ok(person),
+        NameMeaning::Skipped(reason) | NameMeaning::Unusable(reason) => {
+            bail!("nobody can be called {name:?}: {reason}")
+        }
+    }
+}
+
+fn enrolment(
+    photos: NewPhotos,
+    (flag, output): (&str, PathBuf),
+    args: EnrolmentArgs,
+) -> Result<options::BuildOptions> {
     let others = [
         ("--faces-output", &args.faces_output),
         ("--report", &args.report),
     ];
     let named = others.map(|(flag, path)| Some((flag, path.as_ref()?)));
     let mut named: Vec<_> = named.into_iter().flatten().collect();
-    named.push(("--output", &output));
+    named.push((flag, &output));
     for (i, (flag, path)) in named.iter().enumerate() {
         for (other, same) in &named[i + 1..] {
             ensure!(
@@ -360,18 +502,20 @@ fn build(args: BuildArgs) -> Result<options::BuildOptions> {
             );
         }
     }
-    let all = || MaskTypes(MaskType::ALL.to_vec());
     Ok(options::BuildOptions {
-        dataset,
+        photos,
         output,
+        adds: false,
         val: args.val,
         faces_output: args.faces_output,
-        masks: Masks {
-            types: args.masks.unwrap_or_else(all).0,
-            copies: args.mask_copies,
-            seed: 0,
+        given: GivenEnrolment {
+            target_fpir: args.target_fpir,
+            masks: args.masks.map(|masks| masks.0),
+            mask_copies: args.mask_copies,
+            min_face_size: args.vision.min_face_size,
+            detection_thresholds: args.vision.thresholds(),
+            scale_factor: args.vision.scale_factor,
         },
-        target_fpir: args.target_fpir,
         fresh: args.fresh,
         report: args.report,
         strict: args.strict,
@@ -400,12 +544,10 @@ fn vision(args: VisionArgs, min_face: MinFace) -> Vision {
     Vision {
         min_face: args.min_face_size.map_or(min_face, MinFace::Pixels),
         params: Params {
-            thresholds: [
-                args.pnet_threshold,
-                args.rnet_threshold,
-                args.onet_threshold,
-            ],
-            scale_factor: args.scale_factor,
+            thresholds: std::array::from_fn(|stage| {
+                args.thresholds()[stage].unwrap_or(DEFAULT_THRESHOLDS[stage])
+            }),
+            scale_factor: args.scale_factor.unwrap_or(DEFAULT_SCALE_FACTOR),
             max_faces: args.max_faces,
             regions: args.inference_region.0,
             // For photos there is time to pass all of R-Net's boxes on, which makes the boxes of masked faces

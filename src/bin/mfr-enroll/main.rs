@@ -37,6 +37,9 @@ fn main() -> ExitCode {
 fn run() -> anyhow::Result<ExitCode> {
     match cli::command()? {
         options::Command::Build(build) => commands::build::run(&build),
+        options::Command::Remove(remove) => commands::change::remove(&remove),
+        options::Command::Rename(rename) => commands::change::rename(&rename),
+        options::Command::Merge(merge) => commands::change::merge(&merge),
         options::Command::Check(check) => commands::check::run(&check),
         options::Command::List(list) => commands::list::run(&list),
         options::Command::Identify(identify) => commands::identify::run(&identify),

@@ -4,13 +4,17 @@ use std::path::{Path, PathBuf};
 
 use gstmfr::detect::{Detector, Params};
 use gstmfr::embed::Embedder;
+use gstmfr::gallery::Enrolment;
 use gstmfr::nn::{Device, RuntimeError, SessionOptions};
-use gstmfr::paint::MaskType;
+use gstmfr::paint::{MaskType, UnknownMask};
 
 /// One run of the program.
 #[derive(Debug)]
 pub enum Command {
     Build(BuildOptions),
+    Remove(RemoveOptions),
+    Rename(RenameOptions),
+    Merge(MergeOptions),
     Check(CheckOptions),
     List(ListOptions),
     Identify(IdentifyOptions),
@@ -20,22 +24,85 @@ pub enum Command {
     Model(ModelOptions),
 }
 
-/// Makes a gallery from a dataset.
+/// Makes a gallery from photos, or adds photos to one.
 #[derive(Debug)]
 pub struct BuildOptions {
-    pub dataset: PathBuf,
+    pub photos: NewPhotos,
     pub output: PathBuf,
+    /// Whether people who are in the output already stay.
+    pub adds: bool,
     pub val: Option<PathBuf>,
     pub faces_output: Option<PathBuf>,
-    pub masks: Masks,
-    /// Share of strangers that may be named.
-    pub target_fpir: f64,
+    pub given: GivenEnrolment,
     /// Whether results of an interrupted run are ignored.
     pub fresh: bool,
     pub report: Option<PathBuf>,
     pub strict: bool,
     pub json: bool,
     pub vision: Vision,
+}
+
+/// Photos to enrol.
+#[derive(Debug)]
+pub enum NewPhotos {
+    /// A folder of photos for each person.
+    Dataset(PathBuf),
+    /// Photos of one person.
+    Person { name: String, photos: Vec<PathBuf> },
+}
+
+/// The options of enrolment that were given; the others are those of the gallery that is added to, or the default ones.
+#[derive(Debug, Clone, Default)]
+pub struct GivenEnrolment {
+    pub target_fpir: Option<f64>,
+    pub masks: Option<Vec<MaskType>>,
+    pub mask_copies: Option<usize>,
+    pub min_face_size: Option<u32>,
+    pub detection_thresholds: [Option<f32>; 3],
+    pub scale_factor: Option<f32>,
+}
+
+impl GivenEnrolment {
+    /// All options of enrolment.
+    pub fn complete(&self, others: Enrolment) -> Enrolment {
+        let names = |masks: &Vec<MaskType>| masks.iter().map(|m| m.name().to_owned()).collect();
+        let [p, r, o] = others.detection_thresholds;
+        let [pnet, rnet, onet] = self.detection_thresholds;
+        Enrolment {
+            target_fpir: self.target_fpir.unwrap_or(others.target_fpir),
+            masks: self.masks.as_ref().map_or(others.masks, names),
+            mask_copies: self.mask_copies.unwrap_or(others.mask_copies),
+            min_face_size: self.min_face_size.or(others.min_face_size),
+            detection_thresholds: [pnet.unwrap_or(p), rnet.unwrap_or(r), onet.unwrap_or(o)],
+            scale_factor: self.scale_factor.unwrap_or(others.scale_factor),
+        }
+    }
+}
+
+/// Removes people from a gallery.
+#[derive(Debug)]
+pub struct RemoveOptions {
+    pub database: PathBuf,
+    pub names: Vec<String>,
+    /// Whether nobody need be asked.
+    pub yes: bool,
+    /// Where what was removed is recorded.
+    pub proof: Option<PathBuf>,
+}
+
+/// Gives a person of a gallery another name.
+#[derive(Debug)]
+pub struct RenameOptions {
+    pub database: PathBuf,
+    pub old: String,
+    pub new: String,
+}
+
+/// Makes one gallery from several.
+#[derive(Debug)]
+pub struct MergeOptions {
+    pub galleries: Vec<PathBuf>,
+    pub output: PathBuf,
 }
 
 /// Checks the photos for a gallery, or a gallery.
@@ -105,10 +172,6 @@ pub struct ModelOptions {
     pub json: bool,
 }
 
-/// Default number of masked copies of an enrolled photo: more of them hardly improve
-/// recognition, and each takes the time of a photo.
-pub const MASK_COPIES: usize = 4;
-
 /// Kinds of synthetic masks, and number of copies of a photo.
 #[derive(Debug, Clone, Default)]
 pub struct Masks {
@@ -126,6 +189,16 @@ pub struct MaskedCopy {
 }
 
 impl Masks {
+    /// The masks with which photos of this gallery are copied. An error names a kind that this version does not know.
+    pub fn of(enrolment: &Enrolment) -> Result<Self, UnknownMask> {
+        let types = enrolment.masks.iter().map(|name| name.parse());
+        Ok(Self {
+            types: types.collect::<Result<_, _>>()?,
+            copies: enrolment.mask_copies,
+            seed: 0,
+        })
+    }
+
     /// The copies of the photo with this hash. They depend on nothing else, so a photo gets the
     /// same masks wherever it is stored; the first kind differs from photo to photo, so that few
     /// copies of each use all kinds.
@@ -188,6 +261,17 @@ pub struct Vision {
 }
 
 impl Vision {
+    /// With the detection that photos of this gallery are enrolled with.
+    pub fn enrolling(&self, enrolment: &Enrolment) -> Self {
+        let mut vision = self.clone();
+        vision.params.thresholds = enrolment.detection_thresholds;
+        vision.params.scale_factor = enrolment.scale_factor;
+        vision.min_face = enrolment
+            .min_face_size
+            .map_or(MinFace::Relative, MinFace::Pixels);
+        vision
+    }
+
     /// A detector for one of several workers, which runs on a single thread.
     pub fn detector(&self) -> Result<Detector, RuntimeError> {
         let options = SessionOptions {

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use gstmfr::detect;
 use gstmfr::embed::{Embedded, PREPROCESSING};
-use gstmfr::gallery::{Contract, FORMAT, Gallery, GalleryError, Identification};
+use gstmfr::gallery::{Contract, Enrolment, FORMAT, Gallery, GalleryError, Identification};
 use humantime::format_rfc3339_seconds;
 use serde::Serialize;
 
@@ -99,6 +99,11 @@ pub fn each_by_itself(gallery: &Gallery, seen: &Embedded) -> Vec<NamedAnswer> {
 /// Program and version.
 pub const TOOL: &str = concat!("mfr-enroll ", env!("CARGO_PKG_VERSION"));
 
+/// The present time as it is written to galleries.
+pub fn now_text() -> String {
+    rfc3339(now())
+}
+
 /// Time and program of a report.
 pub fn made_now() -> String {
     let time = rfc3339(now()).replace('T', " ").replace('Z', " UTC");
@@ -106,15 +111,17 @@ pub fn made_now() -> String {
 }
 
 /// The contract of embeddings made by this run.
-pub fn contract(embedders: &Embedders) -> Contract {
+pub fn contract(embedders: &Embedders, enrolment: Enrolment) -> Contract {
     Contract {
         format: FORMAT.to_owned(),
         model_sha256: embedders.model_sha256().to_owned(),
         embedding_dim: embedders.dim(),
         preprocessing: PREPROCESSING.to_owned(),
         detector: detect::NAME.to_owned(),
-        created: rfc3339(now()),
+        created: now_text(),
         tool_version: TOOL.to_owned(),
+        changed: None,
+        enrolment: Some(enrolment),
     }
 }
 

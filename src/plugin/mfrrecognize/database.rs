@@ -241,6 +241,8 @@ mod tests {
             detector: crate::detect::NAME.into(),
             created: "2026-01-02T03:04:05Z".into(),
             tool_version: "0.1.0".into(),
+            changed: None,
+            enrolment: None,
         };
         let entry = |name: &str, embedding: [f32; 2]| Entry {
             name: name.into(),

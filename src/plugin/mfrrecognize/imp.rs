@@ -140,7 +140,7 @@ impl MfrRecognize {
             gallery: change.path.display().to_string(),
             version: gallery
                 .contract()
-                .map_or_else(String::new, |c| c.created.clone()),
+                .map_or_else(String::new, |c| c.version().to_owned()),
             people: gallery.names().len().try_into().unwrap_or(u32::MAX),
             reason: change.error.as_ref().map(ToString::to_string),
         };

@@ -24,6 +24,8 @@ fn gallery() -> Gallery {
         detector: "mtcnn".into(),
         created: "2026-01-02T03:04:05Z".into(),
         tool_version: "0.1.0".into(),
+        changed: None,
+        enrolment: None,
     };
     let entries = [("Ana", ANA), ("Bo", BO)].map(entry).into();
     Gallery::train(entries, contract).unwrap()

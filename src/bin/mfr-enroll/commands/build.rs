@@ -1,23 +1,25 @@
-//! `build`: makes a gallery from a dataset.
+//! `build` and `add`: make a gallery from photos, or add photos to one.
 
 use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use gstmfr::embed::INPUT_SIZE;
-use gstmfr::gallery::{Entry, Gallery, GalleryError, Kind, NpzWriter};
+use gstmfr::gallery::{Contract, Entry, Gallery, GalleryError, Kind, NpzWriter};
 use ndarray::Array1;
 use serde::Serialize;
 
 use super::REJECTED;
+use super::before::Before;
+use super::change::changed;
 use super::evaluate::{say as say_figures, warn_of_unenrolled};
 use crate::enrol::partial::{self, Partial};
-use crate::enrol::{Enrolled, Keep, enrol};
+use crate::enrol::{Enrolled, Keep, Learned, enrol};
 use crate::evaluate::calibration::CalibrationTable;
 use crate::evaluate::trial::{self, Figures, Tried};
 use crate::input::dataset::{Collection, Dataset};
 use crate::npz;
-use crate::options::{BuildOptions, shown};
+use crate::options::{BuildOptions, Masks, NewPhotos, shown};
 use crate::output::{self, Output, counted, plain};
 use crate::people;
 use crate::report::findings::Findings;
@@ -42,25 +44,55 @@ pub fn run(options: &BuildOptions) -> Result<ExitCode> {
     for path in outputs.into_iter().flatten().chain([&options.output]) {
         npz::check_writable(path)?;
     }
-    let Dataset { train, val } = Dataset::open(&options.dataset)?;
+    let Dataset { train, val } = match &options.photos {
+        NewPhotos::Dataset(dataset) => Dataset::open(dataset)?,
+        NewPhotos::Person { name, photos } => Dataset {
+            train: Collection::of_person(name, photos)?,
+            val: None,
+        },
+    };
     let val = match &options.val {
         Some(folder) => Some(Collection::open(folder, folder).context("val")?),
         None => val,
     };
-    let embedders = Embedders::load(&options.vision)?;
+    let before = Before::of(options)?;
+    let enrolment = before.enrolment(&options.given, &options.output)?;
+    let masks = Masks::of(&enrolment)?;
+    let vision = options.vision.enrolling(&enrolment);
+    let embedders = Embedders::load(&vision)?;
+    before.check_model(&embedders, &options.output)?;
     let keep = Keep {
         crops: options.faces_output.is_some(),
         thumbnails: options.report.is_some(),
     };
-    let settings = partial::settings(options, keep, &embedders);
+    let settings = partial::settings(&vision, &masks, keep, &embedders);
     let mut partial = Partial::open(&options.output, settings, options.fresh)?;
-    let enrolled = enrol(&train, &embedders, &options.masks, keep, Some(&mut partial))?;
-    if enrolled.learned.is_empty() {
+    // The lock of the partial file is held by now, so nobody else changes the gallery.
+    before.check_unchanged(&options.output)?;
+    let (train, existing) = before.beside(train);
+    let enrolled = enrol(
+        &train,
+        &embedders,
+        &masks,
+        keep,
+        Some(&mut partial),
+        existing,
+    )?;
+    let is_new = |learned: &&Learned| !train.items[learned.shot.item].is_enrolled;
+    if !enrolled.learned.iter().any(|learned| is_new(&learned)) {
         partial.remove();
         bail!("{}", nothing_usable(options, &enrolled));
     }
-    let mut gallery = learn(&train, &enrolled, &embedders)?;
-    let calibration = gallery.calibrate(options.target_fpir)?;
+    let target_fpir = enrolment.target_fpir;
+    let mut gallery = match &before.gallery {
+        None => learn(&train, &enrolled, people::contract(&embedders, enrolment))?,
+        Some((gallery, contract)) => {
+            let mut entries = gallery.entries();
+            entries.extend(new_entries(&train, &enrolled));
+            gallery.remade(entries, changed(contract.clone()))?
+        }
+    };
+    let calibration = gallery.calibrate(target_fpir)?;
     gallery.save(&options.output)?;
 
     let (figures, tried) = match &val {
@@ -89,7 +121,7 @@ pub fn run(options: &BuildOptions) -> Result<ExitCode> {
 
     if let Some(path) = &options.report {
         let measured = Some(GalleryScores::of(&calibration, gallery.thresholds()));
-        report::HtmlReport::of_dataset(shown(&options.dataset), &train, &enrolled, measured)
+        report::HtmlReport::of_dataset(subject(&options.photos), &train, &enrolled, measured)
             .write(path)?;
     }
 
@@ -123,10 +155,7 @@ fn person_of(collection: &Collection, item: usize) -> &str {
 
 /// The error message if no photo can be used, with the reasons.
 fn nothing_usable(options: &BuildOptions, enrolled: &Enrolled) -> String {
-    let mut text = format!(
-        "no photo of the dataset {} can be used",
-        options.dataset.display()
-    );
+    let mut text = format!("no photo of {} can be used", subject(&options.photos));
     for Rejected {
         path,
         reason,
@@ -143,9 +172,19 @@ fn nothing_usable(options: &BuildOptions, enrolled: &Enrolled) -> String {
 pub fn learn(
     collection: &Collection,
     enrolled: &Enrolled,
-    embedders: &Embedders,
+    contract: Contract,
 ) -> Result<Gallery, GalleryError> {
-    let entries = enrolled.learned.iter().flat_map(|learned| {
+    Gallery::train(new_entries(collection, enrolled).collect(), contract)
+}
+
+/// The entries of photos that no gallery has yet.
+fn new_entries<'a>(
+    collection: &'a Collection,
+    enrolled: &'a Enrolled,
+) -> impl Iterator<Item = Entry> + 'a {
+    let new = enrolled.learned.iter();
+    let new = new.filter(|learned| !collection.items[learned.shot.item].is_enrolled);
+    new.flat_map(|learned| {
         let name = person_of(collection, learned.shot.item);
         let source = learned.shot.name(&collection.items);
         let entry = |source: String, kind, embedding: &Array1<f32>| Entry {
@@ -160,9 +199,15 @@ pub fn learn(
             entry(source, Kind::SyntheticMask, &copy.embedding)
         });
         std::iter::once(photo).chain(copies)
-    });
-    let entries = entries.collect();
-    Gallery::train(entries, people::contract(embedders))
+    })
+}
+
+/// What the photos are, in messages.
+fn subject(photos: &NewPhotos) -> String {
+    match photos {
+        NewPhotos::Dataset(dataset) => format!("the dataset {}", dataset.display()),
+        NewPhotos::Person { name, .. } => plain(name),
+    }
 }
 
 fn try_out(

@@ -5,17 +5,19 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use gstmfr::gallery::{Contract, DEFAULT_TARGET_FPIR, Gallery, Kind, file_of};
+use gstmfr::gallery::{Contract, DEFAULT_TARGET_FPIR, Enrolment, Gallery, Kind, file_of};
 use serde::Serialize;
 
 use super::REJECTED;
 use super::build::learn;
 use crate::enrol::agreement::{self, Agreement, FaceSample, Likeness, Pair, Verdict};
+use crate::enrol::existing::Outcomes;
 use crate::enrol::{Enrolled, Keep, enrol};
 use crate::input::dataset::{Collection, Dataset};
 use crate::npz::check_writable;
 use crate::options::{CheckOptions, Masks, Subject, shown};
 use crate::output::{Output, counted, plain};
+use crate::people;
 use crate::people::made_now;
 use crate::report::findings::{
     FEW_PHOTOS, Findings, NEAREST, Similar, Suspicion, nearest, say_alike, say_pairs,
@@ -93,12 +95,23 @@ fn check_dataset(options: &CheckOptions, dataset: &Path) -> Result<bool> {
         crops: false,
         thumbnails: options.report.is_some(),
     };
-    let enrolled = enrol(&train, &embedders, &Masks::default(), keep, None)?;
+    let enrolled = enrol(
+        &train,
+        &embedders,
+        &Masks::default(),
+        keep,
+        None,
+        Outcomes::default(),
+    )?;
     if let Some(path) = &options.report {
         // Without a person there is nothing to measure.
         let measured = match enrolled.learned.is_empty() {
             true => None,
-            false => Some(measure(&learn(&train, &enrolled, &embedders)?)?),
+            false => Some(measure(&learn(
+                &train,
+                &enrolled,
+                people::contract(&embedders, Enrolment::default()),
+            )?)?),
         };
         HtmlReport::of_dataset(shown(dataset), &train, &enrolled, measured).write(path)?;
     }

@@ -1,6 +1,8 @@
 //! The commands, one per file.
 
+mod before;
 pub mod build;
+pub mod change;
 pub mod check;
 pub mod embed;
 pub mod evaluate;

@@ -2,6 +2,7 @@
 
 pub mod agreement;
 pub mod disguise;
+pub mod existing;
 pub mod partial;
 #[cfg(test)]
 mod samples;
@@ -38,7 +39,9 @@ use crate::vision::portrait::Rejected;
 use crate::vision::portrait::{Portrait, thumbnail};
 use crate::vision::quality::{Measures, prominent};
 use crate::vision::reason::{Reason, Refusal};
-use settle::{drop_copies, drop_outliers, drop_shared, resolve, same_file, too_many};
+use settle::{
+    drop_copies, drop_outliers, drop_shared, enrolled_elsewhere, resolve, same_file, too_many,
+};
 pub use videos::Video;
 use videos::videos;
 
@@ -112,6 +115,8 @@ impl Learned {
 pub struct Enrolled {
     pub learned: Vec<Learned>,
     pub rejected: Vec<Rejected>,
+    /// Photos in the gallery that is added to which would be rejected if it were built anew. They stay.
+    pub doubted: Vec<Rejected>,
     /// The most similar pairs of people, whose samples are indices into `learned`.
     pub pairs: Vec<Pair>,
     /// Videos with at least one decoded frame, including rejected ones.
@@ -357,13 +362,14 @@ impl Sorted {
 }
 
 /// Embeds every usable photo, except those that an earlier run has embedded. The result depends neither
-/// on the number of workers nor on the earlier run.
+/// on the number of workers nor on the earlier run. `existing` are the results for files of a gallery.
 pub fn enrol(
     collection: &Collection,
     embedders: &Embedders,
     masks: &Masks,
     keep: Keep,
     mut partial: Option<&mut Partial>,
+    existing: existing::Outcomes,
 ) -> Result<Enrolled> {
     let items = &collection.items;
     let mut known: BTreeMap<usize, FileOutcome<EmbeddedFace>> = BTreeMap::new();
@@ -372,6 +378,7 @@ pub fn enrol(
             seen.faces().all(|face| face.fits(embedders.dim(), keep))
         });
     }
+    known.extend(existing.0);
     let missing: Vec<usize> = (0..items.len())
         .filter(|i| !known.contains_key(i))
         .collect();
@@ -434,14 +441,17 @@ fn settled(collection: &Collection, sorted: Sorted) -> Enrolled {
     resolve(items, several, &mut learned, &mut refused);
     learned.sort_by_key(|l| l.shot);
     drop_copies(items, &mut learned, &mut refused);
+    let enrolled_elsewhere = enrolled_elsewhere(items, &learned);
     let pairs = loop {
         let pairs = drop_outliers(collection, &mut learned, &mut refused);
         let shared = same.values().filter(|shots| shots.len() > 1);
+        let shared = shared.chain(&enrolled_elsewhere);
         if !drop_shared(collection, shared, &mut learned, &mut refused) {
             break pairs;
         }
     };
-    let videos = videos(items, &learned, &refused, errors);
+    let mut videos = videos(items, &learned, &refused, errors);
+    videos.retain(|&item, _| !items[item].is_enrolled);
     // For videos the report counts frames, and lists only files.
     refused.retain(|(shot, _)| shot.time.is_none());
     for (&item, video) in &videos {
@@ -449,7 +459,10 @@ fn settled(collection: &Collection, sorted: Sorted) -> Enrolled {
         refused.extend(video.refusal().map(|refusal| (shot, refusal.into())));
     }
     refused.sort_by_key(|(shot, _)| *shot);
-    let refused = refused.into_iter().map(|(shot, refused)| {
+    let (doubted, refused): (Vec<_>, Vec<_>) = refused
+        .into_iter()
+        .partition(|(shot, _)| items[shot.item].is_enrolled);
+    let rejected = |(shot, refused): (Shot, Refused)| {
         let (reason, detail) = refused.refusal;
         Rejected {
             path: shot.name(items),
@@ -458,10 +471,12 @@ fn settled(collection: &Collection, sorted: Sorted) -> Enrolled {
             person: Some(items[shot.item].person),
             portrait: refused.portrait,
         }
-    });
+    };
+    let unlisted = collection.rejected.iter().cloned();
     Enrolled {
         learned,
-        rejected: collection.rejected.iter().cloned().chain(refused).collect(),
+        rejected: unlisted.chain(refused.into_iter().map(rejected)).collect(),
+        doubted: doubted.into_iter().map(rejected).collect(),
         pairs,
         videos: videos.into_values().collect(),
     }

@@ -21,7 +21,7 @@ use sha2::{Digest, Sha256};
 
 use super::Keep;
 use crate::input::dataset::Item;
-use crate::options::BuildOptions;
+use crate::options::{Masks, Vision};
 use crate::output;
 use crate::people::TOOL;
 use crate::vision::batch::Embedders;
@@ -61,6 +61,43 @@ impl FileStamp {
     }
 }
 
+/// Keeps other runs from an output while it is changed, by the file beside it that an enrolment locks as well.
+#[derive(Debug)]
+pub struct OutputLock {
+    partial: Partial,
+    is_discarded: bool,
+}
+
+impl OutputLock {
+    pub fn of(output: &Path) -> Result<Self> {
+        let partial = Partial::beside(output);
+        let shown = partial.path.display().to_string();
+        let file = partial
+            .locked()
+            .with_context(|| format!("cannot write {shown}"))?;
+        let file = Some(file);
+        Ok(Self {
+            partial: Partial { file, ..partial },
+            is_discarded: false,
+        })
+    }
+
+    /// Deletes what an interrupted run has left.
+    pub fn discard(mut self) {
+        self.is_discarded = true;
+    }
+}
+
+impl Drop for OutputLock {
+    fn drop(&mut self) {
+        let metadata = self.partial.file.as_ref().map(File::metadata);
+        let is_empty = metadata.is_some_and(|m| m.is_ok_and(|m| m.len() == 0));
+        if is_empty || self.is_discarded {
+            self.partial.delete();
+        }
+    }
+}
+
 /// The result for a file.
 #[derive(Debug, Serialize, Deserialize)]
 struct FileRecord<N, S> {
@@ -80,12 +117,10 @@ pub struct Partial {
 }
 
 /// The settings on which the embeddings of a build depend.
-pub fn settings(options: &BuildOptions, keep: Keep, embedders: &Embedders) -> RunSettings {
-    let vision = &options.vision;
+pub fn settings(vision: &Vision, masks: &Masks, keep: Keep, embedders: &Embedders) -> RunSettings {
     // The executable is included, because builds of one version may differ in networks and masks.
     let program = std::env::current_exe().ok();
     let program = program.and_then(|path| FileStamp::of(&path));
-    let masks = &options.masks;
     let kinds: Vec<_> = masks.types.iter().map(|mask| mask.name()).collect();
     let networks = vision.model_path.as_ref().map(|folder| {
         let files = ["pnet.onnx", "rnet.onnx", "onet.onnx"].map(|name| folder.join(name));
@@ -114,14 +149,7 @@ impl Partial {
     /// Opens or creates the checkpoint beside an output. Results of an earlier run are read, unless
     /// its settings differ or they are not wanted (`fresh`).
     pub fn open(output: &Path, settings: RunSettings, fresh: bool) -> Result<Self> {
-        let mut path = OsString::from(output);
-        path.push(ENDING);
-        let path = PathBuf::from(path);
-        let mut partial = Self {
-            file: None,
-            known: HashMap::new(),
-            path,
-        };
+        let mut partial = Self::beside(output);
         let shown = partial.path.display().to_string();
         let mut file = partial
             .locked()
@@ -166,6 +194,17 @@ impl Partial {
         }
         partial.file = Some(file);
         Ok(partial)
+    }
+
+    /// The file beside an output, which is not opened yet.
+    fn beside(output: &Path) -> Self {
+        let mut path = OsString::from(output);
+        path.push(ENDING);
+        Self {
+            path: PathBuf::from(path),
+            file: None,
+            known: HashMap::new(),
+        }
     }
 
     /// Opens and locks the file exclusively.
@@ -261,6 +300,10 @@ impl Partial {
 
     /// Deletes the checkpoint after the run.
     pub fn remove(self) {
+        self.delete();
+    }
+
+    fn delete(&self) {
         if let Err(error) = fs::remove_file(&self.path) {
             output::warning(&format!("cannot remove {}: {error}", self.path.display()));
         }

@@ -5,6 +5,7 @@ pub fn item(person: usize, name: &str) -> Item {
         person,
         name: name.to_owned(),
         source: SourceFile::Photo(name.into()),
+        is_enrolled: false,
     }
 }
 

@@ -118,6 +118,23 @@ pub fn drop_copies(items: &[Item], learned: &mut Vec<Learned>, refused: &mut Vec
     *learned = kept;
 }
 
+/// New photos that show the same picture as one with which another person is enrolled already. The files of the gallery are
+/// not at hand, so embeddings tell.
+pub fn enrolled_elsewhere(items: &[Item], learned: &[Learned]) -> Vec<Vec<Shot>> {
+    let item = |l: &Learned| &items[l.shot.item];
+    let (enrolled, new): (Vec<&Learned>, Vec<&Learned>) =
+        learned.iter().partition(|l| item(l).is_enrolled);
+    let mut pairs = Vec::new();
+    for next in new {
+        let same = enrolled.iter().filter(|other| {
+            item(other).person != item(next).person
+                && other.embedding.dot(&next.embedding) > SAME_PHOTO
+        });
+        pairs.extend(same.map(|other| vec![other.shot, next.shot]));
+    }
+    pairs
+}
+
 /// Drops photos of the wrong person, by comparing them with the person's other photos and with other people's.
 /// Returns the most similar pairs of people.
 pub fn drop_outliers(
@@ -172,8 +189,9 @@ pub fn drop_shared<'a>(
         let mut owners: Vec<&Learned> =
             learned.iter().filter(|l| shots.contains(&l.shot)).collect();
         let own = |l: &Learned| l.likeness.own.unwrap_or(-1.0);
-        // Ties go to the first.
-        owners.sort_by(|a, b| own(b).total_cmp(&own(a)).then(a.shot.cmp(&b.shot)));
+        // Ties go to who is enrolled already, then to the first.
+        let rank = |l: &Learned| (!collection.items[l.shot.item].is_enrolled, l.shot);
+        owners.sort_by(|a, b| own(b).total_cmp(&own(a)).then(rank(a).cmp(&rank(b))));
         let Some((owner, others)) = owners.split_first() else {
             continue;
         };

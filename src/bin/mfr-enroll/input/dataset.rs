@@ -35,6 +35,8 @@ pub struct Item {
     /// Path relative to the dataset, for reports and the gallery.
     pub name: String,
     pub source: SourceFile,
+    /// Whether its embedding is in the gallery already that photos are added to.
+    pub is_enrolled: bool,
 }
 
 /// People and their files, sorted by name.
@@ -97,6 +99,34 @@ impl Dataset {
             root.display()
         );
         Ok(dataset)
+    }
+}
+
+impl Collection {
+    /// Photos and videos of one person. An error names a file that is not there or neither a photo nor a video.
+    pub fn of_person(name: &str, files: &[PathBuf]) -> Result<Self> {
+        let item = |path: &PathBuf| {
+            let shown = path.display();
+            let metadata = path.metadata().with_context(|| shown.to_string())?;
+            ensure!(
+                metadata.is_file(),
+                "{shown}: expected a photo or a video, found a folder or a device; add folders by --dataset"
+            );
+            let source = SourceFile::of(path)
+                .with_context(|| format!("{shown}: expected a photo or a video, by its ending"))?;
+            let file = path.file_name().unwrap_or_default().to_string_lossy();
+            Ok(Item {
+                person: 0,
+                name: format!("{name}/{file}"),
+                source,
+                is_enrolled: false,
+            })
+        };
+        Ok(Self {
+            people: vec![name.to_owned()],
+            items: files.iter().map(item).collect::<Result<_>>()?,
+            ..Self::default()
+        })
     }
 }
 
@@ -179,6 +209,7 @@ impl Collection {
                 person: index,
                 name: relative(root, source.path()),
                 source,
+                is_enrolled: false,
             });
             collection.items.extend(items);
         }

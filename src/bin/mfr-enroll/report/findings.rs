@@ -28,6 +28,9 @@ pub struct Findings<'a> {
     pub photos: PhotoCounts,
     pub videos: &'a [Video],
     pub rejected: &'a [Rejected],
+    /// Photos in the gallery already that would be rejected beside the new ones.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    pub doubted: &'a [Rejected],
     pub skipped: &'a [Skipped],
     /// Photos that were rotated in addition to their files' orientation.
     pub rotated: Vec<Rotated>,
@@ -90,28 +93,39 @@ impl<'a> Findings<'a> {
                 used: 0,
             })
             .collect();
+        let mut is_new = vec![true; people.len()];
         for item in &train.items {
-            people[item.person].photos += 1;
+            is_new[item.person] &= !item.is_enrolled;
+            people[item.person].photos += usize::from(!item.is_enrolled);
         }
         // A video counts once, however many of its frames are used.
-        let used: BTreeSet<usize> = enrolled.learned.iter().map(|l| l.shot.item).collect();
+        let items = enrolled.learned.iter().map(|l| l.shot.item);
+        let used: BTreeSet<usize> = items.filter(|&i| !train.items[i].is_enrolled).collect();
         for &item in &used {
             people[train.items[item].person].used += 1;
         }
-        let alike = enrolled.pairs.iter().filter(|pair| pair.is_same_person());
+        let concerns_new = |person: &usize| is_new[*person] || people[*person].photos > 0;
+        let alike = enrolled.pairs.iter();
+        let alike = alike.filter(|p| p.is_same_person() && p.people.iter().any(concerns_new));
+        let alike = alike.map(|pair| similar(train, enrolled, pair)).collect();
+        let found = people.iter().map(|person| person.photos).sum::<usize>();
+        let people = people.into_iter().zip(is_new);
+        let people = people.filter(|(person, is_new)| *is_new || person.photos > 0);
+        let people = people.map(|(person, _)| person).collect();
         Self {
             people,
             photos: PhotoCounts {
-                found: train.items.len() + train.rejected.len(),
+                found: found + train.rejected.len(),
                 used: used.len(),
                 ignored: train.skipped.len(),
             },
             videos: &enrolled.videos,
             rejected: &enrolled.rejected,
+            doubted: &enrolled.doubted,
             skipped: &train.skipped,
             rotated: rotated(train, enrolled),
             suspicious: suspicious(train, enrolled),
-            alike: alike.map(|pair| similar(train, enrolled, pair)).collect(),
+            alike,
         }
     }
 
@@ -138,17 +152,9 @@ impl<'a> Findings<'a> {
             ))?;
         }
         self.say_videos(out)?;
-        if !self.rejected.is_empty() {
-            out.line("\nrejected")?;
-        }
-        for rejected in self.rejected {
-            out.line(format_args!(
-                "  {}: {} ({})",
-                plain(&rejected.path),
-                rejected.reason.name(),
-                plain(&rejected.detail)
-            ))?;
-        }
+        say_photos(out, "rejected", self.rejected)?;
+        let doubted = "in the gallery already, and would be rejected if it were built anew";
+        say_photos(out, doubted, self.doubted)?;
         self.say_skipped(out)?;
         if !self.rotated.is_empty() {
             out.line("\nrotated, as no face is upright in them")?;
@@ -205,6 +211,21 @@ impl<'a> Findings<'a> {
     }
 }
 
+fn say_photos(out: &mut Output, heading: &str, photos: &[Rejected]) -> Result<()> {
+    if !photos.is_empty() {
+        out.line(format_args!("\n{heading}"))?;
+    }
+    for photo in photos {
+        out.line(format_args!(
+            "  {}: {} ({})",
+            plain(&photo.path),
+            photo.reason.name(),
+            plain(&photo.detail)
+        ))?;
+    }
+    Ok(())
+}
+
 fn rotated(train: &Collection, enrolled: &Enrolled) -> Vec<Rotated> {
     let used = enrolled
         .learned
@@ -225,7 +246,8 @@ fn suspicious(train: &Collection, enrolled: &Enrolled) -> Vec<Suspicion> {
     let suspicious = enrolled
         .learned
         .iter()
-        .filter(|l| l.likeness.verdict == Verdict::Suspicious);
+        .filter(|l| l.likeness.verdict == Verdict::Suspicious)
+        .filter(|l| !train.items[l.shot.item].is_enrolled);
     suspicious
         .map(|l| Suspicion {
             path: l.shot.name(&train.items),
