@@ -11,10 +11,18 @@ fi
 built=$(cd "$(dirname "$0")/.." && pwd)/target/release
 export GST_PLUGIN_PATH="${GST_PLUGIN_PATH:-$built}"
 
-exec gst-launch-1.0 -e \
+# Ctrl-C ends the recording, not this script.
+trap : INT
+status=0
+gst-launch-1.0 -e \
     filesrc location="$1" ! decodebin ! videoconvert \
     ! queue ! mfrdetect \
     ! queue ! mfrrecognize database="$2" \
     ! queue ! mfroverlay \
     ! videoconvert ! video/x-raw,format=I420 ! x264enc speed-preset=veryfast \
-    ! queue ! mp4mux ! filesink location="$3"
+    ! queue ! mp4mux ! filesink location="$3" || status=$?
+# An error before the first frame leaves an empty file.
+if [ -f "$3" ] && [ ! -s "$3" ]; then
+    rm -f "$3"
+fi
+exit "$status"
