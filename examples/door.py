@@ -11,6 +11,7 @@ recognize.py needs, and NumPy (python3-numpy).
 """
 
 import dataclasses
+import difflib
 import shlex
 import subprocess
 import sys
@@ -30,6 +31,8 @@ GAP = 0.5
 VISIT_ENDS = 5.0
 # Seconds that a command may take.
 COMMAND_TIMEOUT = 10
+# Names of a gallery that a message lists.
+MOST_NAMES = 20
 
 
 @dataclasses.dataclass
@@ -82,33 +85,52 @@ class Door:
     def open(self, time, name):
         if self.timer:
             GLib.source_remove(self.timer)
-        else:
-            self.run("open")
+        elif not self.run("open"):
+            # It may have opened the door all the same.
+            self.run("close")
+            return
         self.timer = GLib.timeout_add(round(self.seconds * 1000), self.close)
         print(f"{time:7.2f} s  open to {printable(name)}", flush=True)
 
     def close(self):
         if self.timer:
             self.timer = None
-            self.run("close")
-            # After the command, which must run even if standard output is closed.
-            print("           close", flush=True)
+            # Before the output, since the command must run even if standard output is closed.
+            if self.run("close"):
+                print("           close", flush=True)
         return GLib.SOURCE_REMOVE
 
     def run(self, what):
+        """Runs a command, if there is one; returns whether nothing went wrong."""
         command = self.commands[what]
         if not command:
-            return
+            return True
         try:
             subprocess.run(command, check=True, timeout=COMMAND_TIMEOUT)
+            return True
         except (OSError, subprocess.SubprocessError) as error:
             print(f"door.py: cannot {what} the door: {printable(str(error))}", file=sys.stderr)
+            return False
 
 
 def people(database):
     """The names in a gallery."""
     with numpy.load(database, allow_pickle=False) as gallery:
         return {str(name) for name in gallery["names"]}
+
+
+def suggestion(unknown, names):
+    """The names that are meant instead, or those that there are."""
+    def is_near(wanted, name):
+        name = name.casefold()
+        return difflib.get_close_matches(wanted.casefold(), [name, *name.split()])
+
+    near = [name for name in sorted(names) if any(is_near(wanted, name) for wanted in unknown)]
+    if near:
+        return "; did you mean " + " or ".join(near[:MOST_NAMES]) + "?"
+    more = len(names) - MOST_NAMES
+    return ("; it holds " + ", ".join(sorted(names)[:MOST_NAMES])
+            + (f" and {more} more, which `mfr-enroll list` prints" if more > 0 else ""))
 
 
 def positive(text):
@@ -134,14 +156,15 @@ def main():
                          help="closes the door; also run at the end while it is open")
     arguments = options.parse_args()
     try:
-        unknown = set(arguments.allow) - people(arguments.database)
+        names = people(arguments.database)
     except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
         print(printable(f"door.py: {arguments.database} is no gallery that mfr-enroll has made: {error}"),
               file=sys.stderr)
         return 1
+    unknown = set(arguments.allow) - names
     if unknown:
         options.error(printable(f"--allow expects people of {arguments.database}, found: "
-                                + ", ".join(sorted(unknown))))
+                                + ", ".join(sorted(unknown)) + suggestion(unknown, names)))
     mask = {"on": "with_mask", "off": "without_mask"}.get(arguments.mask)
     access = AccessControl(arguments.allow, arguments.seen_for)
     door = Door(arguments.command, arguments.close_command, arguments.open_for)

@@ -146,12 +146,14 @@ class Seen:
     """Counts the frames of each person."""
 
     def __init__(self):
+        self.all_frames = 0
         self.frames = collections.Counter()
         self.similarity = collections.Counter()
 
     def probe(self, _pad, info):
         """Called for every buffer behind mfrrecognize, in a thread of the pipeline."""
         buffer = info.get_buffer()
+        self.all_frames += 1
         for face in faces_of_buffer(buffer):
             identity = face.get("identity")
             if identity is None:
@@ -163,6 +165,9 @@ class Seen:
         return Gst.PadProbeReturn.OK
 
     def print(self):
+        # After an error before the first frame there is nothing to tell.
+        if not self.all_frames:
+            return
         names = {name: printable(name) for name in sorted(self.frames)}
         width = max([len("name"), *map(len, names.values())])
         print(f"\n{'name':{width}}  frames  similarity")

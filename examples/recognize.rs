@@ -49,7 +49,7 @@ struct Options {
     database: PathBuf,
 
     /// Write the video with boxes and names
-    #[arg(long, value_name = "FILE.mp4")]
+    #[arg(long, value_name = "FILE.mp4", value_parser = mp4)]
     output: Option<PathBuf>,
 
     /// Show the video with boxes and names
@@ -75,6 +75,16 @@ fn min_face_size(text: &str) -> Result<u32, String> {
 fn similarity(text: &str) -> Result<f64, String> {
     let similarity = text.parse().ok().filter(|s| (0.0..=1.0).contains(s));
     similarity.ok_or_else(|| "expected a number from 0 to 1".into())
+}
+
+// Another ending would promise a format that is not written.
+fn mp4(text: &str) -> Result<PathBuf, String> {
+    let path = PathBuf::from(text);
+    let ending = path.extension().map(|ending| ending.to_ascii_lowercase());
+    let is_mp4 = ending.is_some_and(|ending| ending == "mp4" || ending == "m4v");
+    is_mp4
+        .then_some(path)
+        .ok_or_else(|| "expected a name that ends in .mp4, the format that is written".into())
 }
 
 fn main() -> ExitCode {
@@ -114,7 +124,18 @@ fn run(options: &Options) -> anyhow::Result<()> {
     if log.frames > 0 {
         println!("\n{log}");
     }
+    if let (Err(_), Some(output)) = (&ended, &options.output) {
+        remove_empty(output);
+    }
     ended
+}
+
+/// Removes what a sink leaves that has received nothing. That this fails is of less interest than the error before it.
+fn remove_empty(output: &Path) {
+    let is_empty = |data: std::fs::Metadata| data.is_file() && data.len() == 0;
+    if output.metadata().is_ok_and(is_empty) {
+        let _ = std::fs::remove_file(output);
+    }
 }
 
 /// source → mfrdetect → mfrrecognize → mfroverlay → window and file, or nothing. A queue starts a
@@ -127,8 +148,8 @@ fn build(options: &Options) -> anyhow::Result<gst::Pipeline> {
         false => "queue leaky=downstream max-size-buffers=1",
     };
     let mut line = format!(
-        "uridecodebin name=source ! videoconvert ! {queue} ! mfrdetect name=detect \
-         ! queue max-size-buffers=1 ! mfrrecognize name=recognize ! "
+        "uridecodebin name=source ! videoconvert ! {queue} ! mfrdetect name=mfrdetect \
+         ! queue max-size-buffers=1 ! mfrrecognize name=mfrrecognize ! "
     );
     // Phones record in landscape and write the orientation into a tag, which neither sink applies. videoflip
     // rotates the pixels, at the end, since it does not update the tag or the regions of interest.
@@ -162,12 +183,12 @@ fn build(options: &Options) -> anyhow::Result<gst::Pipeline> {
         }
         None
     });
-    let recognize = element(&pipeline, "recognize")?;
+    let recognize = element(&pipeline, "mfrrecognize")?;
     recognize.set_property("database", text(&options.database)?);
     if let Some(threshold) = options.threshold {
         recognize.set_property("threshold", threshold);
     }
-    element(&pipeline, "detect")?.set_property("min-face-size", options.min_face_size);
+    element(&pipeline, "mfrdetect")?.set_property("min-face-size", options.min_face_size);
     if let Some(output) = &options.output {
         element(&pipeline, "sink")?.set_property("location", text(output)?);
     }
@@ -199,7 +220,7 @@ fn uri(input: &str) -> anyhow::Result<String> {
 
 /// Reads who is in each frame from the metadata behind `mfrrecognize`.
 fn read_metadata(pipeline: &gst::Pipeline, log: &Arc<Mutex<Log>>) -> anyhow::Result<()> {
-    let pad = element(pipeline, "recognize")?
+    let pad = element(pipeline, "mfrrecognize")?
         .static_pad("src")
         .context("mfrrecognize has no source pad")?;
     let log = Arc::clone(log);

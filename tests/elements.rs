@@ -318,6 +318,25 @@ fn two_hundred_faces_are_found_and_one_of_them_is_the_person() {
 }
 
 #[test]
+fn a_stream_without_face_metadata_is_reported_once_by_each_element_that_needs_it() {
+    let stream = |detect: &str| {
+        let source = "videotestsrc num-buffers=200 ! video/x-raw,width=64,height=64,framerate=25/1";
+        let database = gallery().display();
+        run(&format!(
+            "{source} {detect} ! mfrrecognize database={database} ! mfroverlay ! fakesink"
+        ))
+        .warnings
+    };
+    let without = stream("");
+    assert_eq!(without.len(), 2, "{without:?}");
+    for warning in without {
+        assert!(warning.starts_with("no face metadata so far"), "{warning}");
+    }
+    // No frame of this stream shows a face, but each has been searched.
+    assert_eq!(stream("! mfrdetect"), [] as [&str; 0]);
+}
+
+#[test]
 fn only_the_largest_faces_and_only_those_in_the_region_on_request() {
     let (_folder, path) = crowd();
     let run = |properties: &str| {

@@ -20,7 +20,7 @@ pub enum GalleryError {
         reason: std::io::Error,
     },
     #[error(
-        "gallery {} cannot be used: expected an .npz file that mfr-enroll has written, or the \
+        "gallery {} cannot be used: expected a gallery that mfr-enroll has written, or the \
          embedd.npz of the original scripts; found {found}",
         display(path)
     )]

@@ -6,7 +6,15 @@ use std::io::{Read, Seek};
 use super::npz::NpzReader;
 use super::{GalleryError, Kind, Parts};
 
+/// Dimensions of an array of crops: number, height, width, channel.
+const CROPS_DIMENSIONS: usize = 4;
+
 pub fn parts<R: Read + Seek>(npz: &mut NpzReader<R>) -> Result<Parts, GalleryError> {
+    if npz.shape("arr_0")?.len() == CROPS_DIMENSIONS {
+        return Err(GalleryError::format(
+            "crops of faces, as --faces-output of mfr-enroll writes them beside the gallery of --output".into(),
+        ));
+    }
     let embeddings = npz.floats::<ndarray::Ix2>(
         "arr_0",
         "float32 [N, D], the embeddings of the training photos",

@@ -12,6 +12,8 @@ mod statistics;
 mod strangers;
 pub mod svm;
 
+use std::collections::HashSet;
+
 use ndarray::{Array1, Array2};
 use svm::LinearSvm;
 
@@ -282,11 +284,17 @@ impl Gallery {
         self.contract.as_ref()
     }
 
-    /// Each person with the number of their photos, not counting masked copies.
+    /// Each person with the number of their photos, not counting masked copies. A video counts once, however many of its
+    /// frames are in the gallery; without a source each row counts as a photo of its own.
     pub fn people(&self) -> impl Iterator<Item = (&str, usize)> {
         let mut photos = vec![0; self.names.len()];
-        for (&label, &kind) in self.labels.iter().zip(&self.kinds) {
-            photos[label] += usize::from(kind != Kind::SyntheticMask);
+        let mut files = HashSet::new();
+        let rows = self.labels.iter().zip(&self.kinds).zip(&self.sources);
+        for ((&label, &kind), source) in rows {
+            let file = file_of(source);
+            let is_counted =
+                kind != Kind::SyntheticMask && (file.is_empty() || files.insert((label, file)));
+            photos[label] += usize::from(is_counted);
         }
         self.names.iter().map(String::as_str).zip(photos)
     }

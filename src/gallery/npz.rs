@@ -82,8 +82,13 @@ impl<R: Read + Seek> NpzReader<R> {
         Ok(())
     }
 
-    /// The array of this name, with its values not yet decoded.
-    pub fn array(&mut self, name: &str) -> Result<RawArray, GalleryError> {
+    /// The shape of the array of this name, of which only the header is read.
+    pub fn shape(&mut self, name: &str) -> Result<Vec<usize>, GalleryError> {
+        Ok(self.header(name)?.shape)
+    }
+
+    /// The array of this name without its values.
+    fn header(&mut self, name: &str) -> Result<RawArray, GalleryError> {
         let damaged = |e: String| GalleryError::contents(format!("array {name}: {e}"));
         let mut file = self
             .archive
@@ -95,8 +100,13 @@ impl<R: Read + Seek> NpzReader<R> {
             .take(longest_header)
             .read_to_end(&mut bytes)
             .map_err(|e| damaged(e.to_string()))?;
-        drop(file);
-        let header = RawArray::parse(name, &bytes)?;
+        RawArray::parse(name, &bytes)
+    }
+
+    /// The array of this name, with its values not yet decoded.
+    pub fn array(&mut self, name: &str) -> Result<RawArray, GalleryError> {
+        let damaged = |e: String| GalleryError::contents(format!("array {name}: {e}"));
+        let header = self.header(name)?;
         self.charge(name, Some(header.size as u64))?;
         // The member is opened a second time, because `charge` cannot borrow `self` while the first reader exists.
         let mut file = self
@@ -104,7 +114,7 @@ impl<R: Read + Seek> NpzReader<R> {
             .by_name(&file_name(name))
             .map_err(|e| damaged(e.to_string()))?;
         let whole = header.data + header.size;
-        bytes.clear();
+        let mut bytes = Vec::new();
         bytes
             .try_reserve_exact(whole + 1)
             .map_err(|e| damaged(e.to_string()))?;

@@ -11,6 +11,7 @@ use gst_base::subclass::prelude::*;
 
 use crate::plugin::frame::{self, FrameError};
 use crate::plugin::load::Pressure;
+use crate::plugin::meta;
 use crate::plugin::stream::{Frame, Skip, Stream};
 use crate::threads::at_work;
 
@@ -18,6 +19,9 @@ use crate::threads::at_work;
 pub trait FrameFilter: BaseTransformImpl {
     /// Whether it skips inference under time pressure.
     const HAS_INFERENCE: bool = true;
+
+    /// Whether it works on the metadata of a face detector before it.
+    const NEEDS_FACES: bool = false;
 
     fn category(&self) -> gst::DebugCategory;
 
@@ -67,6 +71,7 @@ pub fn transform_ip(
         Ok(messages) => {
             post(element, messages);
             report_quality(this, &frame, buffer);
+            report_no_metadata(this, &frame, buffer);
             Ok(gst::FlowSuccess::Ok)
         }
         Err(FrameError::Unusable(reason)) => skip(this, &frame, &reason),
@@ -187,6 +192,23 @@ pub fn post(element: &gst_base::BaseTransform, messages: Vec<gst::Message>) {
     for message in messages {
         let _ = element.post_message(message);
     }
+}
+
+/// Warns once in a stream if no buffer has face metadata, since the element can do nothing then.
+fn report_no_metadata<T: FrameFilter>(this: &T, frame: &Frame, buffer: &gst::BufferRef) {
+    let is_reported = T::NEEDS_FACES
+        && this
+            .stream()
+            .lacks_metadata(frame, || meta::has_detection(buffer));
+    if !is_reported {
+        return;
+    }
+    const TEXT: &str = "no face metadata so far: if there is no mfrdetect or other face detector before this element, add \
+                        one; elements in between that crop, flip or add borders remove the metadata";
+    let element = this.obj();
+    let element: &gst_base::BaseTransform = element.upcast_ref();
+    gst::warning!(this.category(), obj = element, "{TEXT}");
+    gst::element_warning!(element, gst::StreamError::Failed, ("{TEXT}"));
 }
 
 /// Posts a QoS message about skipped inference, as elements do that drop frames.

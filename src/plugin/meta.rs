@@ -142,6 +142,14 @@ pub fn faces(buffer: &gst::BufferRef, frame: FrameSize) -> Vec<Face> {
     faces
 }
 
+/// Whether face detection has left its metadata on a buffer. `mfrdetect` does on each frame that it has searched, also if
+/// there is no face in it; other detectors only where there is one.
+pub fn has_detection(buffer: &gst::BufferRef) -> bool {
+    let mut regions = buffer.iter_meta::<VideoRegionOfInterestMeta>();
+    regions.any(|meta| meta.roi_type() == ROI_TYPE)
+        || gst::meta::CustomMeta::from_buffer(buffer, MIRROR).is_ok()
+}
+
 /// Writes identities to the regions of interest, `identities[i]` to face i in the order of
 /// [`faces`]. A face that already has one keeps it.
 pub fn set_identities(buffer: &mut gst::BufferRef, identities: &[Option<Identity>]) {

@@ -22,6 +22,10 @@ const REPORT_EVERY: Duration = Duration::from_secs(10);
 /// How long a stream may consist of unusable buffers only.
 const UNUSABLE_FOR: Duration = Duration::from_secs(10);
 
+/// How long, and for how many frames, a stream has no face metadata before that is reported.
+const NO_METADATA_FOR: Duration = Duration::from_secs(5);
+const NO_METADATA_FRAMES: u64 = 30;
+
 /// Minimum interval of QoS messages about skipped inference.
 const QOS_EVERY: Duration = Duration::from_secs(1);
 
@@ -39,6 +43,17 @@ struct State {
     latency: Latency,
     unusable: Unusable,
     quality: Quality,
+    detection: Detection,
+}
+
+/// Whether the frames of a stream have passed a face detector.
+#[derive(Debug, Default)]
+struct Detection {
+    /// There was metadata, or its absence has been reported.
+    is_settled: bool,
+    /// Frames without metadata, and the time of the first.
+    count: u64,
+    since: Duration,
 }
 
 /// Buffers that could not be analysed since the last one that could.
@@ -105,6 +120,10 @@ impl Stream {
         state.clock = PictureClock::default();
         state.load = Load::default();
         state.unusable = Unusable::default();
+        // The time begins anew. What is settled stays so, as a seek does not change which elements there are.
+        if !state.detection.is_settled {
+            state.detection = Detection::default();
+        }
     }
 
     /// Sets new caps; returns the previous size of frames if it has changed.
@@ -126,6 +145,9 @@ impl Stream {
     pub fn update_from_sink_event(&self, event: &gst::Event) {
         if Input::concerns(event) {
             Arc::make_mut(&mut lock(&self.0).input).update_from_event(event);
+        }
+        if event.type_() == gst::EventType::StreamStart {
+            lock(&self.0).detection = Detection::default();
         }
     }
 
@@ -225,6 +247,25 @@ impl Stream {
             return Skip::WithWarning(unusable.count);
         }
         Skip::Silently
+    }
+
+    /// Whether to report that the frames so far have no face metadata, which is true once in a stream.
+    pub fn lacks_metadata(&self, frame: &Frame, has_metadata: impl FnOnce() -> bool) -> bool {
+        let detection = &mut lock(&self.0).detection;
+        if detection.is_settled {
+            return false;
+        }
+        if has_metadata() {
+            detection.is_settled = true;
+            return false;
+        }
+        if detection.count == 0 {
+            detection.since = frame.now;
+        }
+        detection.count += 1;
+        detection.is_settled = detection.count >= NO_METADATA_FRAMES
+            && frame.now.saturating_sub(detection.since) >= NO_METADATA_FOR;
+        detection.is_settled
     }
 
     /// Counts a frame that was analysed, or for which inference was skipped; returns both counts if a report
@@ -397,6 +438,27 @@ mod tests {
         assert_eq!(skip(40), Skip::Silently);
         assert_eq!(skip(9_999), Skip::Silently);
         assert_eq!(skip(10_000), Skip::Fail);
+    }
+
+    #[test]
+    fn missing_metadata_is_reported_once_after_seconds_and_frames_without_any() {
+        gst::init().unwrap();
+        let reported = |stream: &Stream, interval: u64, has: &dyn Fn(u64) -> bool| -> Vec<u64> {
+            let is_reported = |n: &u64| stream.lacks_metadata(&frame(ms(interval * n)), || has(*n));
+            (0..400).filter(is_reported).collect()
+        };
+        let stream = Stream::default();
+        assert_eq!(reported(&stream, 40, &|_| false), [125]);
+        // A seek begins the time anew; another stream may come through other elements.
+        stream.restart();
+        assert_eq!(reported(&stream, 40, &|_| false), [] as [u64; 0]);
+        stream.update_from_sink_event(&gst::event::StreamStart::new("another"));
+        assert_eq!(reported(&stream, 1000, &|_| false), [29]);
+        // An early face of a detector that leaves nothing on frames without one.
+        assert_eq!(
+            reported(&Stream::default(), 40, &|n| n == 100),
+            [] as [u64; 0]
+        );
     }
 
     #[test]

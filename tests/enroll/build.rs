@@ -347,6 +347,8 @@ fn val_photos_and_face_crops_come_with_the_gallery() {
         let crops: ndarray::Array4<u8> = npz.by_name(crops).unwrap();
         assert_eq!(crops.shape(), [2, 160, 160, 3]);
     }
+    let says = ["found crops of faces", "beside the gallery of --output"];
+    run(&["list", "--database", args[6]]).fails(1, &says);
 }
 
 #[test]

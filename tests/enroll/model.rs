@@ -51,4 +51,15 @@ fn the_networks_are_told_with_what_runs_them() {
         .collect();
     assert!(reasons[1].contains("no whole ONNX file"), "{reasons:?}");
     assert!(reasons[2].contains("No such file"), "{reasons:?}");
+
+    // In text each of the last two is an error, and nothing else is said of them.
+    let out = run(&["model", &text_file, &gone]).fails(
+        1,
+        &[
+            "mfr-enroll: model ",
+            "text.onnx is not a network",
+            "gone.onnx: No such file",
+        ],
+    );
+    assert_eq!(out, "");
 }

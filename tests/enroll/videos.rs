@@ -71,6 +71,19 @@ fn a_video_is_learned_from_like_photos() {
     assert_eq!(report["people"][0]["photos"], 1);
     assert_eq!(report["people"][0]["used"], 1);
     assert_eq!(report["photos"]["used"], 2);
+    // A gallery counts in the same way.
+    let gallery = text(&output);
+    let listed = json(&run(&["list", "--json", "--database", &gallery]).succeeds());
+    assert_eq!(listed["people"][0]["photos"], 1);
+    let checked = run(&["check", "--database", &gallery]).succeeds();
+    assert!(
+        checked.contains("2 people, 2 photos, 12 masked copies"),
+        "{checked}"
+    );
+    let page = text(&folder.path("report.html"));
+    run(&["check", "--database", &gallery, "--report", &page]).succeeds();
+    let html = fs::read_to_string(&page).unwrap();
+    assert!(html.contains("<b>2</b><span>photos used</span>"));
     let mut sources = sources(&output);
     // Each used frame has masked copies as well.
     let copies: Vec<_> = sources.extract_if(.., |s| s.contains("#mask:")).collect();
@@ -207,5 +220,6 @@ fn commands_for_photos_leave_videos_out() {
     let output = text(&folder.path("o.npz"));
     run(&["embed", "--output", &output, &photos]).fails(0, &says);
     // A video passed explicitly is an error.
-    run(&["identify", &text(&video)]).fails(1, &["b.mp4: it is a video"]);
+    let says = ["b.mp4: it is a video", "mfrdetect and mfrrecognize"];
+    run(&["identify", &text(&video)]).fails(1, &says);
 }

@@ -482,7 +482,16 @@ fn the_door_opens_once_to_the_right_person_and_is_closed_in_the_end() {
     // A misspelt name would keep the door shut forever.
     let misspelt = run(&[PERSON, "--allow", "Barak"]);
     assert_eq!(misspelt.status.code(), Some(2));
-    assert!(text(&misspelt).contains("found: Barak"));
+    let says = format!("found: Barak; did you mean {PERSON}?");
+    assert!(text(&misspelt).contains(&says), "{}", text(&misspelt));
+    let stranger = text(&run(&[PERSON, "--allow", "Zoe"]));
+    let says = format!("found: Zoe; it holds {PERSON}\n");
+    assert!(stranger.contains(&says), "{stranger}");
+    // A door whose command fails is not open, and is closed at once, because the command may have done half of it.
+    let failed = told(&[PERSON, "--command", "false"]);
+    let (stdout, stderr) = failed.split_once("door.py: ").unwrap();
+    assert_eq!(stdout, "relay off\n");
+    assert!(stderr.starts_with("cannot open the door: "), "{failed}");
 }
 
 #[test]
@@ -510,6 +519,11 @@ fn a_missing_gallery_is_named_by_every_example() {
         .into_iter()
         .filter_map(application);
     outputs.extend(applications.map(|application| STAGE.run(application, &arguments)));
+    outputs.extend(application("recognize").map(|application| {
+        let output = STAGE.path("nor this.mp4");
+        let arguments = [&arguments[..], &["--output".as_ref(), output.as_path()]].concat();
+        STAGE.run(application, &arguments)
+    }));
     if let Some(python) = python() {
         let nobody: [&Path; 2] = ["--allow".as_ref(), "nobody".as_ref()];
         for (script, more) in [("recognize.py", &nobody[..0]), ("door.py", &nobody)] {
@@ -521,7 +535,30 @@ fn a_missing_gallery_is_named_by_every_example() {
     for output in outputs {
         assert!(!output.status.success(), "{}", text(&output));
         assert!(text(&output).contains("nowhere.npz"), "{}", text(&output));
+        assert!(!text(&output).contains("frames"), "{}", text(&output));
+        assert!(!text(&output).contains("recognize: recognize"));
     }
+    assert!(!STAGE.path("never.mp4").exists());
+    assert!(!STAGE.path("nor this.mp4").exists());
+}
+
+#[test]
+fn the_rust_application_writes_no_other_format_than_its_ending_says() {
+    let Some(application) = application("recognize") else {
+        return;
+    };
+    let film = STAGE.path("film.avi");
+    let arguments: [&Path; 5] = [
+        &STAGE.clip(),
+        "--database".as_ref(),
+        &STAGE.gallery(),
+        "--output".as_ref(),
+        &film,
+    ];
+    let output = STAGE.run(application, &arguments);
+    assert_eq!(output.status.code(), Some(2), "{}", text(&output));
+    assert!(text(&output).contains("expected a name that ends in .mp4"));
+    assert!(!film.exists());
 }
 
 /// Names of the examples that print, with commands that run them on a source; the door opens for `person`.

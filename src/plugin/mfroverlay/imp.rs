@@ -81,6 +81,7 @@ impl MfrOverlay {
 
 impl FrameFilter for MfrOverlay {
     const HAS_INFERENCE: bool = false;
+    const NEEDS_FACES: bool = true;
 
     fn category(&self) -> gst::DebugCategory {
         *CAT

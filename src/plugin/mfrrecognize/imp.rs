@@ -215,6 +215,8 @@ impl MfrRecognize {
 }
 
 impl FrameFilter for MfrRecognize {
+    const NEEDS_FACES: bool = true;
+
     fn category(&self) -> gst::DebugCategory {
         *CAT
     }

@@ -264,7 +264,7 @@ fn check_gallery(options: &CheckOptions, database: &Path) -> Result<bool> {
     let few = people.iter().filter(|p| p.photos < FEW_PHOTOS);
     let report = GalleryReport {
         database: shown(database),
-        photos: photos.samples.len(),
+        photos: people.iter().map(|person| person.photos).sum(),
         masked_copies: gallery.labels().len() - photos.samples.len(),
         thresholds: gallery.thresholds(),
         contract: gallery.contract(),

@@ -12,7 +12,7 @@ use crate::input::photo::DecodedPhoto;
 use crate::input::source::SourceFile;
 use crate::npz;
 use crate::options::{EmbedOptions, shown};
-use crate::output;
+use crate::output::{self, Output, counted};
 use crate::vision::batch::{Embedders, embed_in_order};
 use crate::vision::finder::PhotoDetector;
 
@@ -57,11 +57,26 @@ pub fn run(options: &EmbedOptions) -> Result<ExitCode> {
         },
     )?;
     bar.finish_and_clear();
+    let photos = sources.len() + failed.len();
+    ensure!(
+        failures < photos,
+        "none of {} could be read; {} is not written",
+        counted(photos, "photo"),
+        options.output.display()
+    );
     write(options, &sources, &faces, &embeddings)?;
+    let mut out = Output::stdout();
+    out.line(format_args!(
+        "{}: a row for each of {}, {} with a face",
+        options.output.display(),
+        counted(faces.len(), "photo"),
+        embeddings.nrows()
+    ))?;
+    out.finish()?;
     ensure!(
         failures == 0,
-        "{} could not be read; the others are in {}",
-        output::counted(failures, "photo"),
+        "{failures} of {} could not be read; the others are in {}",
+        counted(photos, "photo"),
         options.output.display()
     );
     Ok(ExitCode::SUCCESS)

@@ -4,11 +4,11 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use gstmfr::nn::{Inspection, SessionOptions, Unsupported};
+use gstmfr::nn::{Inspection, RuntimeError, SessionOptions, Unsupported};
 use serde::Serialize;
 
 use crate::options::ModelOptions;
-use crate::output::{Output, plain};
+use crate::output::{self, Output, plain};
 
 /// A line of `--json` about a file.
 #[derive(Serialize)]
@@ -81,6 +81,14 @@ fn line<'a>(path: &Path, inspection: &'a Inspection) -> NetworkLine<'a> {
 }
 
 fn describe(out: &mut Output, path: &Path, inspection: &Inspection) -> Result<()> {
+    // Nothing can be said of a file that is missing or no network.
+    if inspection.role.is_none()
+        && let Err(error @ (RuntimeError::Unreadable { .. } | RuntimeError::NotAModel { .. })) =
+            &inspection.network
+    {
+        output::error(&error.to_string());
+        return Ok(());
+    }
     let path = plain(&path.display().to_string());
     match inspection.role {
         Some(role) => out.line(format_args!("{path}: {}", role.name()))?,

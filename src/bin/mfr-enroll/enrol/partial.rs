@@ -383,6 +383,7 @@ mod tests {
             let path = folder.path().join(name);
             fs::write(&path, name).unwrap();
             Item {
+                is_enrolled: false,
                 person: 0,
                 name: name.to_owned(),
                 source: SourceFile::Photo(path),

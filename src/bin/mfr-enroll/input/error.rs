@@ -39,7 +39,10 @@ pub enum PhotoError {
     Converter(#[from] ConverterError),
     #[error("the image is damaged: {0}")]
     Damaged(String),
-    #[error("it is a video, and those are learned from alone; take photos out of it")]
+    #[error(
+        "it is a video, and this command takes photos; the example program recognize, or a GStreamer pipeline with mfrdetect \
+         and mfrrecognize (examples/file.sh), says who is in a video"
+    )]
     Video,
     #[cfg(not(feature = "plugin"))]
     #[error("this build has no GStreamer, which videos need; take photos out of it")]

@@ -6,11 +6,13 @@ mod html;
 mod page;
 pub mod scores;
 
+use std::collections::HashSet;
 use std::io::Write;
 use std::path::Path;
 
 use anyhow::{Context, Result};
 use gstmfr::files::write_atomically;
+use gstmfr::gallery::file_of;
 
 use crate::enrol::agreement::{Pair, Verdict};
 use crate::enrol::{Enrolled, Learned};
@@ -146,6 +148,7 @@ impl<'a> HtmlReport<'a> {
     /// Sets the tiles from the other fields.
     pub fn count(&mut self) {
         let faces = || self.people.iter().flat_map(|person| &person.used);
+        let used: usize = self.people.iter().map(|p| photos(&p.used)).sum();
         let enrolled = self.people.iter().filter(|p| !p.used.is_empty()).count();
         let suspicious = faces()
             .filter(|face| matches!(face.note, Note::Suspicious(_)))
@@ -153,7 +156,7 @@ impl<'a> HtmlReport<'a> {
         let rejected = self.people.iter().map(|p| p.rejected.len()).sum::<usize>();
         let mut tiles = vec![
             (enrolled.to_string(), "people"),
-            (faces().count().to_string(), "photos used"),
+            (used.to_string(), "photos used"),
         ];
         // A gallery does not record what was rejected.
         if rejected > 0 || self.has_pictures() {
@@ -182,6 +185,17 @@ impl<'a> HtmlReport<'a> {
         write_atomically(path, |file| file.write_all(html.as_bytes()))
             .with_context(|| format!("cannot write {}", path.display()))
     }
+}
+
+/// Number of photos that faces are from; the frames of a video count once.
+pub fn photos(faces: &[PhotoEntry]) -> usize {
+    let mut files = HashSet::new();
+    let is_new = |face: &&PhotoEntry| {
+        let file = file_of(&face.path);
+        // Without a path each face counts as a photo of its own.
+        file.is_empty() || files.insert(file.to_owned())
+    };
+    faces.iter().filter(is_new).count()
 }
 
 fn used_face<'a>(train: &Collection, learned: &'a Learned) -> PhotoEntry<'a> {

@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use super::chart::{error_curves, histogram, percent};
 use super::html::escaped;
 use super::scores::GalleryScores;
-use super::{Couple, HtmlReport, Note, PersonSheet, PhotoEntry};
+use super::{Couple, HtmlReport, Note, PersonSheet, PhotoEntry, photos};
 use crate::output::counted;
 use crate::vision::reason::Reason;
 
@@ -292,7 +292,7 @@ impl Page {
         let _ = write!(
             self.html,
             " <small>{} used",
-            counted(sheet.used.len(), "photo")
+            counted(photos(&sheet.used), "photo")
         );
         if !sheet.rejected.is_empty() {
             let _ = write!(self.html, ", {} rejected", sheet.rejected.len());
