@@ -19,7 +19,7 @@ use clap::Parser;
 use gst::prelude::*;
 use gst::{ClockTime, glib};
 use gstmfr::detect::{DEFAULT_MIN_FACE_SIZE, MIN_FACE_SIZES};
-use gstmfr::text::printable;
+use gstmfr::io::text::printable;
 
 #[path = "mfr_watch/secrets.rs"]
 #[allow(dead_code, reason = "only mfr-watch prints names of sources")]

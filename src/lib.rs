@@ -15,10 +15,9 @@ pub mod detect;
 #[cfg(feature = "draw")]
 pub mod draw;
 pub mod embed;
-pub mod files;
 pub mod frame;
 pub mod gallery;
-pub mod locate;
+pub mod io;
 pub mod nn;
 pub mod paint;
 pub mod pipeline;
@@ -27,7 +26,6 @@ pub mod plugin;
 #[cfg(test)]
 #[path = "../tests/common/skip.rs"]
 mod skip;
-pub mod text;
 mod threads;
 pub mod track;
 

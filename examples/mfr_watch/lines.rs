@@ -12,7 +12,7 @@ use gstmfr::plugin::message::FaceNews;
 use gstmfr::plugin::meta::{self, Face};
 use serde_json::{Map, Value, json};
 
-use gstmfr::text;
+use gstmfr::io::text;
 
 /// Standard output, which several threads write to, and whether all are to stop.
 #[derive(Default)]

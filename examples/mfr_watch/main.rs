@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 use clap::Parser;
 use gst::glib;
 use gstmfr::detect::{DEFAULT_MIN_FACE_SIZE, MIN_FACE_SIZES};
-use gstmfr::text;
+use gstmfr::io::text;
 
 use crate::lines::Output;
 use crate::source::Source;

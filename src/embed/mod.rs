@@ -12,7 +12,7 @@ use crate::embed::mask::{Mask, MaskNet};
 use crate::frame::geometry::Rect;
 use crate::frame::image::ImageView;
 use crate::frame::resize::{Border, Filter, Layout, Resize, Resizer};
-use crate::locate;
+use crate::io::locate;
 use crate::nn::{Network, Role, RuntimeError, SessionOptions, Source};
 
 /// Name of this network in metadata.

@@ -2,7 +2,7 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-use crate::text::printable;
+use crate::io::text::printable;
 
 /// Why a gallery cannot be made, read, written or used. Each message is complete, so no
 /// variant has a source that a chain of errors would repeat.

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use super::npz::{NpzReader, NpzWriter, column};
 use super::{Contract, FORMAT, Gallery, GalleryError, Kind, Logistic, Parts, Statistics, legacy};
-use crate::files::{open_regular, write_atomically};
 use crate::gallery::svm::LinearSvm;
+use crate::io::files::{open_regular, write_atomically};
 
 /// Maximum of people × embeddings × embedding length for which an SVM is trained when a gallery is opened: about five
 /// seconds on one core. Embeddings shorter than `LEAST_DIM` count as that long, because a step has costs besides the

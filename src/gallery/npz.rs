@@ -12,7 +12,7 @@ use zip::write::SimpleFileOptions;
 use zip::{ZipArchive, ZipWriter};
 
 use super::GalleryError;
-use crate::text;
+use crate::io::text;
 
 /// Limit of the memory, in bytes, that reading a file may take, as a multiple of the file's size, because numeric
 /// arrays hardly compress. The two limits below bound it for small and for large files. 100,000 people with five

@@ -49,7 +49,7 @@ pub use runtime::{
 };
 pub use simd::{CPU_VARIABLE, Isa};
 
-use crate::files::read_regular;
+use crate::io::files::read_regular;
 use crate::threads::cache::Cache;
 use crate::threads::{lock, share};
 

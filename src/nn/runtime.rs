@@ -20,7 +20,7 @@ use super::error::Unsupported;
 use super::memory;
 use super::onnx::import::Port;
 use super::role::Signature;
-use crate::locate;
+use crate::io::locate;
 
 /// The environment variable that forces an engine: `own` or `onnxruntime`.
 pub const ENGINE_VARIABLE: &str = "MFR_ENGINE";

@@ -15,6 +15,9 @@ use crate::plugin::meta;
 use crate::plugin::stream::{Frame, Skip, Stream};
 use crate::threads::at_work;
 
+/// The author that gst-inspect-1.0 shows.
+pub const AUTHOR: &str = "The gst-plugin-mfr authors";
+
 /// An element that processes frames in place.
 pub trait FrameFilter: BaseTransformImpl {
     /// Whether it skips inference under time pressure.

@@ -20,9 +20,6 @@ pub use mfrdetect::MfrDetect;
 pub use mfroverlay::MfrOverlay;
 pub use mfrrecognize::{MfrRecognize, PostMessages};
 
-/// The author that gst-inspect-1.0 shows.
-const AUTHOR: &str = "The gst-plugin-mfr authors";
-
 pub(crate) fn register(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
     // The installation keeps models and ONNX Runtime relative to the folder of the plugin's file.
     if let Some(folder) = plugin
@@ -30,7 +27,7 @@ pub(crate) fn register(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
         .as_deref()
         .and_then(std::path::Path::parent)
     {
-        crate::locate::add_start_folder(folder);
+        crate::io::locate::add_start_folder(folder);
     }
     meta::register();
     mfrdetect::register(plugin)?;

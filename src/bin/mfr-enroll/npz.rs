@@ -5,8 +5,8 @@ use std::io::{self, BufWriter};
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use gstmfr::files::{self, write_atomically};
 use gstmfr::gallery::NpzWriter;
+use gstmfr::io::files::{self, write_atomically};
 
 /// Writes a file atomically, readable by its owner only, because it is about faces.
 pub fn write_file(

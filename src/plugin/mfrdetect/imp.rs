@@ -376,7 +376,7 @@ impl ElementImpl for MfrDetect {
                 "Face detector",
                 "Filter/FrameFilter/Video",
                 "Finds faces (MTCNN) and attaches them as regions of interest of type face",
-                crate::plugin::AUTHOR,
+                filter::AUTHOR,
             )
         });
         Some(&METADATA)

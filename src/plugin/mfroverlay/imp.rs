@@ -327,7 +327,7 @@ impl ElementImpl for MfrOverlay {
                 "Face overlay",
                 "Filter/Editor/Video",
                 "Draws boxes, names, similarities, mask states and landmarks of faces",
-                crate::plugin::AUTHOR,
+                filter::AUTHOR,
             )
         });
         Some(&METADATA)

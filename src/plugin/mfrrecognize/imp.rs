@@ -14,6 +14,9 @@ use super::PostMessages;
 use super::database::{Change, Database, Model};
 use super::presence::Moment;
 use super::recognizer::Recognizer;
+use super::settings::{
+    DEFAULT_ATTACH_EMBEDDING, DEFAULT_RECLASSIFY_INTERVAL, DEFAULT_THRESHOLD, Settings,
+};
 use crate::embed::{DEFAULT_BATCH_SIZE, Embedder};
 use crate::gallery::GalleryError;
 use crate::plugin::filter::{self, FrameFilter};
@@ -24,7 +27,6 @@ use crate::plugin::models::{self, ModelSettings};
 use crate::plugin::stream::{Frame, Stream};
 use crate::threads::linger::linger;
 use crate::threads::lock;
-use crate::track::ReembedPolicy;
 use crate::track::matching::LEFT_AFTER;
 
 pub(super) static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
@@ -35,53 +37,11 @@ pub(super) static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
     )
 });
 
-/// A value below 0 means the threshold that the gallery was calibrated with.
-const DEFAULT_THRESHOLD: f64 = -1.0;
-const DEFAULT_ATTACH_EMBEDDING: bool = false;
-/// A value below 0 means adaptive.
-const DEFAULT_RECLASSIFY_INTERVAL: i32 = -1;
-
 /// Interval of the check whether a live stream still delivers frames.
 const CHECK_FROZEN_EVERY: gst::ClockTime = gst::ClockTime::from_mseconds(500);
 
 /// A live stream is frozen after a pause of this many frame intervals more than the time a person may be hidden.
 const FROZEN_INTERVALS: u32 = 2;
-
-#[derive(Debug, Clone)]
-pub struct Settings {
-    database: Option<PathBuf>,
-    pub threshold: f64,
-    reclassify_interval: i32,
-    post_messages: PostMessages,
-    pub attach_embedding: bool,
-    model: ModelSettings,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            database: None,
-            threshold: DEFAULT_THRESHOLD,
-            reclassify_interval: DEFAULT_RECLASSIFY_INTERVAL,
-            post_messages: PostMessages::default(),
-            attach_embedding: DEFAULT_ATTACH_EMBEDDING,
-            model: ModelSettings {
-                batch_size: DEFAULT_BATCH_SIZE as u32,
-                ..Default::default()
-            },
-        }
-    }
-}
-
-impl Settings {
-    pub fn policy(&self) -> ReembedPolicy {
-        match u32::try_from(self.reclassify_interval) {
-            Err(_) => ReembedPolicy::Adaptive,
-            Ok(0) => ReembedPolicy::Once,
-            Ok(n) => ReembedPolicy::Frames(n),
-        }
-    }
-}
 
 #[derive(Default)]
 pub struct MfrRecognize {
@@ -432,7 +392,7 @@ impl ElementImpl for MfrRecognize {
                 "Face recognizer",
                 "Filter/FrameFilter/Video",
                 "Compares the faces of regions of interest with a gallery (FaceNet, SVM) and says who they are",
-                crate::plugin::AUTHOR,
+                filter::AUTHOR,
             )
         });
         Some(&METADATA)

@@ -18,6 +18,7 @@ mod database;
 mod imp;
 mod presence;
 mod recognizer;
+mod settings;
 
 /// Which element messages are posted.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, glib::Enum)]

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use ndarray::Array2;
 
 use super::database::Database;
-use super::imp::Settings;
 use super::presence::{Moment, Presence};
+use super::settings::Settings;
 use crate::embed::{self, Embedder};
 use crate::frame::image::ImageView;
 use crate::nn::RuntimeError;

@@ -7,8 +7,8 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail, ensure};
-use gstmfr::files::{self, write_atomically};
 use gstmfr::gallery::{Contract, Entry, Gallery, Kind, file_of};
+use gstmfr::io::files::{self, write_atomically};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 

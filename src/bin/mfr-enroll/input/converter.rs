@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use gstmfr::files::read_regular;
+use gstmfr::io::files::read_regular;
 use thiserror::Error;
 
 /// Limit of CPU time in seconds: 48 megapixels of HEIC take 10.

@@ -4,8 +4,8 @@ use std::io::{Cursor, Read};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
-use gstmfr::files::open_regular;
 use gstmfr::frame::image::{ImageError, ImageView};
+use gstmfr::io::files::open_regular;
 use image::codecs::png::PngEncoder;
 use image::metadata::Orientation;
 use image::{

@@ -11,8 +11,8 @@ use std::io::Write;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use gstmfr::files::write_atomically;
 use gstmfr::gallery::file_of;
+use gstmfr::io::files::write_atomically;
 
 use crate::enrol::agreement::{Pair, Verdict};
 use crate::enrol::{Enrolled, Learned};
