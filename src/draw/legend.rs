@@ -8,10 +8,11 @@ use super::style::{MASK_PLATE, Style, text_color};
 use super::text::{TextMask, Typesetter};
 use super::{IdentityState, UNKNOWN_TEXT};
 
+/// The identity states in the order of the lines, with their texts.
 const STATES: [(IdentityState, &str); 3] = [
     (IdentityState::Known, "known"),
     (IdentityState::Unknown, UNKNOWN_TEXT),
-    (IdentityState::Pending, "not yet known"),
+    (IdentityState::Pending, "not yet compared"),
 ];
 
 /// The legend and its position.
@@ -23,19 +24,19 @@ pub(super) struct Legend {
 }
 
 impl Legend {
-    /// A legend in the lower left corner; `None` if it would take more than half of the frame.
+    /// A legend in the lower left corner; `None` if with its margin it would be wider or higher than half of the frame.
     pub fn new(style: &Style, frame: &Area, texts: &mut Typesetter) -> Option<Self> {
         let size = style.font_for_frame(frame);
         let line_height = i64::from(Typesetter::line_height(size));
         let room = u32::try_from(frame.width() / 2).ok()?;
         let lines = STATES.map(|(_, text)| texts.set(text, size, room));
         let widest = lines.iter().map(|l| l.width as i64).max()?;
-        // A square of colour, with half its width of space on each side of it and of the text.
+        // From left to right, in line heights: ½ of space, 1 for the square of colour, ½, the text, ½.
         let width = widest + line_height * 5 / 2 + 2 * RIM;
         let height = line_height * lines.len() as i64 + 2 * RIM;
-        let away = line_height / 2;
-        let place = Area::new(frame.x0 + away, frame.y1 - away - height, width, height);
-        let fits = 2 * (width + away) <= frame.width() && 2 * (height + away) <= frame.height();
+        let margin = line_height / 2;
+        let place = Area::new(frame.x0 + margin, frame.y1 - margin - height, width, height);
+        let fits = 2 * (width + margin) <= frame.width() && 2 * (height + margin) <= frame.height();
         fits.then_some(Self {
             lines,
             place,
@@ -43,10 +44,12 @@ impl Legend {
         })
     }
 
+    /// Its area in pixels of the upright frame.
     pub fn place(&self) -> Area {
         self.place
     }
 
+    /// Draws the legend onto `canvas`, opaque.
     pub fn draw(&self, canvas: &mut impl Surface, style: &Style) {
         let plate = self.place.grown(-RIM);
         let radius = corner_radius(self.line_height);

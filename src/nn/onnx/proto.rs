@@ -1,5 +1,9 @@
 //! The fields of <https://github.com/onnx/onnx/blob/main/onnx/onnx.proto> that are read, and those whose mere presence
-//! must be detected because they change the meaning of a model. Everything else is documentation and is skipped.
+//! must be detected because they change the meaning of a model. All other fields are skipped: they are documentation, or
+//! belong to attribute, tensor and value types that `attributes.rs` and `import.rs` refuse by their type number.
+//!
+//! Names and tags are those of onnx.proto. A scalar field that a file lacks reads as 0 or "". Fields of type [`Bytes`] are
+//! slices of the file, not copies.
 
 use prost::Message;
 use prost::bytes::Bytes;
@@ -12,7 +16,7 @@ pub struct ModelProto {
     pub opset_import: Vec<OperatorSetIdProto>,
     #[prost(message, repeated, tag = "14")]
     pub metadata_props: Vec<StringStringEntryProto>,
-    /// Model-local functions.
+    /// Model-local functions. Undecoded: a model that has any is refused, because its nodes could call them.
     #[prost(bytes = "bytes", repeated, tag = "25")]
     pub functions: Vec<Bytes>,
 }
@@ -43,6 +47,7 @@ pub struct GraphProto {
     pub input: Vec<ValueInfoProto>,
     #[prost(message, repeated, tag = "12")]
     pub output: Vec<ValueInfoProto>,
+    /// Undecoded: a graph that has any is refused, because its other initializers are then incomplete.
     #[prost(bytes = "bytes", repeated, tag = "15")]
     pub sparse_initializer: Vec<Bytes>,
 }
@@ -110,9 +115,10 @@ pub struct AttributeProto {
     pub s: Vec<u8>,
     #[prost(int64, repeated, tag = "8")]
     pub ints: Vec<i64>,
-    /// One of [`attribute`].
+    /// One of [`attribute`], the types of attributes.
     #[prost(int32, tag = "20")]
     pub r#type: i32,
+    /// Not empty if the value is a parameter of a model-local function; refused.
     #[prost(string, tag = "21")]
     pub ref_attr_name: String,
 }
@@ -125,12 +131,15 @@ pub mod attribute {
     pub const INTS: i32 = 7;
 }
 
+/// A constant, row-major. The elements are in `raw_data`, little endian, or, where that is absent, in the list of their type:
+/// `float_data` for float32, `int64_data` for int64, `int32_data` for int32, int8 and uint8 (one element an entry).
 #[derive(Message)]
 pub struct TensorProto {
     #[prost(int64, repeated, tag = "1")]
     pub dims: Vec<i64>,
     #[prost(int32, tag = "2")]
     pub data_type: i32,
+    /// Present if the tensor is split into segments; refused.
     #[prost(bytes = "bytes", optional, tag = "3")]
     pub segment: Option<Bytes>,
     #[prost(float, repeated, tag = "4")]
@@ -143,6 +152,7 @@ pub struct TensorProto {
     pub name: String,
     #[prost(bytes = "bytes", optional, tag = "9")]
     pub raw_data: Option<Bytes>,
+    /// Where the data lies in another file; refused.
     #[prost(message, repeated, tag = "13")]
     pub external_data: Vec<StringStringEntryProto>,
     /// 1 if the data is in another file (`EXTERNAL`).

@@ -1,4 +1,6 @@
-//! Analysis of a photo: faces, their quality and pose, and their embeddings.
+//! Analysis of photos and video frames: detection of faces (`finder`), their quality (`quality`) and head pose (`pose`),
+//! embedding in batches by several workers (`batch`), why a file is not used (`reason`), and what a report shows of a photo
+//! (`portrait`).
 
 pub mod batch;
 pub mod finder;

@@ -2,31 +2,33 @@
 
 use gstmfr::frame::geometry::{Landmarks, Point};
 
-/// Distance of the tip of the nose from the plane of eyes and mouth, and distance between the eyes,
-/// both relative to the distance from the eyes to the mouth. Measured on 11,387 faces of LFW and
-/// CelebA: the eyes are this far apart in frontal faces, and their distance decreases with yaw as the offset of a
-/// nose of this length increases.
+/// Distance of the tip of the nose from the plane through eyes and mouth, in distances from the eyes to the mouth: a head
+/// with this yaw shows its nose `NOSE_DEPTH · sin(yaw)` beside the middle and its eyes `EYE_DISTANCE · cos(yaw)` apart.
+/// Both were measured on 11,387 faces of LFW and CelebA.
 const NOSE_DEPTH: f32 = 0.6;
+/// Distance between the eyes of a frontal face, in the same unit.
 const EYE_DISTANCE: f32 = 0.94;
 
-/// Angles in degrees, 0 for a face that looks into the camera. They are estimates: beyond 40° of
-/// yaw the detector's landmarks lag behind, so that profiles are estimated as 45 to 70°.
+/// Angles in degrees, −180…180, 0 for a face that looks into the camera. They are estimates: beyond 40° of yaw the detector
+/// places the landmarks too near to those of a frontal face, and profiles are estimated as 45 to 70°.
 ///
 /// Pitch is not estimated: a smile or an open mouth moves the landmarks as much as
 /// nodding does.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct HeadPose {
-    /// Yaw; positive to the right of the image.
+    /// Yaw; positive if the face is turned to the right side of the image.
     pub yaw: f32,
-    /// Roll, the inclination of the head towards a shoulder; positive clockwise.
+    /// Roll, the tilt of the head towards a shoulder; positive clockwise in the image.
     pub roll: f32,
 }
 
 impl HeadPose {
+    /// Estimates the pose from landmarks in pixels of an upright image. An angle that is undefined, because landmarks
+    /// coincide or are not finite, is 0.
     pub fn of(landmarks: &Landmarks) -> Self {
         let [left_eye, right_eye, nose, left_mouth, right_mouth] = landmarks.0;
-        let eyes = middle(left_eye, right_eye);
-        let down = difference(middle(left_mouth, right_mouth), eyes);
+        let eyes = midpoint(left_eye, right_eye);
+        let down = difference(midpoint(left_mouth, right_mouth), eyes);
         // The direction across the face, perpendicular to `down` and as long, so that lengths cancel out.
         let across = Point {
             x: down.y,
@@ -35,19 +37,19 @@ impl HeadPose {
         let nose_aside = dot(difference(nose, eyes), across);
         let eyes_apart = dot(difference(right_eye, left_eye), across);
         Self {
-            yaw: degrees(nose_aside / NOSE_DEPTH, eyes_apart / EYE_DISTANCE),
-            roll: degrees(-down.x, down.y),
+            yaw: angle(nose_aside / NOSE_DEPTH, eyes_apart / EYE_DISTANCE),
+            roll: angle(-down.x, down.y),
         }
     }
 }
 
-/// The angle of a right triangle; 0 if it is undefined.
-fn degrees(opposite: f32, adjacent: f32) -> f32 {
-    let angle = opposite.atan2(adjacent).to_degrees();
-    if angle.is_finite() { angle } else { 0.0 }
+/// Angle whose tangent is `opposite / adjacent`, in degrees; 0 if it is undefined.
+fn angle(opposite: f32, adjacent: f32) -> f32 {
+    let degrees = opposite.atan2(adjacent).to_degrees();
+    if degrees.is_finite() { degrees } else { 0.0 }
 }
 
-fn middle(a: Point, b: Point) -> Point {
+fn midpoint(a: Point, b: Point) -> Point {
     Point {
         x: (a.x + b.x) / 2.0,
         y: (a.y + b.y) / 2.0,
@@ -101,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn landmarks_that_are_none_have_no_angle() {
+    fn degenerate_landmarks_have_angle_zero() {
         assert_eq!(HeadPose::of(&Landmarks::default()).yaw, 0.0);
         let nowhere = Point {
             x: f32::NAN,
