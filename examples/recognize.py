@@ -57,7 +57,7 @@ def parser(description):
     parser.add_argument("--database", required=True, metavar="FILE.npz",
                         help="the gallery that mfr-enroll has made")
     parser.add_argument("--min-face-size", type=int, default=40, metavar="N",
-                        help="shortest side of the smallest face looked for, in pixels [40]")
+                        help="shorter side of the smallest face looked for, in pixels [40]")
     return parser
 
 
