@@ -36,7 +36,7 @@ pub const DEFAULT_THRESHOLDS: [f32; 3] = [0.6, 0.7, 0.7];
 pub const DEFAULT_FINE_ODDS: f32 = 2.0;
 /// Scale factor between pyramid levels in the reference ports, which about halves the area.
 pub const DEFAULT_SCALE_FACTOR: f32 = 0.709;
-/// Shortest side in pixels of the smallest face to detect.
+/// Shorter side in pixels of the smallest face to detect.
 pub const DEFAULT_MIN_FACE_SIZE: u32 = 40;
 /// Range of the minimum face size. Below P-Net's window of 12 pixels, a level would upscale the image and find no
 /// further faces.
@@ -78,7 +78,7 @@ pub struct Face {
 /// Parameters of face detection.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Params {
-    /// Shortest side in pixels of the smallest face to detect, [`MIN_FACE_SIZES`].
+    /// Shorter side in pixels of the smallest face to detect, [`MIN_FACE_SIZES`].
     pub min_face_size: u32,
     /// Score thresholds of P-Net, R-Net and O-Net, 0…1.
     pub thresholds: [f32; 3],

@@ -228,7 +228,7 @@ impl ObjectImpl for MfrDetect {
             let mut properties = vec![
                 glib::ParamSpecUInt::builder("min-face-size")
                     .nick("Least face size")
-                    .blurb("Shortest side of the smallest face looked for, in pixels of the incoming frame")
+                    .blurb("Shorter side of the smallest face looked for, in pixels of the incoming frame")
                     .minimum(*MIN_FACE_SIZES.start())
                     .maximum(*MIN_FACE_SIZES.end())
                     .default_value(DEFAULT_MIN_FACE_SIZE)
