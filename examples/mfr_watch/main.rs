@@ -56,7 +56,7 @@ struct Options {
     #[arg(long)]
     frames: bool,
 
-    /// Shortest side of the smallest face looked for, in pixels
+    /// Shorter side of the smallest face looked for, in pixels
     #[arg(long, value_name = "PIXELS", default_value_t = DEFAULT_MIN_FACE_SIZE, value_parser = min_face_size)]
     min_face_size: u32,
 

@@ -4,29 +4,53 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use gstmfr::gallery::Gallery;
+use serde::Serialize;
 
 use crate::options::ListOptions;
 use crate::output::{Output, counted, plain};
 
+/// A person of a gallery.
+#[derive(Debug, Serialize)]
+struct ListedPerson<'a> {
+    name: &'a str,
+    photos: usize,
+    /// Of photos, frames and masked copies.
+    embeddings: usize,
+}
+
 pub fn run(options: &ListOptions) -> Result<ExitCode> {
     let gallery = Gallery::load(&options.database)?;
-    let photos: Vec<_> = gallery.people().collect();
+    let mut embeddings = vec![0; gallery.names().len()];
+    for &person in gallery.labels() {
+        embeddings[person] += 1;
+    }
+    let people = gallery.people().zip(embeddings);
+    let people: Vec<_> = people
+        .map(|((name, photos), embeddings)| ListedPerson {
+            name,
+            photos,
+            embeddings,
+        })
+        .collect();
+    let created = gallery.contract().map(|contract| &contract.created);
+    let changed = gallery.contract().and_then(|c| c.changed.as_ref());
     let mut out = Output::stdout();
     if options.json {
-        let list: Vec<_> = photos
-            .iter()
-            .map(|(name, photos)| serde_json::json!({"name": name, "photos": photos}))
-            .collect();
-        out.json(&serde_json::json!({ "people": list }))?;
+        out.json(&serde_json::json!({
+            "people": people, "created": created, "changed": changed,
+        }))?;
     } else {
-        for (name, count) in &photos {
-            out.line(format_args!("{count:6}  {}", plain(name)))?;
+        for person in &people {
+            out.line(format_args!("{:6}  {}", person.photos, plain(person.name)))?;
         }
-        let total = photos.iter().map(|(_, count)| count).sum();
+        let total = people.iter().map(|person| person.photos).sum();
+        let dates = [("made", created), ("changed", changed)];
+        let dates = dates.map(|(what, date)| date.map(|d| format!(", {what} {}", plain(d))));
         out.line(format_args!(
-            "{}, {}",
-            counted(photos.len(), "person"),
-            counted(total, "photo")
+            "{}, {}{}",
+            counted(people.len(), "person"),
+            counted(total, "photo"),
+            dates.into_iter().flatten().collect::<String>()
         ))?;
     }
     out.finish()?;
