@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::cuts::{Cuts, Scene};
 use super::matching::{SAME_PLACE, stretched};
 use super::tracker::Limits;
-use super::turns::Turns;
+use super::turns::{SIDES, Turns, upright_confidence};
 use super::{Expected, Tracker, is_older};
 use crate::detect::{Detector, Face, Params};
 use crate::frame::geometry::{Landmarks, Point, Rect};
@@ -215,7 +215,7 @@ impl Finder {
         let Some(side) = self.turns.due(plan.now) else {
             return Ok(None);
         };
-        let turn = Turns::of_side(side);
+        let turn = SIDES[side];
         let mut params = seen_from(turn, params, view).into_owned();
         // Where a search takes too long for a frame, there is time for large faces only: its time is as that part of the pixels
         // that it looks at.
@@ -224,7 +224,13 @@ impl Finder {
         let larger = takes.sqrt().clamp(1.0, MUCH_LARGER);
         params.min_face_size = (params.min_face_size as f32 * larger) as u32;
         let faces = detector.detect(&view.turned(turn), &params)?;
-        if !self.turns.judge(side, &faces, plan.now) {
+        let mut confidence = [0.0; SIDES.len()];
+        if let Some(face) = Turns::clear_face(&faces) {
+            let place = turn.rect_to_stored(face.rect, size(view));
+            confidence = seen_from_all_sides(detector, view, place)?;
+            confidence[side] = confidence[side].max(face.confidence);
+        }
+        if !self.turns.judge(side, &faces, confidence, plan.now) {
             return Ok(None);
         }
         self.begin_anew();
@@ -675,6 +681,28 @@ fn seen_from<'a>(turn: Orientation, params: &'a Params, view: &ImageView) -> Cow
         *region = turn.rect_to_upright(*region, size(view));
     }
     Cow::Owned(params)
+}
+
+/// How sure O-Net is of a face, whose box is given, from each side of the picture.
+fn seen_from_all_sides(
+    detector: &mut Detector,
+    view: &ImageView,
+    face: Rect,
+) -> Result<[f32; SIDES.len()], RuntimeError> {
+    let mut confidence = [0.0_f32; SIDES.len()];
+    for (turn, confidence) in SIDES.into_iter().zip(&mut confidence) {
+        let mut place = turn.rect_to_upright(face, size(view));
+        // The second time, the crop is centred on the face as it is seen from this side.
+        for _ in 0..2 {
+            let seen = detector.follow(&view.turned(turn), &[place])?;
+            let Some(&Some(face)) = seen.first() else {
+                break;
+            };
+            *confidence = confidence.max(upright_confidence(&face));
+            place = face.rect;
+        }
+    }
+    Ok(confidence)
 }
 
 fn limits(params: &Params) -> Limits {
