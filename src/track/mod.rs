@@ -1,8 +1,9 @@
 //! Faces from frame to frame.
 //!
-//! [`Tracker`] gives every face an id that stays with it; [`cuts::Cuts`] says when another scene begins, [`turns::Turns`] which way up
-//! the picture is; [`Finder`] searches whole pictures now and then, and follows what it knows in between; [`People`] gathers
-//! what is seen of a face over time until it is known whose it is. What they all take for one face is in [`matching`].
+//! [`Tracker`] gives every face an id that stays with it; [`cuts::Cuts`] says when another scene begins, [`turns::Turns`]
+//! which way up the picture is; [`Finder`] searches whole pictures now and then, and follows what it knows in between;
+//! [`People`] gathers what is seen of a face over time until it is known whose it is. What they all take for one face is in
+//! [`matching`].
 
 mod cuts;
 mod finder;
