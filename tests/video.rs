@@ -9,11 +9,13 @@ use std::time::Duration;
 use gst::prelude::*;
 use gstmfr::detect::{self, Detector};
 use gstmfr::frame::image::ImageView;
+use gstmfr::frame::orientation::Orientation;
 use gstmfr::nn::SessionOptions;
 use gstmfr::paint::{self, MaskType};
 use gstmfr::plugin::message::Event;
 use gstmfr::track::{Effort, Finder, Interval, Plan};
 use gstmfr::{Face, Message};
+use image::imageops;
 
 mod common;
 use common::{assert_leaves_nothing, gallery, init, photo};
@@ -292,6 +294,85 @@ fn a_scene_cut_ends_faces_and_names() {
         assert_eq!(news[1].last_seen, frame(CUT as u64 - 1), "{detect}");
         assert_eq!(news[2].first_seen, frame(CUT as u64), "{detect}");
     }
+}
+
+#[test]
+fn a_stream_that_is_turned_shows_the_same_faces_after_its_first_second() {
+    const FRAMES: usize = 75;
+    const FROM: usize = 30;
+    let film = walk(&Portrait::new("obama2.jpg"), FRAMES as u32);
+    let expected = play(&film, "", "");
+    let turns: [(fn(&_) -> image::RgbImage, _); 3] = [
+        (imageops::rotate90, Orientation::ROTATE_270),
+        (imageops::rotate180, Orientation::ROTATE_180),
+        (imageops::rotate270, Orientation::ROTATE_90),
+    ];
+    let size = (WIDTH as f32, HEIGHT as f32);
+    for (turn, back) in turns {
+        let turned = |frame: &Vec<u8>| {
+            let frame = image::RgbImage::from_raw(WIDTH, HEIGHT, frame.clone());
+            turn(&frame.unwrap()).into_raw()
+        };
+        let film: Vec<_> = film.iter().map(turned).collect();
+        for detect in ["", "inference-interval=5", "tracking=false"] {
+            let seen = play(&film, detect, "");
+            for (number, faces) in seen.frames.iter().enumerate().skip(FROM) {
+                assert_eq!(faces.len(), 1, "{back:?} {detect} frame {number}");
+                let upright = &expected.frames[number][0];
+                let place = back.rect_to_stored(upright.rect, size);
+                let overlap = faces[0].rect.iou(&place);
+                assert!(
+                    overlap > 0.75,
+                    "{back:?} {detect} frame {number}: {overlap}"
+                );
+                let landmarks = faces[0].landmarks.as_ref().unwrap();
+                assert_eq!(Orientation::of_face(landmarks), back);
+            }
+            let names = seen.names(FROM..FRAMES);
+            assert_eq!(names, ["Barack Obama".into()].into(), "{back:?} {detect}");
+            if detect.is_empty() {
+                assert_eq!(seen.ids(FROM..FRAMES).len(), 1);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_seek_keeps_the_orientation_and_another_stream_does_not() {
+    let photo = image::open(photo("obama2.jpg")).unwrap().to_rgb8();
+    let photo = imageops::thumbnail(&photo, 320, 400);
+    let turned = imageops::rotate90(&photo);
+    let view = ImageView::rgb(&turned, 400, 320).unwrap();
+    let place = Orientation::ROTATE_270.rect_to_stored(found(&photo).rect, (400.0, 320.0));
+    let mut detector = Detector::built_in(&SessionOptions::default()).unwrap();
+    let mut finder = Finder::default();
+    let mut is_seen = |finder: &mut Finder, regions, frame: u64| {
+        let plan = Plan {
+            frame_interval: Duration::from_millis(40),
+            now: Duration::from_millis(40 * frame),
+            interval: Interval::Automatic,
+            tracking: true,
+            effort: Effort::Search,
+            budget: None,
+        };
+        let params = detect::Params {
+            regions,
+            ..Default::default()
+        };
+        let faces = finder.find(&mut detector, &view, &params, plan).unwrap();
+        matches!(faces[..], [(_, face)] if face.rect.iou(&place) > 0.75)
+    };
+    for frame in 0..30 {
+        is_seen(&mut finder, Vec::new(), frame);
+    }
+    assert!(is_seen(&mut finder, Vec::new(), 30));
+    finder.reset();
+    assert!(is_seen(&mut finder, Vec::new(), 0));
+    // Regions are those of the stream.
+    finder.reset();
+    assert!(is_seen(&mut finder, vec![place.scaled(1.5)], 0));
+    finder.forget_turn();
+    assert!(!is_seen(&mut finder, Vec::new(), 1));
 }
 
 /// Two portraits side by side, each of half the size.

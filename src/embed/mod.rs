@@ -11,6 +11,7 @@ use ndarray::{Array2, ArrayViewMut1};
 use crate::embed::mask::{Mask, MaskNet};
 use crate::frame::geometry::Rect;
 use crate::frame::image::ImageView;
+use crate::frame::orientation::Orientation;
 use crate::frame::resize::{Border, Filter, Layout, Resize, Resizer};
 use crate::io::locate;
 use crate::nn::{Network, Role, RuntimeError, SessionOptions, Source};
@@ -49,6 +50,15 @@ fn crop(face: Rect) -> Resize {
         },
         border: Border::Black,
     }
+}
+
+/// A face that is to be cropped: its box in an image, and the rotation that makes it upright.
+pub type Turned = (Rect, Orientation);
+
+/// The image and the box as they are when the face is upright.
+fn upright<'a>(view: &ImageView<'a>, (face, turn): Turned) -> (ImageView<'a>, Rect) {
+    let size = (view.width() as f32, view.height() as f32);
+    (view.turned(turn), turn.rect_to_upright(face, size))
 }
 
 /// The crop of a face as packed 8-bit RGB, 160×160: the input of the network, for display.
@@ -161,12 +171,13 @@ impl Embedder {
     pub fn check_masks(
         &mut self,
         view: &ImageView,
-        faces: &[Rect],
+        faces: &[Turned],
     ) -> Result<Vec<Mask>, RuntimeError> {
         self.tensor.resize(INPUT_SIZE * INPUT_SIZE * 3, 0.0);
-        let look = |face: &Rect| {
+        let look = |face: &Turned| {
+            let (view, face) = upright(view, *face);
             self.resizer
-                .tensor(view, &crop(*face), Layout::Rows, &mut self.tensor);
+                .tensor(&view, &crop(face), Layout::Rows, &mut self.tensor);
             self.masks.see_tensor(&self.tensor)
         };
         faces.iter().map(look).collect()
@@ -176,6 +187,18 @@ impl Embedder {
     pub fn embed(&mut self, view: &ImageView, faces: &[Rect]) -> Result<Embedded, RuntimeError> {
         self.embed_with(faces.len(), |resizer, i, out| {
             resizer.tensor(view, &crop(faces[i]), Layout::Rows, out);
+        })
+    }
+
+    /// Embeds faces that are upright only when the image is rotated, each in its own way.
+    pub fn embed_turned(
+        &mut self,
+        view: &ImageView,
+        faces: &[Turned],
+    ) -> Result<Embedded, RuntimeError> {
+        self.embed_with(faces.len(), |resizer, i, out| {
+            let (view, face) = upright(view, faces[i]);
+            resizer.tensor(&view, &crop(face), Layout::Rows, out);
         })
     }
 

@@ -434,6 +434,11 @@ impl<'a> ImageView<'a> {
         self
     }
 
+    /// The same image, turned once more after it has been made upright.
+    pub fn turned(self, turn: Orientation) -> Self {
+        self.oriented(self.orientation.then(turn))
+    }
+
     /// A view of tightly packed RGB, 3·width·height bytes, as returned by image decoders.
     pub fn rgb(data: &'a [u8], width: usize, height: usize) -> Result<Self, ImageError> {
         let info = ImageInfo {

@@ -5,6 +5,9 @@
 
 use crate::frame::geometry::{Landmarks, Point, Rect};
 
+/// Angle in degrees from which on a face does not tilt its head, but lies on its side.
+const MOST_TILTED: f32 = 60.0;
+
 /// One of the eight orientations of a stored image. The default is upright.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Orientation {
@@ -38,6 +41,35 @@ impl Orientation {
             flip_x,
             flip_y,
         }
+    }
+
+    /// The rotation by quarters that makes a face upright, by the direction from its eyes to its mouth; none for a head that
+    /// is only tilted.
+    pub fn of_face(landmarks: &Landmarks) -> Self {
+        let Landmarks([left, right, _, mouth_left, mouth_right]) = landmarks;
+        // Twice the way from between the eyes to the mouth, and the direction in which the line of the eyes says that it is:
+        // one is short in a face that looks down, the other in a profile.
+        let down = Point {
+            x: mouth_left.x + mouth_right.x - left.x - right.x - 2.0 * (right.y - left.y),
+            y: mouth_left.y + mouth_right.y - left.y - right.y + 2.0 * (right.x - left.x),
+        };
+        let tilt = down.x.atan2(down.y).to_degrees();
+        match tilt.abs() {
+            MOST_TILTED..135.0 if tilt > 0.0 => Self::ROTATE_90,
+            MOST_TILTED..135.0 => Self::ROTATE_270,
+            135.0.. => Self::ROTATE_180,
+            _ => Self::UPRIGHT,
+        }
+    }
+
+    /// The orientation of an image that is turned once more after it has been made upright by this one.
+    pub fn then(self, turn: Self) -> Self {
+        let (x, y) = self.turn_size((turn.flip_x, turn.flip_y));
+        Self::new(
+            self.transpose != turn.transpose,
+            self.flip_x != x,
+            self.flip_y != y,
+        )
     }
 
     /// Converts width and height between the stored and the upright image, in either direction.
@@ -124,6 +156,63 @@ mod tests {
         assert_eq!(o.turn_size((4, 3)), (3, 4));
         let rect = o.rect_to_upright(Rect::new(0.0, 0.0, 1.0, 2.0), size);
         assert_eq!(rect, Rect::new(1.0, 0.0, 2.0, 1.0));
+    }
+
+    #[test]
+    fn one_turn_after_another_is_one_turn() {
+        let stored = (40.0, 30.0);
+        let p = Point { x: 3.0, y: 7.0 };
+        for first in ALL {
+            let between = first.turn_size(stored);
+            for second in ALL {
+                let expected = second.to_upright(first.to_upright(p, stored), between);
+                assert_eq!(first.then(second).to_upright(p, stored), expected);
+            }
+        }
+    }
+
+    /// A face whose head is tilted to its right by an angle, in an image of 200×200 pixels.
+    fn tilted(degrees: f32) -> Landmarks {
+        let (sin, cos) = degrees.to_radians().sin_cos();
+        let points = [(-20, -20), (20, -20), (0, 0), (-15, 20), (15, 20)];
+        Landmarks(points.map(|(x, y)| Point {
+            x: 100.0 + x as f32 * cos - y as f32 * sin,
+            y: 100.0 + x as f32 * sin + y as f32 * cos,
+        }))
+    }
+
+    #[test]
+    fn a_face_is_turned_by_whole_quarters_only() {
+        for (degrees, expected) in [
+            (0.0, Orientation::UPRIGHT),
+            (55.0, Orientation::UPRIGHT),
+            (-55.0, Orientation::UPRIGHT),
+            (65.0, Orientation::ROTATE_270),
+            (130.0, Orientation::ROTATE_270),
+            (-65.0, Orientation::ROTATE_90),
+            (-130.0, Orientation::ROTATE_90),
+            (140.0, Orientation::ROTATE_180),
+            (-140.0, Orientation::ROTATE_180),
+        ] {
+            assert_eq!(
+                Orientation::of_face(&tilted(degrees)),
+                expected,
+                "{degrees}"
+            );
+        }
+        assert_eq!(
+            Orientation::of_face(&Landmarks::default()),
+            Orientation::UPRIGHT
+        );
+    }
+
+    #[test]
+    fn a_turned_face_is_made_upright() {
+        let upright = tilted(0.0);
+        for o in &ALL[..4] {
+            let turned = o.landmarks_to_stored(&upright, (200.0, 200.0));
+            assert_eq!(Orientation::of_face(&turned), *o);
+        }
     }
 
     #[test]

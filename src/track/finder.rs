@@ -2,15 +2,18 @@
 //!
 //! A search (P-Net on a pyramid) costs ten times as much as a check of the predicted boxes (O-Net on one crop each).
 
+use std::borrow::Cow;
 use std::time::{Duration, Instant};
 
 use super::cuts::{Cuts, Scene};
 use super::matching::{SAME_PLACE, assign, pairs, stretched};
 use super::tracker::Limits;
-use super::{Expected, Tracker};
+use super::turns::{SIDES, Turns, upright_confidence};
+use super::{Expected, Tracker, is_older};
 use crate::detect::{Detector, Face, Params};
 use crate::frame::geometry::{Landmarks, Point, Rect};
 use crate::frame::image::ImageView;
+use crate::frame::orientation::Orientation;
 use crate::nn::RuntimeError;
 
 /// Interval between full searches with automatic scheduling: the longest time before a new face is found.
@@ -63,6 +66,12 @@ const CENTERED: f32 = 0.75;
 /// How long faces are reported at their predicted boxes without inference.
 const UNSEEN: Duration = Duration::from_millis(250);
 
+/// Factor by which faces must be larger at most, in a search from another side of the picture for which there is little time.
+const MUCH_LARGER: f32 = 4.0;
+
+/// Change of the ratio of width to height from which on a picture of another size is another picture.
+const OTHER_SHAPE: f32 = 1.1;
+
 /// How often the whole picture is searched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Interval {
@@ -92,6 +101,8 @@ pub enum Effort {
 pub struct Finder {
     tracker: Tracker,
     cuts: Cuts,
+    /// Which way up the picture is. All the others here hold places in the picture as it is turned by this.
+    turns: Turns,
     /// Time of the last full search, and the frames since.
     searched: Option<Duration>,
     frames: u32,
@@ -114,6 +125,29 @@ impl Finder {
     pub fn reset(&mut self) {
         self.tracker.reset();
         self.cuts.reset();
+        self.turns.restart();
+        self.searched = None;
+        self.searches = 0;
+        self.last.clear();
+        self.interrupted = None;
+    }
+
+    /// The rotation that makes the pictures of the stream upright, as far as their faces tell.
+    pub fn turn(&self) -> Orientation {
+        self.turns.turn()
+    }
+
+    /// Forgets which way up the stream is: another one begins.
+    pub fn forget_turn(&mut self) {
+        let before = std::mem::take(&mut self.turns);
+        if before.turn() != self.turn() {
+            self.begin_anew();
+        }
+    }
+
+    /// Forgets all places in the picture, which is from now on turned in another way.
+    fn begin_anew(&mut self) {
+        self.tracker = self.tracker.successor();
         self.searched = None;
         self.searches = 0;
         self.last.clear();
@@ -121,7 +155,11 @@ impl Finder {
     }
 
     /// The picture is from now on wider and higher by these factors: the stream goes on in another size.
-    pub fn rescale(&mut self, scale: [f32; 2]) {
+    pub fn rescale(&mut self, [x, y]: [f32; 2]) {
+        if x.max(y) >= OTHER_SHAPE * x.min(y) {
+            self.forget_turn();
+        }
+        let scale: [f32; 2] = self.turn().turn_size((x, y)).into();
         self.tracker.rescale(scale);
         let [x, y] = scale;
         for (_, face) in &mut self.last {
@@ -142,9 +180,78 @@ impl Finder {
         params: &Params,
         plan: Plan,
     ) -> Result<Vec<(i32, Face)>, RuntimeError> {
-        if !plan.tracking {
-            return self.find_alone(detector, view, params, plan);
+        if self.turns.lapse(plan.now) {
+            self.begin_anew();
         }
+        let turn = self.turn();
+        let turned = view.turned(turn);
+        let upright = seen_from(turn, params, view);
+        let mut found = if plan.tracking {
+            self.find_tracked(detector, &turned, &upright, plan)?
+        } else {
+            self.find_alone(detector, &turned, &upright, plan)?
+        };
+        let is_searched = plan.effort != Effort::Ignore && self.searched == Some(plan.now);
+        if is_searched && let Some(other) = self.try_other(detector, view, params, plan)? {
+            found = other;
+        }
+        let (turn, size) = (self.turn(), size(view));
+        for (_, face) in &mut found {
+            face.rect = turn.rect_to_stored(face.rect, size);
+            face.landmarks = turn.landmarks_to_stored(&face.landmarks, size);
+        }
+        Ok(found)
+    }
+
+    /// Searches the picture from another side if that is due; if the stream is from now on seen from there, gives the faces
+    /// that are found.
+    fn try_other(
+        &mut self,
+        detector: &mut Detector,
+        view: &ImageView,
+        params: &Params,
+        plan: Plan,
+    ) -> Result<Option<Vec<(i32, Face)>>, RuntimeError> {
+        let Some(side) = self.turns.due(plan.now) else {
+            return Ok(None);
+        };
+        let turn = SIDES[side];
+        let mut params = seen_from(turn, params, view).into_owned();
+        // Where a search takes too long for a frame, there is time for large faces only: its time is as that part of the pixels
+        // that it looks at.
+        let time = plan.budget.filter(|time| !time.is_zero());
+        let takes = time.map_or(0.0, |time| self.search_takes.div_duration_f32(time));
+        let larger = takes.sqrt().clamp(1.0, MUCH_LARGER);
+        params.min_face_size = (params.min_face_size as f32 * larger) as u32;
+        let faces = detector.detect(&view.turned(turn), &params)?;
+        let mut confidence = [0.0; SIDES.len()];
+        if let Some(face) = Turns::clear_face(&faces) {
+            let place = turn.rect_to_stored(face.rect, size(view));
+            confidence = seen_from_all_sides(detector, view, place)?;
+            confidence[side] = confidence[side].max(face.confidence);
+        }
+        if !self.turns.judge(side, &faces, confidence, plan.now) {
+            return Ok(None);
+        }
+        self.begin_anew();
+        if !plan.tracking {
+            return Ok(Some(self.numbered(faces)));
+        }
+        let mut found = Vec::new();
+        self.tracker.begin(plan.now, plan.frame_interval);
+        self.add(faces, limits(&params), &mut found);
+        self.tracker.end();
+        self.last.clone_from(&found);
+        Ok(Some(found))
+    }
+
+    fn find_tracked(
+        &mut self,
+        detector: &mut Detector,
+        view: &ImageView,
+        params: &Params,
+        plan: Plan,
+    ) -> Result<Vec<(i32, Face)>, RuntimeError> {
         self.tracker.begin(plan.now, plan.frame_interval);
         if plan.effort == Effort::Ignore {
             return Ok(self.predict(|_| true));
@@ -173,6 +280,7 @@ impl Finder {
                 found
             }
         };
+        self.note_faces(found.iter().map(|(_, face)| face), plan.now);
         self.tracker.end();
         found.retain(|(id, _)| self.tracker.is_confirmed(*id));
         found.extend(self.predict(|id| self.tracker.is_deferred(id)));
@@ -218,10 +326,19 @@ impl Finder {
         }
         self.note_search(plan.now);
         let faces = detector.detect(view, params)?;
-        Ok(faces
-            .into_iter()
-            .map(|f| (self.tracker.number(), f))
-            .collect())
+        self.note_faces(faces.iter(), plan.now);
+        Ok(self.numbered(faces))
+    }
+
+    /// Gives each face an id of its own.
+    fn numbered(&mut self, faces: Vec<Face>) -> Vec<(i32, Face)> {
+        let number = |face| (self.tracker.number(), face);
+        faces.into_iter().map(number).collect()
+    }
+
+    /// Notes for the orientation what was found in a frame.
+    fn note_faces<'a>(&mut self, faces: impl Iterator<Item = &'a Face>, now: Duration) {
+        self.turns.see(faces, self.searched == Some(now), now);
     }
 
     /// Number of strips into which a search is divided.
@@ -549,11 +666,43 @@ fn strip(view: &ImageView, number: u32, of: u32) -> Rect {
     Rect::new(left, 0.0, right - left, height)
 }
 
-/// Whether `then` is `age` ago, or in the future because the stream has been seeked.
-fn is_older(then: Option<Duration>, age: Duration, now: Duration) -> bool {
-    // Half a millisecond for times that are rounded.
-    let slack = Duration::from_micros(500);
-    then.is_none_or(|then| then > now || now - then + slack >= age)
+/// Width and height of a picture.
+fn size(view: &ImageView) -> (f32, f32) {
+    (view.width() as f32, view.height() as f32)
+}
+
+/// The parameters for a picture that is turned.
+fn seen_from<'a>(turn: Orientation, params: &'a Params, view: &ImageView) -> Cow<'a, Params> {
+    if turn == Orientation::UPRIGHT || params.regions.is_empty() {
+        return Cow::Borrowed(params);
+    }
+    let mut params = params.clone();
+    for region in &mut params.regions {
+        *region = turn.rect_to_upright(*region, size(view));
+    }
+    Cow::Owned(params)
+}
+
+/// How sure O-Net is of a face, whose box is given, from each side of the picture.
+fn seen_from_all_sides(
+    detector: &mut Detector,
+    view: &ImageView,
+    face: Rect,
+) -> Result<[f32; SIDES.len()], RuntimeError> {
+    let mut confidence = [0.0_f32; SIDES.len()];
+    for (turn, confidence) in SIDES.into_iter().zip(&mut confidence) {
+        let mut place = turn.rect_to_upright(face, size(view));
+        // The second time, the crop is centred on the face as it is seen from this side.
+        for _ in 0..2 {
+            let seen = detector.follow(&view.turned(turn), &[place])?;
+            let Some(&Some(face)) = seen.first() else {
+                break;
+            };
+            *confidence = confidence.max(upright_confidence(&face));
+            place = face.rect;
+        }
+    }
+    Ok(confidence)
 }
 
 fn limits(params: &Params) -> Limits {

@@ -13,6 +13,7 @@ use crate::detect::{
     MAX_CANDIDATES, MIN_FACE_SIZES, Params, SCALE_FACTORS, parse_regions,
 };
 use crate::frame::geometry::Rect;
+use crate::frame::orientation::Orientation;
 use crate::nn::RuntimeError;
 use crate::plugin::filter::{self, FrameFilter};
 use crate::plugin::frame::{self, FrameError};
@@ -66,6 +67,8 @@ impl Default for Settings {
 struct State {
     detector: Worker<Detector>,
     finder: Finder,
+    /// By the tag of the stream.
+    orientation: Orientation,
     /// Whether it has been reported that some candidates are skipped.
     is_reported: bool,
 }
@@ -139,6 +142,10 @@ impl FrameFilter for MfrDetect {
         });
         let mut state = lock(&self.state);
         let state = state.as_mut().ok_or_else(frame::not_started)?;
+        if std::mem::replace(&mut state.orientation, orientation) != orientation {
+            state.finder.forget_turn();
+        }
+        let turn = state.finder.turn();
         let plan = Plan {
             now: frame.now,
             frame_interval: frame.interval,
@@ -163,6 +170,10 @@ impl FrameFilter for MfrDetect {
             })?
             .map_err(|e| models::error_message(&e))?;
         gst::log!(CAT, imp = self, "{:?}: {} faces", plan.effort, faces.len());
+        if state.finder.turn() != turn {
+            let turn = state.finder.turn();
+            gst::info!(CAT, imp = self, "people are upright by {turn:?}");
+        }
         for (id, face) in faces {
             let face = Face {
                 rect: orientation.rect_to_stored(face.rect, stored),
@@ -410,6 +421,7 @@ impl BaseTransformImpl for MfrDetect {
         *lock(&self.state) = Some(State {
             detector,
             finder: Finder::default(),
+            orientation: Orientation::default(),
             is_reported: false,
         });
         self.stream.set_started(true);
@@ -428,6 +440,11 @@ impl BaseTransformImpl for MfrDetect {
     }
 
     fn sink_event(&self, event: gst::Event) -> bool {
+        if event.type_() == gst::EventType::StreamStart
+            && let Some(state) = lock(&self.state).as_mut()
+        {
+            state.finder.forget_turn();
+        }
         filter::sink_event(self, event)
     }
 

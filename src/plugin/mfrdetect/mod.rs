@@ -1,7 +1,8 @@
 //! `mfrdetect`: detects faces and attaches them to the buffer.
 //!
 //! Writes a region of interest of type `face` for every face, with `detection`, `keypoints` and
-//! `object_id`. Pixels are read, never written or copied.
+//! `object_id`. Pixels are read, never written or copied. A stream that lies on its side or head is seen upright: by its tag
+//! image-orientation, or else by its faces.
 //!
 //! ```text
 //! gst-launch-1.0 filesrc location=in.mp4 ! decodebin ! videoconvert \

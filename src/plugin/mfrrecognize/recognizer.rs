@@ -9,6 +9,7 @@ use super::presence::{Moment, Presence};
 use super::settings::Settings;
 use crate::embed::{self, Embedder};
 use crate::frame::image::ImageView;
+use crate::frame::orientation::Orientation;
 use crate::nn::RuntimeError;
 use crate::plugin::frame::FrameError;
 use crate::plugin::load::Pressure;
@@ -109,28 +110,28 @@ impl Recognizer {
         let open: Vec<usize> = (0..faces.len())
             .filter(|&i| faces[i].identity.is_none() && faces[i].rect.area() > 0.0)
             .collect();
-        let observations: Vec<Observation> = open
+        let (observations, turns): (Vec<_>, Vec<_>) = open
             .iter()
-            .map(|&i| Observation {
-                id: faces[i].id,
-                rect: orientation.rect_to_upright(faces[i].rect, stored),
-                quality: track::quality(
-                    &faces[i].rect,
-                    faces[i]
-                        .landmarks
-                        .as_ref()
-                        .map(|l| orientation.landmarks_to_upright(l, stored))
-                        .as_ref(),
-                ),
+            .map(|&i| {
+                let landmarks = faces[i].landmarks.as_ref();
+                let landmarks = landmarks.map(|l| orientation.landmarks_to_upright(l, stored));
+                let observation = Observation {
+                    id: faces[i].id,
+                    rect: orientation.rect_to_upright(faces[i].rect, stored),
+                    quality: track::quality(&faces[i].rect, landmarks.as_ref()),
+                };
+                // Whoever lies on the side is compared as if standing.
+                let turn = landmarks.map_or(Orientation::UPRIGHT, |l| Orientation::of_face(&l));
+                (observation, turn)
             })
-            .collect();
+            .unzip();
         self.people.begin(&observations, frame.now, frame.interval);
         if open.is_empty() {
             return Ok((faces, tracks));
         }
         let (embedded, embeddings) = input
             .read(buffer, |view| {
-                self.embed(view, &observations, settings.policy(), most)
+                self.embed(view, (&observations, &turns), settings.policy(), most)
             })?
             .map_err(|e| models::error_message(&e))?;
         if !embedded.is_empty() {
@@ -166,23 +167,25 @@ impl Recognizer {
     fn embed(
         &mut self,
         view: &ImageView,
-        observations: &[Observation],
+        (observations, turns): (&[Observation], &[Orientation]),
         policy: ReembedPolicy,
         most: usize,
     ) -> Result<(Vec<usize>, Array2<f32>), RuntimeError> {
-        let rects =
-            |faces: &[usize]| -> Vec<_> { faces.iter().map(|&f| observations[f].rect).collect() };
+        let places = |faces: &[usize]| -> Vec<_> {
+            let place = |&face: &usize| (observations[face].rect, turns[face]);
+            faces.iter().map(place).collect()
+        };
         let embedder = &mut self.embedder.model;
         let mut checked = self.people.due_for_mask_check(policy);
         checked.truncate(most.max(1).saturating_mul(MASK_CHECKS));
-        let masks = embedder.check_masks(view, &rects(&checked))?;
+        let masks = embedder.check_masks(view, &places(&checked))?;
         for (&face, mask) in checked.iter().zip(masks) {
             self.people.observe_mask(face, mask);
         }
         let mut wanted = self.people.to_embed(policy);
         wanted.truncate(most);
         let began = Instant::now();
-        let seen = embedder.embed(view, &rects(&wanted))?;
+        let seen = embedder.embed_turned(view, &places(&wanted))?;
         if !wanted.is_empty() {
             let took = began.elapsed().as_secs_f64() / wanted.len() as f64;
             self.face_takes = if self.face_takes > 0.0 {
