@@ -180,7 +180,7 @@ impl Finder {
         params: &Params,
         plan: Plan,
     ) -> Result<Vec<(i32, Face)>, RuntimeError> {
-        if self.turns.lapse(plan.now) {
+        if self.turns.expire(plan.now) {
             self.begin_anew();
         }
         let turn = self.turn();

@@ -21,7 +21,7 @@ const SURE: f32 = 0.99;
 const CLEAR: f32 = 0.98;
 const ODDS: f32 = 3.0;
 
-/// How long a sure face vouches for the orientation of the picture.
+/// How long a sure face confirms the orientation of the picture.
 const SURE_FOR: Duration = Duration::from_secs(1);
 
 /// Searches without a sure face before the first try, and how many tries follow at once when a stream begins: one from each
@@ -29,15 +29,15 @@ const SURE_FOR: Duration = Duration::from_secs(1);
 const FIRST_SEARCHES: u32 = 2;
 const AT_ONCE: u32 = 3;
 
-/// Least time and number of searches from one try to the next, and after how many tries in vain they become rare. A try costs
+/// Least time and number of searches from one try to the next, and after how many tries without success they become rare. A try costs
 /// what a search costs.
 const OFTEN: (Duration, u32) = (Duration::from_secs(1), 5);
-const PATIENCE: u32 = 10;
+const MANY_FRUITLESS: u32 = 10;
 const RARELY: (Duration, u32) = (Duration::from_secs(5), 25);
 
 /// Searches with a clear face that make another orientation lasting; before, it ends with the first pause of this length.
 const LASTING: u32 = 10;
-const LAPSES: Duration = Duration::from_secs(3);
+const EXPIRES_AFTER: Duration = Duration::from_secs(3);
 
 /// The four sides from which a picture may be looked at, as rotations that make it upright; the first one is that of the stream
 /// itself.
@@ -57,17 +57,17 @@ pub struct Turns {
     sure: Option<Duration>,
     unsure: u32,
     /// Searches that found a sure face.
-    sightings: u32,
+    confirmations: u32,
     /// Confidence and time of the surest face of the last second, and the number of clear faces in the last frame.
     surest: (f32, Duration),
     clear: usize,
-    /// When another side was last tried, searches since, tries in all, and those in vain since a face was sure.
+    /// When another side was last tried, searches since, tries in all, and those without success since a face was sure.
     tried: Option<Duration>,
     searches: u32,
     tries: usize,
-    in_vain: u32,
+    fruitless: u32,
     /// The side from which the last try found a clear face.
-    hope: Option<usize>,
+    candidate: Option<usize>,
 }
 
 impl Turns {
@@ -80,9 +80,9 @@ impl Turns {
     pub fn restart(&mut self) {
         *self = Self {
             side: self.side,
-            sightings: self.sightings,
+            confirmations: self.confirmations,
             tries: self.tries,
-            in_vain: self.in_vain,
+            fruitless: self.fruitless,
             ..Self::default()
         };
     }
@@ -110,46 +110,46 @@ impl Turns {
         if surest >= if self.side == 0 { SURE } else { CLEAR } {
             self.sure = Some(now);
             self.unsure = 0;
-            self.sightings = self.sightings.saturating_add(counts);
-            self.in_vain = AT_ONCE;
+            self.confirmations = self.confirmations.saturating_add(counts);
+            self.fruitless = AT_ONCE;
         } else {
             self.unsure = self.unsure.saturating_add(counts);
         }
     }
 
     /// Whether an orientation for which little speaks is given up.
-    pub fn lapse(&mut self, now: Duration) -> bool {
+    pub fn expire(&mut self, now: Duration) -> bool {
         let is_over = self.side != 0
-            && self.sightings < LASTING
+            && self.confirmations < LASTING
             && self
                 .sure
-                .is_some_and(|sure| is_older(Some(sure), LAPSES, now));
+                .is_some_and(|sure| is_older(Some(sure), EXPIRES_AFTER, now));
         if is_over {
             self.choose(0, now);
             // What was taken for a face may be so again.
-            self.in_vain = PATIENCE;
+            self.fruitless = MANY_FRUITLESS;
         }
         is_over
     }
 
-    /// Whether a face vouches for the present side.
+    /// Whether a face confirms the present side.
     fn is_sure(&self, now: Duration) -> bool {
         !is_older(self.sure, SURE_FOR, now)
     }
 
     /// The side from which to search this frame as well.
     pub fn due(&self, now: Duration) -> Option<usize> {
-        if self.hope.is_some() {
-            return self.hope;
+        if self.candidate.is_some() {
+            return self.candidate;
         }
         let is_sure = self.is_sure(now);
-        let (time, searches) = match self.in_vain {
+        let (time, searches) = match self.fruitless {
             // From another side, upright people would not be found.
             _ if is_sure && self.side == 0 => return None,
             _ if is_sure => RARELY,
             _ if self.unsure < FIRST_SEARCHES => return None,
             ..AT_ONCE => (Duration::ZERO, 1),
-            AT_ONCE..PATIENCE => OFTEN,
+            AT_ONCE..MANY_FRUITLESS => OFTEN,
             _ => RARELY,
         };
         let is_due = is_older(self.tried, time, now) && self.searches >= searches;
@@ -159,7 +159,7 @@ impl Turns {
     /// The side that is tried next: all others in turn, every other time that of the stream itself.
     fn next(&self, is_sure: bool) -> usize {
         let others = [1, 2, 3].into_iter().filter(|&side| side != self.side);
-        let is_back = self.side != 0 && (is_sure || self.in_vain % 2 == AT_ONCE % 2);
+        let is_back = self.side != 0 && (is_sure || self.fruitless % 2 == AT_ONCE % 2);
         let count = others.clone().count();
         others
             .cycle()
@@ -185,7 +185,7 @@ impl Turns {
     ) -> bool {
         self.tried = Some(now);
         self.searches = 0;
-        let before = self.hope.take();
+        let before = self.candidate.take();
         let sides = 0..SIDES.len();
         let best = sides.max_by(|&a, &b| confidence[a].total_cmp(&confidence[b]));
         let best = best.unwrap_or(side);
@@ -199,14 +199,14 @@ impl Turns {
         let is_better = best != self.side && (is_surer || is_fuller);
         if surest < CLEAR || is_undecided || !is_better {
             self.tries = self.tries.wrapping_add(usize::from(side != 0));
-            self.in_vain = self.in_vain.saturating_add(1);
+            self.fruitless = self.fruitless.saturating_add(1);
             return false;
         }
         let is_confirmed = before == Some(side);
         if is_confirmed {
             self.choose(side, now);
         } else {
-            self.hope = Some(best);
+            self.candidate = Some(best);
         }
         is_confirmed
     }
@@ -216,7 +216,7 @@ impl Turns {
             side,
             sure: Some(now),
             tried: self.tried,
-            in_vain: AT_ONCE,
+            fruitless: AT_ONCE,
             ..Self::default()
         };
     }
@@ -268,7 +268,7 @@ mod tests {
             let mut tries = 0;
             for _ in 0..5 * seconds {
                 self.now += STEP;
-                self.turns.lapse(self.now);
+                self.turns.expire(self.now);
                 let seen = scene(self.turns.side);
                 self.turns.see(seen.iter(), true, self.now);
                 if let Some(side) = self.turns.due(self.now) {
