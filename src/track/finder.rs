@@ -2,19 +2,21 @@
 //!
 //! A search (P-Net on a pyramid) costs ten times as much as a check of the predicted boxes (O-Net on one crop each).
 
-use std::borrow::Cow;
 use std::time::{Duration, Instant};
 
 use super::cuts::{Cuts, Scene};
 use super::matching::{SAME_PLACE, assign, pairs, stretched};
 use super::tracker::Limits;
-use super::turns::{SIDES, Turns, upright_confidence};
+use super::turns::Turns;
 use super::{Expected, Tracker, is_older};
 use crate::detect::{Detector, Face, Params};
 use crate::frame::geometry::{Landmarks, Point, Rect};
 use crate::frame::image::ImageView;
-use crate::frame::orientation::Orientation;
 use crate::nn::RuntimeError;
+
+mod sides;
+
+use sides::{seen_from, size};
 
 /// Interval between full searches with automatic scheduling: the longest time before a new face is found.
 const SEARCH_EVERY: Duration = Duration::from_millis(200);
@@ -65,9 +67,6 @@ const CENTERED: f32 = 0.75;
 
 /// How long faces are reported at their predicted boxes without inference.
 const UNSEEN: Duration = Duration::from_millis(250);
-
-/// Factor by which faces must be larger at most, in a search from another side of the picture for which there is little time.
-const MUCH_LARGER: f32 = 4.0;
 
 /// Change of the ratio of width to height from which on a picture of another size is another picture.
 const OTHER_SHAPE: f32 = 1.1;
@@ -132,28 +131,6 @@ impl Finder {
         self.interrupted = None;
     }
 
-    /// The rotation that makes the pictures of the stream upright, as far as their faces tell.
-    pub fn turn(&self) -> Orientation {
-        self.turns.turn()
-    }
-
-    /// Forgets which way up the stream is: another one begins.
-    pub fn forget_turn(&mut self) {
-        let before = std::mem::take(&mut self.turns);
-        if before.turn() != self.turn() {
-            self.begin_anew();
-        }
-    }
-
-    /// Forgets all places in the picture, which is from now on turned in another way.
-    fn begin_anew(&mut self) {
-        self.tracker = self.tracker.successor();
-        self.searched = None;
-        self.searches = 0;
-        self.last.clear();
-        self.interrupted = None;
-    }
-
     /// The picture is from now on wider and higher by these factors: the stream goes on in another size.
     pub fn rescale(&mut self, [x, y]: [f32; 2]) {
         if x.max(y) >= OTHER_SHAPE * x.min(y) {
@@ -201,48 +178,6 @@ impl Finder {
             face.landmarks = turn.landmarks_to_stored(&face.landmarks, size);
         }
         Ok(found)
-    }
-
-    /// Searches the picture from another side if that is due; if the stream is from now on seen from there, gives the faces
-    /// that are found.
-    fn try_other(
-        &mut self,
-        detector: &mut Detector,
-        view: &ImageView,
-        params: &Params,
-        plan: Plan,
-    ) -> Result<Option<Vec<(i32, Face)>>, RuntimeError> {
-        let Some(side) = self.turns.due(plan.now) else {
-            return Ok(None);
-        };
-        let turn = SIDES[side];
-        let mut params = seen_from(turn, params, view).into_owned();
-        // Where a search takes too long for a frame, there is time for large faces only: its time is as that part of the pixels
-        // that it looks at.
-        let time = plan.budget.filter(|time| !time.is_zero());
-        let takes = time.map_or(0.0, |time| self.search_takes.div_duration_f32(time));
-        let larger = takes.sqrt().clamp(1.0, MUCH_LARGER);
-        params.min_face_size = (params.min_face_size as f32 * larger) as u32;
-        let faces = detector.detect(&view.turned(turn), &params)?;
-        let mut confidence = [0.0; SIDES.len()];
-        if let Some(face) = Turns::clear_face(&faces) {
-            let place = turn.rect_to_stored(face.rect, size(view));
-            confidence = seen_from_all_sides(detector, view, place)?;
-            confidence[side] = confidence[side].max(face.confidence);
-        }
-        if !self.turns.judge(side, &faces, confidence, plan.now) {
-            return Ok(None);
-        }
-        self.begin_anew();
-        if !plan.tracking {
-            return Ok(Some(self.numbered(faces)));
-        }
-        let mut found = Vec::new();
-        self.tracker.begin(plan.now, plan.frame_interval);
-        self.add(faces, limits(&params), &mut found);
-        self.tracker.end();
-        self.last.clone_from(&found);
-        Ok(Some(found))
     }
 
     fn find_tracked(
@@ -664,45 +599,6 @@ fn strip(view: &ImageView, number: u32, of: u32) -> Rect {
     let left = (edge(number) - margin).max(0.0);
     let right = (edge(number + 1) + margin).min(width);
     Rect::new(left, 0.0, right - left, height)
-}
-
-/// Width and height of a picture.
-fn size(view: &ImageView) -> (f32, f32) {
-    (view.width() as f32, view.height() as f32)
-}
-
-/// The parameters for a picture that is turned.
-fn seen_from<'a>(turn: Orientation, params: &'a Params, view: &ImageView) -> Cow<'a, Params> {
-    if turn == Orientation::UPRIGHT || params.regions.is_empty() {
-        return Cow::Borrowed(params);
-    }
-    let mut params = params.clone();
-    for region in &mut params.regions {
-        *region = turn.rect_to_upright(*region, size(view));
-    }
-    Cow::Owned(params)
-}
-
-/// How sure O-Net is of a face, whose box is given, from each side of the picture.
-fn seen_from_all_sides(
-    detector: &mut Detector,
-    view: &ImageView,
-    face: Rect,
-) -> Result<[f32; SIDES.len()], RuntimeError> {
-    let mut confidence = [0.0_f32; SIDES.len()];
-    for (turn, confidence) in SIDES.into_iter().zip(&mut confidence) {
-        let mut place = turn.rect_to_upright(face, size(view));
-        // The second time, the crop is centred on the face as it is seen from this side.
-        for _ in 0..2 {
-            let seen = detector.follow(&view.turned(turn), &[place])?;
-            let Some(&Some(face)) = seen.first() else {
-                break;
-            };
-            *confidence = confidence.max(upright_confidence(&face));
-            place = face.rect;
-        }
-    }
-    Ok(confidence)
 }
 
 fn limits(params: &Params) -> Limits {

@@ -3,6 +3,7 @@
 pub mod agreement;
 pub mod disguise;
 pub mod existing;
+mod look;
 pub mod partial;
 #[cfg(test)]
 mod samples;
@@ -10,15 +11,10 @@ mod settle;
 mod videos;
 
 use std::collections::{BTreeMap, HashMap};
-use std::fmt::Display;
-use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Result;
-use gstmfr::detect::Face;
-use gstmfr::embed::{INPUT_SIZE, crop_rgb8};
-use gstmfr::frame::geometry::Rect;
-use gstmfr::frame::image::ImageView;
+use gstmfr::embed::INPUT_SIZE;
 use gstmfr::gallery::Kind;
 use gstmfr::paint::MaskType;
 use ndarray::Array1;
@@ -26,30 +22,18 @@ use serde::{Deserialize, Serialize};
 
 use crate::encoding;
 use crate::enrol::agreement::{Likeness, Pair};
-use crate::enrol::disguise::{Disguise, disguises};
+use crate::enrol::disguise::Disguise;
 use crate::enrol::partial::{FileStamp, Partial};
 use crate::input::dataset::{Collection, Item};
-use crate::input::photo::DecodedPhoto;
-use crate::input::source::SourceFile;
 use crate::options::Masks;
 use crate::output;
 use crate::vision::batch::{Embedders, embed_in_order};
-use crate::vision::finder::PhotoDetector;
-use crate::vision::portrait::Rejected;
-use crate::vision::portrait::{Portrait, thumbnail};
-use crate::vision::quality::{Measures, prominent};
+use crate::vision::portrait::{Portrait, Rejected};
 use crate::vision::reason::{Reason, Refusal};
-use settle::{
-    drop_copies, drop_outliers, drop_shared, enrolled_elsewhere, resolve, same_file, too_many,
-};
+use look::look_at;
+use settle::{drop_copies, drop_outliers, drop_shared, enrolled_elsewhere, resolve, same_file};
 pub use videos::Video;
 use videos::videos;
-
-/// Minimum probability of a mask for a photo to count as one of a masked face.
-const SURELY_MASKED: f32 = 0.9;
-
-/// Maximum number of people in a photo; with more, its person is not searched for.
-const MAX_RIVALS: usize = 8;
 
 /// A photo, or a frame of a video. The sort order is that of the files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -479,136 +463,6 @@ fn settled(collection: &Collection, sorted: Sorted) -> Enrolled {
         doubted: doubted.into_iter().map(rejected).collect(),
         pairs,
         videos: videos.into_values().collect(),
-    }
-}
-
-/// Detects and crops the faces of a file.
-fn look_at(
-    finder: &mut PhotoDetector,
-    item: &Item,
-    masks: &Masks,
-    keep: Keep,
-) -> Result<FileOutcome<FaceCandidate>> {
-    match &item.source {
-        SourceFile::Photo(path) => Ok(match DecodedPhoto::load(path) {
-            Ok(mut photo) => {
-                let faces = finder.find_upright(&mut photo)?;
-                usable_faces(finder, &photo, &faces, masks, keep)?.into()
-            }
-            Err(error) => unreadable(&error).into(),
-        }),
-        SourceFile::Video(path) => watch(finder, path, masks, keep),
-    }
-}
-
-fn unreadable(error: &dyn Display) -> Result<Usable<FaceCandidate>, Refused> {
-    Err((Reason::Unreadable, error.to_string()).into())
-}
-
-#[cfg(feature = "plugin")]
-fn watch(
-    finder: &mut PhotoDetector,
-    path: &Path,
-    masks: &Masks,
-    keep: Keep,
-) -> Result<FileOutcome<FaceCandidate>> {
-    let watched = crate::input::video::watch(path, |photo| {
-        let faces = finder.find(&photo.view()?)?;
-        usable_faces(finder, photo, &faces, masks, keep)
-    })?;
-    let error = watched.error.map(|error| error.to_string());
-    Ok(match error {
-        Some(error) if watched.frames.is_empty() => unreadable(&error).into(),
-        error => FileOutcome {
-            shots: watched
-                .frames
-                .into_iter()
-                .map(|(time, outcome)| (Some(time), outcome))
-                .collect(),
-            error,
-        },
-    })
-}
-
-#[cfg(not(feature = "plugin"))]
-fn watch(
-    _: &mut PhotoDetector,
-    path: &Path,
-    _: &Masks,
-    _: Keep,
-) -> Result<FileOutcome<FaceCandidate>> {
-    let error = match std::fs::metadata(path) {
-        Ok(_) => crate::input::error::PhotoError::NoGStreamer,
-        Err(error) => error.into(),
-    };
-    Ok(unreadable(&error).into())
-}
-
-/// The candidate faces of a photo for its person, or why there is none.
-fn usable_faces(
-    finder: &mut PhotoDetector,
-    photo: &DecodedPhoto,
-    faces: &[Face],
-    masks: &Masks,
-    keep: Keep,
-) -> Result<Result<Usable<FaceCandidate>, Refused>> {
-    let view = photo.view()?;
-    let faces = prominent(faces, photo.width, photo.height);
-    let refused = |refusal, measures| {
-        let rects: Vec<_> = faces.iter().map(|face| face.rect).collect();
-        let portrait = portrait(photo, &view, &rects, measures, keep);
-        Err(Refused { refusal, portrait })
-    };
-    if faces.is_empty() {
-        let detail = format!("no face in {}×{} pixels", photo.width, photo.height);
-        return Ok(refused((Reason::NoFace, detail), None));
-    }
-    if faces.len() > MAX_RIVALS {
-        return Ok(refused(too_many(faces.len()), None));
-    }
-    let mut usable = Vec::new();
-    for face in &faces {
-        let crop = crop_rgb8(&view, face.rect);
-        let measures = Measures::of(face, &crop);
-        match measures.check() {
-            Ok(()) => {
-                let mask = finder.mask(&crop)?;
-                let is_masked = mask.is_worn() && mask.confidence() >= SURELY_MASKED;
-                // A face that wears a real mask needs no synthetic ones.
-                let disguises = match is_masked {
-                    true => Vec::new(),
-                    false => disguises(finder, photo, face, masks, keep.thumbnails)?,
-                };
-                usable.push(FaceCandidate {
-                    crop,
-                    portrait: portrait(photo, &view, &[face.rect], Some(measures), keep),
-                    is_masked,
-                    disguises,
-                });
-            }
-            Err(refusal) if faces.len() == 1 => return Ok(refused(refusal, Some(measures))),
-            // One of several faces is unusable, and could be the person's.
-            Err(_) => return Ok(refused(too_many(faces.len()), None)),
-        }
-    }
-    Ok(Ok(Usable {
-        faces: usable,
-        sha256: photo.sha256,
-    }))
-}
-
-fn portrait(
-    photo: &DecodedPhoto,
-    view: &ImageView,
-    faces: &[Rect],
-    measures: Option<Measures>,
-    keep: Keep,
-) -> Portrait {
-    let thumbnail = keep.thumbnails.then(|| thumbnail(view, faces)).flatten();
-    Portrait {
-        measures,
-        thumbnail,
-        rotated: photo.rotated,
     }
 }
 

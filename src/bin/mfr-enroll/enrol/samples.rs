@@ -1,4 +1,5 @@
 use super::*;
+use crate::input::source::SourceFile;
 
 pub fn item(person: usize, name: &str) -> Item {
     Item {
