@@ -7,9 +7,6 @@ use std::time::Duration;
 pub(crate) use crate::detect::SAME_PLACE;
 use crate::frame::geometry::Rect;
 
-/// How long a face may be turned away or hidden before its person has left.
-pub const LEFT_AFTER: Duration = Duration::from_secs(1);
-
 /// How long a face may be lost before its embeddings are forgotten. A person who comes back with the same id is known at
 /// once until then.
 pub const FORGOTTEN_AFTER: Duration = Duration::from_millis(2500);

@@ -12,7 +12,7 @@ use gst_video::subclass::prelude::*;
 
 use super::PostMessages;
 use super::database::{Change, Database, Model};
-use super::presence::Moment;
+use super::presence::{LEFT_AFTER, Moment};
 use super::recognizer::Recognizer;
 use super::settings::{
     DEFAULT_ATTACH_EMBEDDING, DEFAULT_RECLASSIFY_INTERVAL, DEFAULT_THRESHOLD, Settings,
@@ -27,7 +27,6 @@ use crate::plugin::models::{self, ModelSettings};
 use crate::plugin::stream::{Frame, Stream};
 use crate::threads::linger::linger;
 use crate::threads::lock;
-use crate::track::matching::LEFT_AFTER;
 
 pub(super) static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
     gst::DebugCategory::new(

@@ -7,7 +7,10 @@ use gst::ClockTime;
 use crate::frame::geometry::Rect;
 use crate::plugin::message::{Event, FaceNews};
 use crate::plugin::meta::Face;
-use crate::track::matching::{Basis, Key, LEFT_AFTER, associate, stretched};
+use crate::track::matching::{Basis, Key, associate, stretched};
+
+/// How long a face may be turned away or hidden before its person has left.
+pub const LEFT_AFTER: Duration = Duration::from_secs(1);
 
 /// Consecutive frames with another name or mask state that count as a change: a single one is noise.
 const FRAMES_TO_CHANGE: u32 = 3;
