@@ -13,8 +13,9 @@
 `prepare` makes scenes (scenes.py) and keeps the windows that the cascade cuts from them: cells for P-Net, what P-Net
 proposes for R-Net, what R-Net (the published one and that of --models) lets through for O-Net, and some near each
 face. Each --seed is another part of the training set in --work; a later one, made with --models of what was trained so
-far, brings the mistakes that are left. --portraits: photos of bare faces, DIR/…/PERSON/NAME.webp; --painted: copies of
-them by `mfr-enroll mask --output`; --scenery: DIR/images with DIR/boxes.json, all faces labelled; --scenery-painted:
+far, brings the mistakes that are left; these say too where labelled faces with real masks are and what may be a face
+that nobody labelled. --nets: whose windows are kept, --cells: P-Net's threshold. --portraits: photos of bare faces,
+DIR/…/PERSON/NAME.webp; --painted: copies of them by `mfr-enroll mask --output`; --scenery: DIR/images with DIR/boxes.json, all faces labelled; --scenery-painted:
 copies of those, any number of folders. One of ten people and of ten photos of --scenery is left out: `check` makes
 scenes of these, for measure_detector.py --boxes, by which thresholds and shares are to be picked.
 
@@ -43,7 +44,7 @@ import cv2
 import numpy as np
 
 from measure_detector import detect, held_out, overlaps, pair
-from scenes import SIDE, compared, cut, jittered, photos_of, propose, run, scene_of, session, sort_out
+from scenes import SIDE, WORN, compared, cut, jittered, photos_of, propose, run, scene_of, session, sort_out
 
 SIDES = {"pnet": 12, "rnet": 24, "onet": 48}
 OUTPUTS = {
@@ -80,7 +81,9 @@ class Windows:
         dull = np.flatnonzero(none & (now < 0.05) & (said[-1][:, 1] < 0.2))
         keep = np.ones(len(corners), bool)
         keep[random.permutation(dull)[EASY:]] = False
-        hidden = np.where(near >= 0, scene.hidden[near] if len(scene.hidden) else False, False)
+        hidden = np.where(near >= 0, scene.hidden[near] if len(scene.hidden) else 0, 0)
+        # Nobody knows what the published network would see without a mask that is real.
+        said[-1][:, 1] = np.where(hidden == WORN, np.maximum(said[-1][:, 1], now), said[-1][:, 1])
         heard = np.concatenate([said[-1][:, 1:], *said[:-1]], 1)
         if len(said) == 2:
             heard = np.concatenate([heard, np.full((len(heard), 10), np.nan, np.float32)], 1)
@@ -105,14 +108,24 @@ def sources(arguments, left_out):
     copies = {}
     for root, base in [(arguments.painted, folder), *((p, scenery) for p in arguments.scenery_painted)]:
         for path in sorted(root.rglob("*.png")):
-            photo = base / path.relative_to(root).with_name(path.stem.rpartition("-")[0] + ".webp")
+            photo = base / path.relative_to(root).with_name(path.stem.rpartition("-")[0])
             copies.setdefault(str(photo), []).append(path)
-    paths = sorted(folder.rglob("*.webp"))
-    portraits = photos_of(detect(arguments.program, paths, options, work / "portraits.jsonl"), copies)
+    paths, named = sorted(folder.rglob("*.webp")), {}
+    for path in [*paths, *scenery.iterdir()]:
+        if str(path.with_suffix("")) in copies:
+            named[str(path)] = copies[str(path.with_suffix(""))]
+    copies, more = named, {}
+    if getattr(arguments, "models", None):
+        knows = [*options[:1], arguments.models, *options[2:]]
+        more["portraits"] = detect(arguments.program, paths, knows, work / "portraits-latest.jsonl")
+        more["scenery"] = detect(arguments.program, sorted(scenery.iterdir()), knows, work / "scenery-latest.jsonl")
+    found = detect(arguments.program, paths, options, work / "portraits.jsonl")
+    portraits = photos_of(found, copies, None, more.get("portraits"))
     portraits = [p for p in portraits if held_out(Path(p.path).parent.name) == left_out]
     labelled = json.loads((arguments.scenery / "boxes.json").read_text())
     paths = sorted(scenery.iterdir())
-    scenes = photos_of(detect(arguments.program, paths, options, work / "scenery.jsonl"), copies, labelled)
+    found = detect(arguments.program, paths, options, work / "scenery.jsonl")
+    scenes = photos_of(found, copies, labelled, more.get("scenery"))
     scenes = [s for s in scenes if held_out(Path(s.path).name) == left_out]
     print(f"{len(portraits)} portraits, {len(scenes)} photos of scenes", flush=True)
     return scenes, portraits
@@ -140,24 +153,28 @@ def prepare(arguments):
     published = {n: session(arguments.published / f"{n}.onnx") for n in ("pnet", "rnet", "onet")}
     models = arguments.models or arguments.published
     latest = {n: session(models / f"{n}.onnx") for n in ("pnet", "rnet", "onet")}
-    windows = {n: Windows(SIDES[n]) for n in SIDES}
+    windows = {n: Windows(SIDES[n]) for n in arguments.nets}
     for number in range(arguments.count):
+        if number and number % 250 == 0:
+            print(f"{number} scenes", flush=True)
         random = np.random.default_rng((arguments.seed, number))
         scene = scene_of(scenes, portraits, random)
-        corners, cells = propose(latest["pnet"], scene.rgb, random.choice([12, 16, 20]), 0.35)
+        corners, cells = propose(latest["pnet"], scene.rgb, random.choice([12, 16, 20]), arguments.cells)
         place, size = random.random((30, 2)) * SIDE, np.exp(random.uniform(np.log(12), np.log(200), (30, 1)))
         somewhere = np.concatenate([place, place + size], 1)
         cells = np.concatenate([cells, jittered(scene.boxes, random, 6), jittered(somewhere, random, 1)])
-        windows["pnet"].add(scene, cells, published["pnet"], latest["pnet"], random)
+        if "pnet" in windows:
+            windows["pnet"].add(scene, cells, published["pnet"], latest["pnet"], random)
         first = np.concatenate([corners, jittered(scene.boxes, random, 2)])
-        windows["rnet"].add(scene, first, published["rnet"], latest["rnet"], random)
+        if "rnet" in windows:
+            windows["rnet"].add(scene, first, published["rnet"], latest["rnet"], random)
+        if "onet" not in windows:
+            continue
         second, images = [jittered(scene.boxes, random, 3)], cut(scene.rgb, corners, 24)
         for net, least in ((published["rnet"], 0.1), (latest["rnet"], 0.3))[: 2 if arguments.models else 1]:
             offsets, faces = run(net, images)
             second.append(sort_out(corners, faces[:, 1], offsets, least))
         windows["onet"].add(scene, np.concatenate(second), published["onet"], latest["onet"], random)
-        if number % 250 == 249:
-            print(f"{number + 1} scenes", flush=True)
     for name, part in windows.items():
         part.save(work / f"{name}-{arguments.seed}.npz")
 
@@ -382,6 +399,8 @@ def main():
     commands = parser.add_subparsers(required=True)
     command = commands.add_parser("prepare")
     command.add_argument("--models", type=Path, help="folder with the networks trained so far")
+    command.add_argument("--nets", nargs="+", choices=SIDES, default=list(SIDES), help="whose windows are kept")
+    command.add_argument("--cells", type=float, default=0.35, help="P-Net's threshold")
     command.set_defaults(run=prepare)
     scenes = commands.add_parser("check")
     for each in (command, scenes):

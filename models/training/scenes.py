@@ -23,6 +23,9 @@ SIDE = 448  # of a scene, in pixels
 LEAST = 12  # pixels: smaller faces are neither right nor wrong
 FACTOR = 0.709
 FLIPPED = [1, 0, 2, 4, 3]  # the order of the landmarks in a mirror
+MASKED = {"with_mask", "mask_worn_incorrectly", "mask_weared_incorrect"}  # classes of labelled faces
+FACES = {"face", "without_mask"} | MASKED
+COVERED, WORN = 1, 2  # something is before the face: put there, a real mask
 
 cv2.setNumThreads(1)
 
@@ -38,13 +41,15 @@ def read(path):
 class Photo:
     """A photo without masks, the copies with masks that were painted of it, and where its faces are.
 
-    boxes [n, 4]; points [n, 5, 2], NaN where nobody knows; unsure [m, 4]: boxes of what may be a face.
+    boxes [n, 4]; points [n, 5, 2], NaN where nobody knows; unsure [m, 4]: boxes of what may be a face; hidden [n]: WORN
+    where the face wears a real mask, else 0.
     """
 
-    def __init__(self, path, copies, boxes, points, unsure=()):
+    def __init__(self, path, copies, boxes, points, unsure=(), worn=None):
         self.path, self.copies = path, copies
         self.boxes, self.points = boxes, points
         self.unsure = np.array(unsure, float).reshape(-1, 4)
+        self.hidden = np.zeros(len(boxes), int) if worn is None else np.where(worn, WORN, 0)
 
     def faces(self):
         """Numbers of the faces that are large enough to be put elsewhere, and whole."""
@@ -53,26 +58,39 @@ class Photo:
         return np.flatnonzero(inside & ((self.boxes[:, 2:] - self.boxes[:, :2]).min(1) >= 32))
 
 
-def photos_of(found, copies, labelled=None):
+def photos_of(found, copies, labelled=None, more=None):
     """Photos from what the published networks find {path: (boxes, confidences, points)}, as measure_detector.detect
-    gives it; copies {path: [path, …]}; labelled {file name: [[x1, y1, x2, y2, class], …]} where people drew boxes."""
+    gives it; copies {path: [path, …]}; labelled {file name: [[x1, y1, x2, y2, class], …]} where people drew boxes; more:
+    as found, by networks that know masks: where a labelled face with one is, and what may be a face though nobody drew
+    it."""
     out = []
     for path, (boxes, scores, points) in found.items():
         boxes = boxes - [1, 1, 0, 0]
+        theirs, _, marks = (more or {}).get(path, (np.zeros((0, 4)), None, np.zeros((0, 5, 2))))
+        theirs = theirs - [1, 1, 0, 0]
         if labelled is None:
             sure = scores > 0.9
             if sure.any():
-                out.append(Photo(path, copies.get(path, []), boxes[sure], points[sure], boxes[~sure]))
+                new = overlaps(theirs, boxes).max(1, initial=0) < 0.3
+                unsure = np.concatenate([boxes[~sure], theirs[new]])
+                out.append(Photo(path, copies.get(path, []), boxes[sure], points[sure], unsure))
             continue
         truth = np.array([b[:4] for b in labelled[Path(path).name]], float).reshape(-1, 4)
-        face = np.array([b[4] == "face" for b in labelled[Path(path).name]], bool)
+        kinds = [b[4] for b in labelled[Path(path).name]]
+        face, worn = np.array([k in FACES for k in kinds], bool), np.array([k in MASKED for k in kinds], bool)
         known, where = np.full((len(truth), 5, 2), np.nan), truth.copy()
-        table = overlaps(truth, boxes)
         for n in range(len(truth)):
-            best = table[n].argmax() if len(boxes) else None
-            if best is not None and table[n, best] >= 0.5:
-                where[n], known[n] = boxes[best], points[best]
-        out.append(Photo(path, copies.get(path, []), where[face], known[face], truth[~face]))
+            sources = [(boxes, points, 0.5), (theirs, marks, 0.4)]
+            for some, other, least in sources[:: -1 if worn[n] else 1]:
+                table = overlaps(truth[n : n + 1], some)[0]
+                if len(some) and table.max() >= least:
+                    where[n], known[n] = some[table.argmax()], other[table.argmax()]
+                    break
+        unsure = [truth[~face]]
+        if more is not None:
+            unsure += [b[overlaps(b, truth).max(1, initial=0) < 0.3] for b in (boxes, theirs)]
+        unsure = np.concatenate(unsure)
+        out.append(Photo(path, copies.get(path, []), where[face], known[face], unsure, worn[face]))
     return out
 
 
@@ -149,8 +167,8 @@ def covered(photo, bare, number, random):
 
 
 class Scene:
-    """rgb and twin [h, w, 3] uint8; boxes [n, 4], points [n, 5, 2] (NaN: unknown); hidden [n]: something is before it;
-    unsure [m, 4]."""
+    """rgb and twin [h, w, 3] uint8; boxes [n, 4], points [n, 5, 2] (NaN: unknown); hidden [n]: COVERED or WORN if
+    something is before it, else 0; unsure [m, 4]."""
 
     def __init__(self, rgb, twin, boxes, points, hidden, unsure):
         self.rgb, self.twin = rgb, twin
@@ -199,11 +217,11 @@ def sort_faces(boxes, points, hidden, unsure):
 def background(photo, random):
     """A part of a photo as a scene, masks on some of its faces."""
     twin = read(photo.path)
-    rgb, hidden = twin.copy(), np.zeros(len(photo.boxes), bool)
+    rgb, hidden = twin.copy(), photo.hidden.copy()
     often = random.choice([0, 0.5, 1])
-    for n in np.flatnonzero(np.isfinite(photo.points).all((1, 2))):
+    for n in np.flatnonzero(np.isfinite(photo.points).all((1, 2)) & (hidden == 0)):
         if random.random() < often:
-            hidden[n] = True
+            hidden[n] = COVERED
             box, margin = photo.boxes[n], 0.7 * (photo.boxes[n, 2:] - photo.boxes[n, :2]).max()
             x, y = np.maximum(box[:2] - margin, 0).astype(int)
             here = slice(y, int(box[3] + margin)), slice(x, int(box[2] + margin))
@@ -265,10 +283,10 @@ def put_face(scene, photo, random):
         return
     matrix = np.concatenate([turn, (centre - turn @ middle)[:, None]], 1)
     bare = read(photo.path)
-    hidden = np.zeros(len(photo.boxes), bool)
+    hidden = photo.hidden.copy()
     rgb = bare
-    if random.random() < 0.7:
-        rgb, hidden[number] = covered(photo, bare, number, random), True
+    if random.random() < 0.7 and not hidden[number]:
+        rgb, hidden[number] = covered(photo, bare, number, random), COVERED
     alpha = warped(np.full(bare.shape[:2], 255, np.uint8), matrix, SIDE, SIDE) >= 254
     shape = np.zeros((SIDE, SIDE), np.float32)
     corners = spot[0].round().astype(int)
