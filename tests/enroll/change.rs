@@ -76,6 +76,10 @@ fn adding_merging_and_removing_give_what_building_gives() {
     let said = run(&["add", "--database", &added, "--dataset", &dataset]).succeeds();
     assert!(said.contains("Joe Biden"), "{said}");
     assert!(!said.contains("Barack Obama"), "{said}");
+    assert!(
+        said.contains("3 people now, 1 of 1 new photo used"),
+        "{said}"
+    );
     assert_same(&added, &both);
     let mode = fs::metadata(&added).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);

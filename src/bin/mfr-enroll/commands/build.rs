@@ -30,6 +30,11 @@ use crate::vision::portrait::Rejected;
 #[derive(Debug, Serialize)]
 struct BuildReport<'a> {
     output: String,
+    /// Whether photos were added to a gallery that was there.
+    #[serde(skip)]
+    is_addition: bool,
+    /// Number of people in the gallery.
+    enrolled: usize,
     #[serde(flatten)]
     findings: Findings<'a>,
     calibration: CalibrationTable,
@@ -130,6 +135,8 @@ pub fn run(options: &BuildOptions) -> Result<ExitCode> {
 
     let report = BuildReport {
         output: shown(&options.output),
+        is_addition: before.gallery.is_some(),
+        enrolled: gallery.names().len(),
         findings: Findings::of(&train, &enrolled),
         calibration: CalibrationTable::of(&calibration),
         val: figures,
@@ -258,15 +265,19 @@ fn say(out: &mut Output, report: &BuildReport) -> Result<()> {
         out.line("\ntried on the val photos")?;
         say_figures(out, figures)?;
     }
+    let [now, new] = match report.is_addition {
+        true => [" now", "new photo"],
+        false => ["", "photo"],
+    };
     out.line(format_args!(
-        "\n{}: {}, {} of {} used, {:.1} s",
+        "\n{}: {}{now}, {} of {} used, {:.1} s",
         report.output,
-        counted(findings.enrolled(), "person"),
+        counted(report.enrolled, "person"),
         findings.photos.used,
-        counted(findings.photos.found, "photo"),
+        counted(findings.photos.found, new),
         report.seconds
     ))?;
-    if findings.enrolled() == 1 {
+    if report.enrolled == 1 {
         output::warning(
             "one person alone gives nothing to tell them apart from; with other people's photos \
              in the dataset strangers are known better",

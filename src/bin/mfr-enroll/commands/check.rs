@@ -393,8 +393,12 @@ fn say_gallery(out: &mut Output, report: &GalleryReport) -> Result<()> {
     ))?;
     match report.contract {
         Some(contract) => out.line(format_args!(
-            "  made {} by {}, network {}, detector {}, crop {}",
+            "  made {}{} by {}, network {}, detector {}, crop {}",
             plain(&contract.created),
+            contract
+                .changed
+                .as_ref()
+                .map_or_else(String::new, |date| format!(", changed {}", plain(date))),
             plain(&contract.tool_version),
             plain(&contract.model_sha256),
             plain(&contract.detector),
