@@ -25,8 +25,8 @@ CLIP_MAKER := $(OUT)/demo_clip
 RECOGNIZE := $(OUT)/examples/recognize
 
 .DELETE_ON_ERROR:
-.PHONY: help build test check-loom check-overflow check-media check-limits check-asan check-deny check-all fuzz demo deps onnxruntime \
-    photos install uninstall clean
+.PHONY: help build test check-loom check-overflow check-media check-limits check-asan check-tsan check-deny \
+    check-all fuzz demo deps onnxruntime photos install uninstall clean
 
 help:
 	@echo 'make build        the plugin and mfr-enroll, in $(OUT)'
@@ -37,6 +37,7 @@ help:
 	@echo 'make check-media  players, GES, an RTSP server and OpenCV with the elements in them'
 	@echo 'make check-limits disks that are full, read-only or single files, and little memory; needs root'
 	@echo 'make check-asan   the tests of unsafe code with AddressSanitizer'
+	@echo 'make check-tsan   the tests of the threads with ThreadSanitizer'
 	@echo 'make check-deny   licences and sources of the crates, two versions of one, yanked ones, advisories'
 	@echo 'make fuzz         each reader of files, streams and texts on made-up input, FUZZ_SECONDS=60 each'
 	@echo 'make check-all    .ci/run, the above, an emulated CPU without AVX2 and two of 64-bit ARM'
@@ -105,6 +106,11 @@ check-limits:
 check-asan:
 	scripts/test-asan.sh
 
+# A crate of its own, as everything in it is compiled for it, the standard library too.
+check-tsan:
+	$(CARGO) fmt --manifest-path tests/tsan/Cargo.toml --check
+	scripts/test-tsan.sh
+
 # Licences, duplicates, sources, yanked versions and advisories of all crates: deny.toml.
 check-deny:
 	scripts/test-deny.sh
@@ -117,6 +123,7 @@ check-all:
 	$(MAKE) check-media
 	$(MAKE) check-limits
 	$(MAKE) check-asan
+	$(MAKE) check-tsan
 	$(MAKE) fuzz
 	scripts/test-scalar.sh
 	scripts/test-aarch64.sh

@@ -1,8 +1,7 @@
 #!/usr/bin/env bash
 # The tests of everything that has unsafe code (SIMD kernels, aligned memory, the mirror of the metas) and of the pixel
 # readers, with AddressSanitizer. A stable toolchain will do: its sanitizer is asked for with RUSTC_BOOTSTRAP.
-# ThreadSanitizer needs a standard library that is compiled with it, which the stable toolchain has not; loom checks the
-# protocol of the threads instead (make check-loom).
+# For races see scripts/test-tsan.sh and tests/loom.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

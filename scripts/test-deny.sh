@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Asks cargo-deny about the crates of the three Cargo.lock files: licences, two versions of one crate, sources, yanked
+# Asks cargo-deny about the crates of all Cargo.lock files: licences, two versions of one crate, sources, yanked
 # versions, security advisories. What is let through and why is in deny.toml.
 # Advisories come from a repository of git, and what was yanked from the index of crates.io: where they cannot be
 # reached, the last line says that they were left out. Everything else works without a network, once the crates and
@@ -29,7 +29,7 @@ fi
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 
-readonly MANIFESTS=(Cargo.toml fuzz/Cargo.toml tests/loom/Cargo.toml)
+readonly MANIFESTS=(Cargo.toml fuzz/Cargo.toml tests/loom/Cargo.toml tests/tsan/Cargo.toml)
 # Usage: deny MANIFEST CONFIG CHECK…
 deny() {
     local manifest=$1 config=$2
