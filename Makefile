@@ -25,7 +25,7 @@ CLIP_MAKER := $(OUT)/demo_clip
 RECOGNIZE := $(OUT)/examples/recognize
 
 .DELETE_ON_ERROR:
-.PHONY: help build test check-loom check-overflow check-media check-limits check-asan check-tsan check-deny \
+.PHONY: help build test check-loom check-overflow check-media check-limits check-asan check-tsan check-valgrind check-deny \
     check-all fuzz demo deps onnxruntime photos install uninstall clean
 
 help:
@@ -38,6 +38,7 @@ help:
 	@echo 'make check-limits disks that are full, read-only or single files, and little memory; needs root'
 	@echo 'make check-asan   the tests of unsafe code with AddressSanitizer'
 	@echo 'make check-tsan   the tests of the threads with ThreadSanitizer'
+	@echo 'make check-valgrind  mfr-enroll and pipelines with memcheck: memory that was never written, or is lost'
 	@echo 'make check-deny   licences and sources of the crates, two versions of one, yanked ones, advisories'
 	@echo 'make fuzz         each reader of files, streams and texts on made-up input, FUZZ_SECONDS=60 each'
 	@echo 'make check-all    .ci/run, the above, an emulated CPU without AVX2 and two of 64-bit ARM'
@@ -111,6 +112,9 @@ check-tsan:
 	$(CARGO) fmt --manifest-path tests/tsan/Cargo.toml --check
 	scripts/test-tsan.sh
 
+check-valgrind:
+	scripts/test-valgrind.sh
+
 # Licences, duplicates, sources, yanked versions and advisories of all crates: deny.toml.
 check-deny:
 	scripts/test-deny.sh
@@ -124,6 +128,7 @@ check-all:
 	$(MAKE) check-limits
 	$(MAKE) check-asan
 	$(MAKE) check-tsan
+	$(MAKE) check-valgrind
 	$(MAKE) fuzz
 	scripts/test-scalar.sh
 	scripts/test-aarch64.sh
