@@ -14,7 +14,7 @@ use crate::frame::image::ImageView;
 use crate::frame::orientation::Orientation;
 use crate::frame::resize::{Border, Filter, Layout, Resize, Resizer};
 use crate::io::locate;
-use crate::nn::{Network, Role, RuntimeError, SessionOptions, Source};
+use crate::nn::{self, Network, Role, RuntimeError, SessionOptions, Source};
 
 /// Name of this network in metadata.
 pub const NAME: &str = "facenet";
@@ -102,6 +102,23 @@ impl Embedder {
     /// The model file that is used if none is specified.
     pub fn default_model() -> Result<PathBuf, RuntimeError> {
         locate::find(MODEL_FILE).ok_or(RuntimeError::ModelMissing { name: MODEL_FILE })
+    }
+
+    /// The installed model file with this SHA-256, in hexadecimal: the one that is used if none is specified, or one that an
+    /// update has kept beside it (`facenet-VERSION.onnx`). None if it is not installed.
+    pub fn installed_model(sha256: &str) -> Option<PathBuf> {
+        let (stem, extension) = MODEL_FILE.split_once('.')?;
+        let mut files = locate::find_versions(stem, extension).into_iter();
+        files.find(|file| nn::sha256_of(file).is_ok_and(|found| found == sha256))
+    }
+
+    /// The model file for a gallery with this contract: the installed one that it names, else the one that is used if none is
+    /// specified.
+    pub fn model_for(sha256: Option<&str>) -> Result<PathBuf, RuntimeError> {
+        match sha256.and_then(Self::installed_model) {
+            Some(file) => Ok(file),
+            None => Self::default_model(),
+        }
     }
 
     /// Loads a model file. `batch_size` is the maximum number of faces in one run; 0 for the default.

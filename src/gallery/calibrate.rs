@@ -4,13 +4,16 @@
 //! of faces: strangers are drawn from the model, and their scores with the gallery at hand show where
 //! the rare best ones lie; this works for a gallery of one person as well. The *measured* scores come
 //! from the gallery by cross-validation: photos and people are left out of it in turn, each photo with its masked
-//! copies, and are identified with the rest. The more people a gallery has, the more the measurement counts.
+//! copies, and are identified with the rest. The more people a gallery has, the more the measurement counts. Of a gallery
+//! without an SVM a sample is tried.
 
 use std::collections::HashMap;
 
 use ndarray::{Array1, Axis};
+use rayon::prelude::*;
+use sha2::{Digest, Sha256};
 
-use super::score::{Samples, Scorer};
+use super::score::{LargeScorer, Samples, Scorer};
 use super::{
     DEFAULT_CALIBRATION, DEFAULT_THRESHOLDS, Gallery, GalleryError, Logistic, Statistics, file_of,
     strangers, train_svm,
@@ -33,6 +36,10 @@ const FOLDS: usize = 5;
 /// Above this number of embeddings times people a single fold is tried: each further training takes
 /// long, and one fold has enough people.
 const ONE_FOLD: usize = 2_000_000;
+
+/// Embeddings, bare or masked, of a large gallery that are tried, and how many of a person.
+const SAMPLE: usize = 2500;
+const SAMPLE_EACH: usize = 5;
 
 /// Number of the gallery's strangers above the threshold at which the measurement gets half of the weight.
 const HALF_TRUST: f64 = 5.0;
@@ -137,18 +144,87 @@ impl Gallery {
     pub fn calibrate(&mut self, target_fpir: f64) -> Result<Calibration, GalleryError> {
         let mut calibration = expected(&self.scorer, target_fpir);
         let photos = self.photos();
-        let folds = match self.names.len() {
-            people if people * self.labels.len() > ONE_FOLD => 1,
-            _ => FOLDS,
-        };
-        for fold in 0..folds {
-            self.leave_out(fold, &photos, &mut calibration)?;
+        if let Scorer::Large(scorer) = &self.scorer {
+            for masked in [false, true] {
+                self.try_sample(scorer, masked, &photos, calibration.side(masked));
+            }
+        } else {
+            self.leave_out_in_turn(&photos, &mut calibration)?;
         }
         calibration.bare.settle(target_fpir);
         calibration.masked.settle(target_fpir);
         self.thresholds = calibration.thresholds();
         self.calibration = calibration.logistics();
         Ok(calibration)
+    }
+
+    /// Compares the embeddings of some people with everybody: as those of strangers without the people themselves, and as
+    /// those of known people without the photo itself. Without an SVM nobody's score depends on others, so nothing is trained
+    /// again. The hash of their names decides who is tried.
+    fn try_sample(
+        &self,
+        scorer: &LargeScorer,
+        masked: bool,
+        photos: &[usize],
+        side: &mut Measured,
+    ) {
+        let mut rows = Vec::new();
+        for (_, person) in self.hashed() {
+            let own = scorer.rows(person).iter().map(|&row| row as usize);
+            let own = own.filter(|&row| self.kinds[row].is_masked() == masked);
+            rows.extend(own.take(SAMPLE_EACH));
+            if rows.len() >= SAMPLE {
+                break;
+            }
+        }
+        rows.truncate(SAMPLE);
+        let best = scorer.best_two(self.embeddings.select(Axis(0), &rows).view(), masked);
+        let tried: Vec<(Option<f32>, Option<f32>)> = rows
+            .par_iter()
+            .zip(best)
+            .map(|(&row, best)| {
+                let person = self.labels[row];
+                let other = best.iter().find(|(label, _)| *label != person);
+                let is_other = |other: &&u32| photos[**other as usize] != photos[row];
+                let left = scorer.rows(person).iter().filter(is_other).copied();
+                let left: Vec<u32> = left.collect();
+                let own = (!left.is_empty())
+                    .then(|| scorer.score_with(self.embeddings.row(row), masked, &left));
+                (own, other.map(|(_, score)| *score))
+            })
+            .collect();
+        for (own, other) in tried {
+            side.strangers.extend(other);
+            match (own, other) {
+                (Some(own), Some(other)) if other > own => side.wrong.push(other),
+                (Some(own), _) => side.right.push(own),
+                (None, _) => {}
+            }
+        }
+    }
+
+    /// The people in the order of the hash of their names.
+    fn hashed(&self) -> Vec<([u8; 32], usize)> {
+        let hash = |name: &String| Sha256::digest(name).into();
+        let mut people: Vec<([u8; 32], usize)> =
+            self.names.iter().map(hash).zip(0..).collect();
+        people.sort_unstable();
+        people
+    }
+
+    fn leave_out_in_turn(
+        &self,
+        photos: &[usize],
+        calibration: &mut Calibration,
+    ) -> Result<(), GalleryError> {
+        let folds = match self.names.len() {
+            people if people * self.labels.len() > ONE_FOLD => 1,
+            _ => FOLDS,
+        };
+        for fold in 0..folds {
+            self.leave_out(fold, photos, calibration)?;
+        }
+        Ok(())
     }
 
     /// For each embedding, the ordinal number of its file among the person's files. Masked copies belong to the
@@ -208,7 +284,7 @@ impl Gallery {
             kinds: &kinds,
             people: people.len(),
         };
-        let scorer = Scorer::new(samples, train_svm(samples)?, self.scorer.statistics());
+        let scorer = Scorer::fused(samples, train_svm(samples)?, self.scorer.statistics());
         for masked in [false, true] {
             let tried: Vec<usize> = (0..self.labels.len())
                 .filter(|&row| is_stranger(self.labels[row]) || is_probe(row))
@@ -270,7 +346,7 @@ fn expected_threshold(
     let count = best.len() as f64;
     let mean = best.iter().sum::<f64>() / count;
     let variance = best.iter().map(|b| (b - mean).powi(2)).sum::<f64>() / count;
-    let people = scorer.svm().bias.len() as f64;
+    let people = scorer.people() as f64;
     let rarest = target_fpir.clamp(1e-6, 0.5);
     let tail = PEOPLE_GROWTH * people.ln() - RARITY_GROWTH * rarest.ln();
     let threshold = mean + tail * variance.sqrt();

@@ -3,8 +3,13 @@
 use std::io::{BufReader, Read, Seek, Write};
 use std::path::Path;
 
-use super::npz::{NpzReader, NpzWriter, column};
-use super::{Contract, FORMAT, Gallery, GalleryError, Kind, Logistic, Parts, Statistics, legacy};
+use ndarray::{Array1, Array2};
+
+use super::npz::{MOST_BUDGET, NpzReader, NpzWriter, column, cost_of_texts};
+use super::{
+    Contract, FORMAT, Gallery, GalleryError, Kind, Logistic, MOST_SVM_PEOPLE, Parts, Statistics,
+    SvmPart, legacy,
+};
 use crate::gallery::svm::LinearSvm;
 use crate::io::files::{open_regular, write_atomically};
 
@@ -26,6 +31,16 @@ impl Gallery {
             return Err(GalleryError::format("an empty file".into()).at(path));
         }
         Self::read(BufReader::new(file)).map_err(|e| e.at(path))
+    }
+
+    /// Reads the contract of a gallery file alone, which tells the network that the file needs; None if it has none.
+    pub fn contract_in(path: &Path) -> Result<Option<Contract>, GalleryError> {
+        let file = open_regular(path).map_err(|reason| GalleryError::Read {
+            path: path.to_owned(),
+            reason,
+        })?;
+        let contract = || contract(&mut NpzReader::new(BufReader::new(file))?);
+        contract().map_err(|e| e.at(path))
     }
 
     /// Reads a gallery from any reader.
@@ -52,19 +67,36 @@ impl Gallery {
         })
     }
 
-    /// Writes the gallery to any writer.
+    /// Writes the gallery to any writer. One that could not be read again is an error.
     pub fn write(&self, writer: impl Write + Seek) -> std::io::Result<()> {
+        let cost = self.reading_cost();
+        if cost > MOST_BUDGET {
+            return Err(std::io::Error::new(
+                std::io::ErrorKind::FileTooLarge,
+                format!(
+                    "reading it would take {cost} bytes of memory, of {MOST_BUDGET}: it has too many embeddings, or the paths of its photos are too long"
+                ),
+            ));
+        }
         let mut npz = NpzWriter::new(writer);
         let labels: Vec<i64> = self.labels.iter().map(|&l| l as i64).collect();
         let kinds: Vec<u8> = self.kinds.iter().map(|&k| k as u8).collect();
-        npz.numbers("embeddings", &self.embeddings)?;
+        npz.numbers("embeddings", &*self.embeddings)?;
         npz.numbers("labels", &column(&labels))?;
         npz.texts("names", &self.names)?;
         npz.texts("sources", &self.sources)?;
         npz.numbers("kinds", &column(&kinds))?;
-        let svm = self.scorer.svm();
-        npz.numbers("svm_weights", &svm.weights)?;
-        npz.numbers("svm_bias", &svm.bias)?;
+        match self.scorer.svm() {
+            Some(svm) => {
+                npz.numbers("svm_weights", &svm.weights)?;
+                npz.numbers("svm_bias", &svm.bias)?;
+            }
+            None => {
+                let dim = self.embeddings.ncols();
+                npz.numbers("svm_weights", &Array2::<f32>::zeros((0, dim)))?;
+                npz.numbers("svm_bias", &Array1::<f32>::zeros(0))?;
+            }
+        }
         let [bare, masked] = self.calibration;
         let calibration = [bare.slope, bare.offset, masked.slope, masked.offset];
         npz.numbers("calibration", &column(&calibration))?;
@@ -82,6 +114,19 @@ impl Gallery {
     }
 }
 
+impl Gallery {
+    /// Bytes of memory that are charged when the file is read.
+    fn reading_cost(&self) -> u64 {
+        let svm = self.scorer.svm().map_or(0, |svm| svm.weights.len());
+        let values = 4 * (self.embeddings.len() + svm) as u64;
+        let each = 8 + 24 + 2;
+        values
+            + each * self.labels.len() as u64
+            + cost_of_texts(&self.names)
+            + cost_of_texts(&self.sources)
+    }
+}
+
 /// Rejects a file without an SVM if training one would take more than seconds.
 fn check_training(parts: &Parts) -> Result<(), GalleryError> {
     let (rows, dim) = parts.embeddings.dim();
@@ -89,7 +134,8 @@ fn check_training(parts: &Parts) -> Result<(), GalleryError> {
     let work = [rows, people, dim.max(LEAST_DIM)]
         .iter()
         .try_fold(1u64, |work, &n| work.checked_mul(n as u64));
-    if parts.svm.is_some() || work.is_some_and(|work| work <= MOST_TRAINING) {
+    let is_trained = matches!(parts.svm, SvmPart::Untrained) && people <= MOST_SVM_PEOPLE;
+    if !is_trained || work.is_some_and(|work| work <= MOST_TRAINING) {
         return Ok(());
     }
     Err(GalleryError::contents(format!(
@@ -117,12 +163,17 @@ fn parts<R: Read + Seek>(npz: &mut NpzReader<R>) -> Result<Parts, GalleryError> 
         npz.repeated("kinds", 0, rows)?
     };
     let svm = if npz.contains("svm_weights") && npz.contains("svm_bias") {
-        Some(LinearSvm {
-            weights: npz.floats("svm_weights", "float32 [K, D]")?,
-            bias: npz.floats("svm_bias", "float32 [K]")?,
-        })
+        let svm = LinearSvm {
+            weights: npz.floats("svm_weights", "float32 [K, D], or [0, D] for none")?,
+            bias: npz.floats("svm_bias", "float32 [K], or [0] for none")?,
+        };
+        // Both are checked against the people, unless both are empty.
+        match svm.weights.nrows() == 0 && svm.bias.is_empty() {
+            true => SvmPart::Absent,
+            false => SvmPart::Given(svm),
+        }
     } else {
-        None
+        SvmPart::Untrained
     };
     Ok(Parts {
         names,

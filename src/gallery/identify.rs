@@ -1,8 +1,10 @@
 //! Which person an embedding belongs to: the score of `score.rs` ranks, the gallery's threshold decides.
 
+use std::collections::HashSet;
+
 use ndarray::{ArrayView1, ArrayView2};
 
-use super::Gallery;
+use super::{Gallery, Similarities};
 
 /// Maximum number of candidates that are returned.
 pub const MAX_CANDIDATES: usize = 5;
@@ -57,8 +59,8 @@ impl Gallery {
     ) -> Vec<Identification> {
         let is_masked = |face: usize| masked.get(face).copied().unwrap_or(false);
         let rows = embeddings.rows().into_iter().enumerate();
-        let scores: Vec<Vec<f32>> = rows
-            .map(|(face, row)| self.scorer.scores(row, is_masked(face)))
+        let scores: Vec<Similarities> = rows
+            .map(|(face, row)| self.similarities(row, is_masked(face), None))
             .collect();
         let mut pairs: Vec<(usize, usize, f32)> = scores
             .iter()
@@ -66,20 +68,16 @@ impl Gallery {
             .flat_map(|(face, scores)| {
                 let own = self.thresholds[usize::from(is_masked(face))];
                 let threshold = threshold.unwrap_or(own);
-                let named = scores
-                    .iter()
-                    .enumerate()
-                    .filter(move |&(_, &s)| s >= threshold);
-                named.map(move |(label, &score)| (face, label, score))
+                let named = scores.iter().filter(move |&(_, s)| s >= threshold);
+                named.map(move |(label, score)| (face, label, score))
             })
             .collect();
         pairs.sort_by(|a, b| b.2.total_cmp(&a.2));
         let mut labels = vec![None; scores.len()];
-        let mut taken = vec![false; self.names.len()];
+        let mut taken = HashSet::new();
         for (face, label, _) in pairs {
-            if labels[face].is_none() && !taken[label] {
+            if labels[face].is_none() && taken.insert(label) {
                 labels[face] = Some(label);
-                taken[label] = true;
             }
         }
         labels
@@ -88,6 +86,17 @@ impl Gallery {
             .enumerate()
             .map(|(face, (label, scores))| self.answer(label, is_masked(face), candidates(scores)))
             .collect()
+    }
+
+    /// Similarity, 0…1, of a face, with or without a mask, to the people of the gallery: to everybody, or in a gallery without
+    /// an SVM to the most similar people and `also`.
+    pub fn similarities(
+        &self,
+        embedding: ArrayView1<f32>,
+        masked: bool,
+        also: Option<usize>,
+    ) -> Similarities {
+        self.scorer.similarities(embedding, masked, also)
     }
 
     /// Similarity, 0…1, of a face, with or without a mask, to every person, in the order of the names.
@@ -122,11 +131,10 @@ impl Gallery {
     }
 }
 
-fn candidates(scores: &[f32]) -> Vec<Candidate> {
+fn candidates(scores: &Similarities) -> Vec<Candidate> {
     let mut candidates: Vec<_> = scores
         .iter()
-        .enumerate()
-        .map(|(label, &similarity)| Candidate { label, similarity })
+        .map(|(label, similarity)| Candidate { label, similarity })
         .collect();
     let better = |a: &Candidate, b: &Candidate| b.similarity.total_cmp(&a.similarity);
     if candidates.len() > MAX_CANDIDATES {

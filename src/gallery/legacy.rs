@@ -4,7 +4,7 @@
 use std::io::{Read, Seek};
 
 use super::npz::NpzReader;
-use super::{GalleryError, Kind, Parts};
+use super::{GalleryError, Kind, Parts, SvmPart};
 
 /// Dimensions of an array of crops: number, height, width, channel.
 const CROPS_DIMENSIONS: usize = 4;
@@ -36,7 +36,7 @@ pub fn parts<R: Read + Seek>(npz: &mut NpzReader<R>) -> Result<Parts, GalleryErr
         labels,
         sources: npz.repeated("sources", String::new(), rows)?,
         kinds: npz.repeated("kinds", Kind::Photo, rows)?,
-        svm: None,
+        svm: SvmPart::Untrained,
         // The file does not name the network that the embeddings are from.
         statistics: None,
         calibration: None,

@@ -13,6 +13,7 @@ mod strangers;
 pub mod svm;
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use ndarray::{Array1, Array2};
 use svm::LinearSvm;
@@ -22,8 +23,10 @@ pub use contract::{Contract, Enrolment};
 pub use error::GalleryError;
 pub use identify::{Candidate, Identification, MAX_CANDIDATES};
 pub use npz::NpzWriter;
+pub use score::Similarities;
 use score::{Samples, Scorer};
 pub use statistics::Statistics;
+pub use strangers::SyntheticFaces;
 
 /// Value of `format` in the contract of galleries that this version writes.
 pub const FORMAT: &str = "mfr-gallery/1";
@@ -53,6 +56,14 @@ impl Logistic {
         1.0 / (1.0 + (-(self.slope * similarity + self.offset)).exp())
     }
 }
+
+/// Most people of a gallery with an SVM. Training one takes time in proportion to people × embeddings, and it is trained anew
+/// whenever somebody comes or goes; docs/galleries.md states what it costs and what it gives.
+pub const MOST_SVM_PEOPLE: usize = 2000;
+
+/// Most numbers of all embeddings together: 1,000,000 embeddings of 512, which are 100,000 people with ten of them or 200,000
+/// with five. A gallery's file, and what is read of it, take 4 GiB at most.
+pub const MOST_VALUES: usize = 512_000_000;
 
 /// Deviation of a vector's length from 1 that is attributed to rounding.
 const UNIT_TOLERANCE: f32 = 1e-5;
@@ -112,7 +123,7 @@ pub fn file_of(source: &str) -> &str {
 pub struct Gallery {
     names: Vec<String>,
     /// `[N, D]`, rows of unit length
-    embeddings: Array2<f32>,
+    embeddings: Arc<Array2<f32>>,
     /// For each row, the index into `names`.
     labels: Vec<usize>,
     sources: Vec<String>,
@@ -131,13 +142,14 @@ impl Gallery {
         let statistics = Statistics::built_in(&contract.model_sha256)?
             .filter(|statistics| statistics.dim() == contract.embedding_dim)
             .cloned();
-        Self::train_with(entries, contract, statistics)
+        Self::train_with(entries, contract, statistics, None)
     }
 
     fn train_with(
         mut entries: Vec<Entry>,
         contract: Contract,
         statistics: Option<Statistics>,
+        calibrated: Option<([f32; 2], [Logistic; 2])>,
     ) -> Result<Self, GalleryError> {
         entries.sort_by(|a, b| a.name.cmp(&b.name));
         let dim = contract.embedding_dim;
@@ -166,10 +178,10 @@ impl Gallery {
             labels,
             sources,
             kinds,
-            svm: None,
+            svm: SvmPart::Untrained,
             statistics,
-            calibration: None,
-            thresholds: None,
+            calibration: calibrated.map(|(_, calibration)| calibration),
+            thresholds: calibrated.map(|(thresholds, _)| thresholds),
             contract: Some(contract),
         })
     }
@@ -189,17 +201,31 @@ impl Gallery {
                 row /= length;
             }
         }
+        let embeddings = Arc::new(parts.embeddings);
         let samples = Samples {
-            embeddings: parts.embeddings.view(),
+            embeddings: embeddings.view(),
             labels: &parts.labels,
             kinds: &parts.kinds,
             people: parts.names.len(),
         };
+        let statistics = parts.statistics.as_ref();
         let svm = match parts.svm {
-            Some(svm) => svm,
-            None => train_svm(samples)?,
+            SvmPart::Given(svm) => Some(svm),
+            SvmPart::Untrained if samples.people <= MOST_SVM_PEOPLE => Some(train_svm(samples)?),
+            SvmPart::Untrained | SvmPart::Absent => None,
         };
-        let scorer = Scorer::new(samples, svm, parts.statistics.as_ref());
+        let scorer = match svm {
+            Some(svm) => Scorer::fused(samples, svm, statistics),
+            None => {
+                let Samples {
+                    labels,
+                    kinds,
+                    people,
+                    ..
+                } = samples;
+                Scorer::large(Arc::clone(&embeddings), labels, kinds, people, statistics)
+            }
+        };
         let (thresholds, calibration) = match (parts.thresholds, parts.calibration) {
             (Some(thresholds), Some(calibration)) => (thresholds, calibration),
             (thresholds, calibration) => {
@@ -214,7 +240,7 @@ impl Gallery {
             thresholds,
             calibration,
             names: parts.names,
-            embeddings: parts.embeddings,
+            embeddings,
             labels: parts.labels,
             sources: parts.sources,
             kinds: parts.kinds,
@@ -271,12 +297,18 @@ impl Gallery {
 
     /// A gallery of other embeddings of the same network, made as this one: with its statistics of faces and its share of
     /// strangers that may be named. The same embeddings give the same gallery, whatever was in this one before.
-    pub fn remade(&self, entries: Vec<Entry>, contract: Contract) -> Result<Self, GalleryError> {
+    pub fn remade(
+        &self,
+        entries: Vec<Entry>,
+        contract: Contract,
+    ) -> Result<(Self, Calibration), GalleryError> {
         let target_fpir = contract.enrolment().target_fpir;
         let statistics = self.scorer.statistics().cloned();
-        let mut gallery = Self::train_with(entries, contract, statistics)?;
-        gallery.calibrate(target_fpir)?;
-        Ok(gallery)
+        // What is expected before anything has been measured need not be known, since it is measured next.
+        let unmeasured = Some((DEFAULT_THRESHOLDS, [DEFAULT_CALIBRATION; 2]));
+        let mut gallery = Self::train_with(entries, contract, statistics, unmeasured)?;
+        let calibration = gallery.calibrate(target_fpir)?;
+        Ok((gallery, calibration))
     }
 
     /// The contract; None for files without one.
@@ -345,13 +377,21 @@ struct Parts {
     labels: Vec<usize>,
     sources: Vec<String>,
     kinds: Vec<Kind>,
-    /// The SVM; one is trained if this is None.
-    svm: Option<LinearSvm>,
+    svm: SvmPart,
     statistics: Option<Statistics>,
     /// The calibration; the expected one is used if these are None.
     calibration: Option<[Logistic; 2]>,
     thresholds: Option<[f32; 2]>,
     contract: Option<Contract>,
+}
+
+/// The SVM of a gallery before it is checked.
+enum SvmPart {
+    Given(LinearSvm),
+    /// One is trained, unless there are too many people.
+    Untrained,
+    /// The gallery does without.
+    Absent,
 }
 
 impl Parts {
@@ -360,6 +400,11 @@ impl Parts {
         let (rows, dim) = self.embeddings.dim();
         if rows == 0 || dim == 0 || self.names.is_empty() {
             return fail("it holds nobody: at least one embedding is expected".into());
+        }
+        if rows.saturating_mul(dim) > MOST_VALUES {
+            return fail(format!(
+                "it has {rows} embeddings of {dim} numbers, {MOST_VALUES} numbers are the most"
+            ));
         }
         for (name, found) in [
             ("labels", self.labels.len()),
@@ -390,7 +435,7 @@ impl Parts {
         if let Some(twice) = sorted.windows(2).find(|pair| pair[0] == pair[1]) {
             return fail(format!("the name {:?} stands twice", twice[0]));
         }
-        if let Some(svm) = &self.svm {
+        if let SvmPart::Given(svm) = &self.svm {
             let expected = (self.names.len(), dim);
             if svm.weights.dim() != expected || svm.bias.len() != expected.0 {
                 return fail(format!(

@@ -15,11 +15,14 @@ use super::GalleryError;
 use crate::io::text;
 
 /// Limit of the memory, in bytes, that reading a file may take, as a multiple of the file's size, because numeric
-/// arrays hardly compress. The two limits below bound it for small and for large files. 100,000 people with five
-/// embeddings of 512 numbers each take 2.7 GB while they are read, half of which is kept.
+/// arrays hardly compress. The two limits below bound it for small and for large files. 1,000,000 embeddings of 512 numbers
+/// take 2 GiB; what is left is for names and sources, each of up to 80 characters on average.
 const BUDGET_FACTOR: u64 = 8;
 const LEAST_BUDGET: u64 = 64 << 20;
-const MOST_BUDGET: u64 = 4 << 30;
+pub const MOST_BUDGET: u64 = 4 << 30;
+
+/// Bytes that are read at once.
+const PIECE: usize = 1 << 20;
 
 /// Bytes of a text besides its characters: the `String` and the allocator's overhead.
 const TEXT_OVERHEAD: u64 = 40;
@@ -131,11 +134,57 @@ impl<R: Read + Seek> NpzReader<R> {
         name: &str,
         expected: &str,
     ) -> Result<Array<f32, D>, GalleryError> {
+        let header = self.header(name)?;
+        if header.is_plain_f32 && D::NDIM == Some(header.shape.len()) {
+            return self.plain_floats(header, expected);
+        }
         let array = self.array(name)?;
         // 12 bytes per value: up to 8 as stored in the file, and 4 as single precision.
         let bytes = array.count().checked_mul(12);
         self.charge(name, bytes)?;
         array.floats(expected)
+    }
+
+    /// Numbers that are stored as they are in memory, which are read without a copy: embeddings are by far the largest array.
+    fn plain_floats<D: Dimension>(
+        &mut self,
+        header: RawArray,
+        expected: &str,
+    ) -> Result<Array<f32, D>, GalleryError> {
+        let name = header.name.as_str();
+        let damaged = |e: String| GalleryError::contents(format!("array {name}: {e}"));
+        self.charge(name, Some(header.size as u64))?;
+        let mut file = self
+            .archive
+            .by_name(&file_name(name))
+            .map_err(|e| damaged(e.to_string()))?;
+        let mut values: Vec<f32> = Vec::new();
+        values
+            .try_reserve_exact(header.size / 4)
+            .map_err(|e| damaged(e.to_string()))?;
+        let mut skipped = vec![0; header.data];
+        file.read_exact(&mut skipped)
+            .map_err(|e| damaged(e.to_string()))?;
+        let mut piece = vec![0u8; PIECE];
+        let mut found = 0;
+        // Reading up to the end checks the sum of the file as well.
+        loop {
+            let read = read_full(&mut file, &mut piece).map_err(|e| damaged(e.to_string()))?;
+            found += read;
+            if read == 0 || found > header.size {
+                break;
+            }
+            let words = piece[..read].as_chunks::<4>().0.iter();
+            values.extend(words.map(|&bytes| f32::from_le_bytes(bytes)));
+        }
+        if found != header.size {
+            return Err(header.wrong_size(found));
+        }
+        let mut shape = D::zeros(header.shape.len());
+        for (axis, &length) in header.shape.iter().enumerate() {
+            shape[axis] = length;
+        }
+        Array::from_shape_vec(shape, values).map_err(|_| header.unexpected(expected))
     }
 
     /// Integers of any size as indices; a negative one becomes an index that is certainly out of range.
@@ -186,6 +235,13 @@ impl<R: Read + Seek> NpzReader<R> {
     }
 }
 
+/// Bytes of memory that are charged for reading these texts.
+pub fn cost_of_texts(texts: &[String]) -> u64 {
+    let longest = texts.iter().map(|text| text.chars().count()).max();
+    let stored = 4 * longest.unwrap_or(0).max(1) as u64;
+    texts.len() as u64 * (3 * stored + 2 * TEXT_OVERHEAD)
+}
+
 /// Checks the end-of-central-directory record and returns the length of the file. The zip crate allocates room for as
 /// many members as the record states before it has read one of them; no gallery has many, or needs the zip64 record.
 fn check_end(reader: &mut (impl Read + Seek)) -> Result<u64, GalleryError> {
@@ -202,13 +258,32 @@ fn check_end(reader: &mut (impl Read + Seek)) -> Result<u64, GalleryError> {
     let records = end.windows(20).filter(|w| w.starts_with(b"PK\x05\x06"));
     for record in records {
         let members = u16::from_le_bytes([record[10], record[11]]);
-        if members > MAX_MEMBERS || record[16..20] == [0xff; 4] {
+        if members > MAX_MEMBERS {
             return Err(GalleryError::format(format!(
                 "an archive of {members} files"
             )));
         }
+        if record[16..20] == [0xff; 4] {
+            return Err(GalleryError::format(
+                "an archive of 4 GiB and more, which is more than a gallery may have".into(),
+            ));
+        }
     }
     Ok(length)
+}
+
+/// Fills the buffer unless the reader ends before; returns the number of bytes read.
+fn read_full(reader: &mut impl Read, buffer: &mut [u8]) -> std::io::Result<usize> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match reader.read(&mut buffer[filled..]) {
+            Ok(0) => break,
+            Ok(read) => filled += read,
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(filled)
 }
 
 fn file_name(array: &str) -> String {
@@ -222,6 +297,8 @@ pub struct RawArray {
     /// numpy's type string: byte order, kind, size.
     descr: String,
     shape: Vec<usize>,
+    /// Little-endian single precision, row by row.
+    is_plain_f32: bool,
     bytes: Vec<u8>,
     /// Offset of the values in `bytes`, and their size in bytes.
     data: usize,
@@ -245,8 +322,10 @@ impl RawArray {
                 text::printable(&header)
             ));
         };
+        let is_by_row = value(header, "fortran_order").is_some_and(|v| v.starts_with("False"));
         let mut array = Self {
             name: name.to_owned(),
+            is_plain_f32: descr == "<f4" && is_by_row,
             descr,
             shape,
             bytes: Vec::new(),
@@ -278,14 +357,18 @@ impl RawArray {
         if found == self.size {
             return Ok(Self { bytes, ..self });
         }
+        Err(self.wrong_size(found))
+    }
+
+    fn wrong_size(&self, found: usize) -> GalleryError {
         let found = match found > self.size {
             true => "more".to_owned(),
             false => found.to_string(),
         };
-        Err(GalleryError::contents(format!(
+        GalleryError::contents(format!(
             "array {}: shape {:?} of {} needs {} bytes, found {found}",
             self.name, self.shape, self.descr, self.size
-        )))
+        ))
     }
 
     /// Number of values.

@@ -65,7 +65,7 @@ impl World {
             labels: Vec::new(),
             sources: Vec::new(),
             kinds: Vec::new(),
-            svm: None,
+            svm: SvmPart::Untrained,
             statistics: Some(self.statistics.clone()),
             calibration: None,
             thresholds: None,
@@ -223,7 +223,7 @@ fn the_evidence_is_the_logarithm_of_the_likelihood_ratio() {
         people: 1,
     };
     let svm = train_svm(samples).unwrap();
-    let scorer = Scorer::new(samples, svm, Some(&statistics));
+    let scorer = Scorer::fused(samples, svm, Some(&statistics));
     let face = on_circle(1.0);
     // The person: mean 3·3/(3 + 1/2), a new image with variance 3/(1 + 2·3) + 1; anyone: mean 0, variance 4.
     let (mean, variance) = (9.0 / 3.5, 3.0 / 7.0 + 1.0f32);

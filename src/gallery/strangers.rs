@@ -1,6 +1,6 @@
 //! Synthetic strangers: embeddings drawn from the general statistics of faces.
 
-use ndarray::{Array2, s};
+use ndarray::{Array1, Array2, s};
 
 use super::Statistics;
 
@@ -10,25 +10,63 @@ const DRAWN: usize = 2000;
 /// Embeddings of synthetic people, `[DRAWN, D]`, the same in each call. None if the model
 /// cannot be inverted.
 pub fn draw(statistics: &Statistics, masked: bool) -> Option<Array2<f32>> {
-    // The pseudo-inverse, (P'P)⁻¹P'.
-    let projection = &statistics.projection;
-    let back = invert(&projection.t().dot(projection))?.dot(&projection.t());
     let spread = statistics.between.mapv(|b| (b + 1.0).sqrt());
-    let centre = statistics.centres.row(usize::from(masked));
     let mut normal = Normal::new(u64::from(masked) + 1);
     let mut drawn = Array2::from_shape_simple_fn((DRAWN, statistics.rank()), || normal.next());
     drawn *= &spread;
-    let mut drawn = drawn.dot(&back);
-    for mut row in drawn.rows_mut() {
-        // The embedding is where the ray from the centre in this direction meets the unit sphere.
-        let length = row.dot(&row).sqrt().max(f32::MIN_POSITIVE);
-        row /= length;
-        let along = row.dot(&centre);
-        let way = (along * along + 1.0 - centre.dot(&centre)).max(0.0).sqrt() - along;
-        row *= way;
-        row += &centre;
+    SyntheticFaces::of(statistics).map(|faces| faces.embeddings(&drawn, masked))
+}
+
+/// Faces of people who do not exist, by the general statistics of faces: for measurements and tests with more people than
+/// there are photos of.
+#[derive(Debug)]
+pub struct SyntheticFaces<'a> {
+    statistics: &'a Statistics,
+    /// `[R, D]`, the pseudo-inverse of the projection.
+    back: Array2<f32>,
+}
+
+impl<'a> SyntheticFaces<'a> {
+    /// None if the model cannot be inverted.
+    pub fn of(statistics: &'a Statistics) -> Option<Self> {
+        // (P'P)⁻¹P'
+        let projection = &statistics.projection;
+        let back = invert(&projection.t().dot(projection))?.dot(&projection.t());
+        Some(Self { statistics, back })
     }
-    Some(drawn)
+
+    /// One image, bare or masked, of each of `count` people from the `first` on: embeddings `[count, D]`, which are the same
+    /// whenever they are asked for. `image` is the number of the image of each person.
+    pub fn draw(&self, first: u64, count: usize, image: u64, masked: bool) -> Array2<f32> {
+        let rank = self.statistics.rank();
+        let spread = self.statistics.between.mapv(f32::sqrt);
+        let mut drawn = Array2::zeros((count, rank));
+        for (person, mut row) in (first..).zip(drawn.rows_mut()) {
+            let seed = person.wrapping_mul(0xd134_2543_de82_ef95);
+            let mut own = Normal::new(seed);
+            row.assign(&(Array1::from_shape_simple_fn(rank, || own.next()) * &spread));
+            let kind = 2 * image + u64::from(masked) + 1;
+            let mut noise = Normal::new(seed ^ kind.wrapping_mul(0x9e6c_63d0_876a_3f6b));
+            row.mapv_inplace(|value| value + noise.next());
+        }
+        self.embeddings(&drawn, masked)
+    }
+
+    /// Embeddings, `[N, D]`, of faces with these coordinates, `[N, R]`.
+    fn embeddings(&self, drawn: &Array2<f32>, masked: bool) -> Array2<f32> {
+        let centre = self.statistics.centres.row(usize::from(masked));
+        let mut drawn = drawn.dot(&self.back);
+        for mut row in drawn.rows_mut() {
+            // The embedding is where the ray from the centre in this direction meets the unit sphere.
+            let length = row.dot(&row).sqrt().max(f32::MIN_POSITIVE);
+            row /= length;
+            let along = row.dot(&centre);
+            let way = (along * along + 1.0 - centre.dot(&centre)).max(0.0).sqrt() - along;
+            row *= way;
+            row += &centre;
+        }
+        drawn
+    }
 }
 
 /// The inverse of a square matrix by Gauss-Jordan elimination; None for a singular one.

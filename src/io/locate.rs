@@ -79,6 +79,29 @@ pub fn find(name: &str) -> Option<PathBuf> {
         .find(|path| path.is_file())
 }
 
+/// All files near the plugin or program, in the installation or in the source tree, that are called `stem.extension` or
+/// `stem-VERSION.extension`: those of the first folder first, in each the plain name, then the others in the order of their names.
+pub fn find_versions(stem: &str, extension: &str) -> Vec<PathBuf> {
+    let folders = model_folders(&start_folders(), Path::new(env!("CARGO_MANIFEST_DIR")));
+    let folders = folders.iter();
+    folders
+        .flat_map(|folder| versions_in(folder, stem, extension))
+        .collect()
+}
+
+fn versions_in(folder: &Path, stem: &str, extension: &str) -> Vec<PathBuf> {
+    let is_version = |path: &PathBuf| {
+        let name = path.file_name().and_then(|name| name.to_str());
+        let version = name.and_then(|name| name.strip_prefix(stem)?.strip_suffix(extension)?.strip_suffix('.'));
+        version.is_some_and(|v| v.is_empty() || v.starts_with('-')) && path.is_file()
+    };
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut found: Vec<PathBuf> = entries.map(|entry| entry.path()).filter(is_version).collect();
+    let plain = folder.join(format!("{stem}.{extension}"));
+    found.sort_by_key(|path| (*path != plain, path.clone()));
+    found
+}
+
 /// All folders of the project that ONNX Runtime may be loaded from, best first, without those of the
 /// system.
 pub fn library_folders() -> Vec<PathBuf> {
@@ -171,6 +194,19 @@ mod tests {
                 "{plugin} {folders:?}"
             );
         }
+    }
+
+    #[test]
+    fn versions_of_a_file_stand_beside_it_under_names_of_their_own() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["net-b.onnx", "net.onnx", "net-a.onnx", "network.onnx", "net-a.json", "net"] {
+            std::fs::write(folder.path().join(name), "").unwrap();
+        }
+        std::fs::create_dir(folder.path().join("net-folder.onnx")).unwrap();
+        let found = versions_in(folder.path(), "net", "onnx");
+        let names = ["net.onnx", "net-a.onnx", "net-b.onnx"];
+        assert_eq!(found, names.map(|name| folder.path().join(name)));
+        assert!(versions_in(&folder.path().join("none"), "net", "onnx").is_empty());
     }
 
     #[test]

@@ -22,7 +22,7 @@ mod plan;
 mod role;
 pub(crate) mod row_stream;
 mod runtime;
-mod simd;
+pub(crate) mod simd;
 #[doc(hidden)]
 pub mod testing;
 mod window;
@@ -49,7 +49,7 @@ pub use runtime::{
 };
 pub use simd::{CPU_VARIABLE, Isa};
 
-use crate::io::files::read_regular;
+use crate::io::files::{open_regular, read_regular};
 use crate::threads::cache::Cache;
 use crate::threads::{lock, share};
 
@@ -487,7 +487,17 @@ impl Inspection {
 }
 
 fn sha256(file: &[u8]) -> String {
-    let hash = Sha256::digest(file);
+    hexadecimal(&Sha256::digest(file))
+}
+
+/// SHA-256 of a file, in hexadecimal: the identity of the network in it.
+pub fn sha256_of(path: &Path) -> std::io::Result<String> {
+    let mut hash = Sha256::new();
+    std::io::copy(&mut open_regular(path)?, &mut hash)?;
+    Ok(hexadecimal(&hash.finalize()))
+}
+
+fn hexadecimal(hash: &[u8]) -> String {
     hash.iter().map(|b| format!("{b:02x}")).collect()
 }
 

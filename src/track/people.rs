@@ -19,7 +19,7 @@ use ndarray::ArrayView1;
 
 use crate::embed::mask::Mask;
 use crate::frame::geometry::{Landmarks, Rect};
-use crate::gallery::Gallery;
+use crate::gallery::{Gallery, Similarities};
 use crate::track::matching::{
     Basis, FORGOTTEN_AFTER, Key, LIKE_WITH_ANOTHER_ID, LIKE_WITH_THE_SAME_ID, Likeness, assign,
     associate, stretched,
@@ -153,8 +153,8 @@ struct Track {
     evidence: [Evidence; 2],
     /// Consecutive embeddings that were unlike the average.
     mismatches: u32,
-    /// Similarity to each person of the gallery, by the average of `scored_masked`; empty after a new embedding.
-    scores: Vec<f32>,
+    /// Similarity to people of the gallery, by the average of `scored_masked`; empty after a new embedding.
+    scores: Similarities,
     scored_masked: bool,
     name: Option<Name>,
     /// Similarity of the last answer minus the threshold.
@@ -325,14 +325,10 @@ impl People {
             let track = &mut self.tracks[index];
             track.score(gallery);
             let limit = threshold.unwrap_or_else(|| gallery.threshold(track.scored_masked));
-            let named = track
-                .scores
-                .iter()
-                .enumerate()
-                .filter_map(|(label, &score)| {
-                    let bonus = track.claim(label, score, limit, threshold.is_some())?;
-                    Some((score + bonus, face, label))
-                });
+            let named = track.scores.iter().filter_map(|(label, score)| {
+                let bonus = track.claim(label, score, limit, threshold.is_some())?;
+                Some((score + bonus, face, label))
+            });
             claims.extend(named);
         }
         let mut labels = vec![None; self.present.len()];
@@ -362,7 +358,7 @@ impl Track {
             checked: now,
             evidence: Default::default(),
             mismatches: 0,
-            scores: Vec::new(),
+            scores: Similarities::default(),
             scored_masked: false,
             name: None,
             margin: 0.0,
@@ -499,7 +495,10 @@ impl Track {
             self.scores.clear();
         } else if self.scores.is_empty() || self.scored_masked != (index == 1) {
             self.scored_masked = index == 1;
-            self.scores = gallery.scores(self.evidence[index].mean.view(), self.scored_masked);
+            let mean = self.evidence[index].mean.view();
+            // The person whose name the face has is judged, however many others are more similar.
+            let name = self.name.map(|name| name.label);
+            self.scores = gallery.similarities(mean, self.scored_masked, name);
         }
     }
 
@@ -542,8 +541,8 @@ impl Track {
                     .name
                     .is_some_and(|n| n.label == label && n.is_confirmed),
         });
-        let best = self.scores.iter().copied().fold(0.0, f32::max);
-        let similarity = label.map_or(best, |label| self.scores[label]);
+        let own = label.and_then(|label| self.scores.get(label));
+        let similarity = own.unwrap_or(self.scores.best());
         let masked = self.scored_masked;
         self.margin = similarity - threshold.unwrap_or_else(|| gallery.threshold(masked));
         let probability = gallery.probability(masked, similarity);

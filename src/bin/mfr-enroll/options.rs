@@ -3,10 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use gstmfr::detect::{Detector, Params};
-use gstmfr::embed::Embedder;
-use gstmfr::gallery::Enrolment;
+use gstmfr::embed::{Embedder, MODEL_FILE};
+use gstmfr::gallery::{Contract, Enrolment};
 use gstmfr::nn::{Device, RuntimeError, SessionOptions};
 use gstmfr::paint::{MaskType, UnknownMask};
+
+use crate::output;
 
 /// One run of the program.
 #[derive(Debug)]
@@ -270,6 +272,23 @@ impl Vision {
             .min_face_size
             .map_or(MinFace::Relative, MinFace::Pixels);
         vision
+    }
+
+    /// With the network that a gallery with this contract was made with, if it is installed and no other one is named.
+    pub fn of_gallery(&self, contract: Option<&Contract>) -> Result<Self, RuntimeError> {
+        let mut vision = self.clone();
+        if vision.model.is_none() {
+            let sha256 = contract.map(|contract| contract.model_sha256.as_str());
+            let file = Embedder::model_for(sha256)?;
+            if file.file_name() != Some(MODEL_FILE.as_ref()) {
+                output::note(&format!(
+                    "the network of the gallery is used: {}",
+                    file.display()
+                ));
+            }
+            vision.model = Some(file);
+        }
+        Ok(vision)
     }
 
     /// A detector for one of several workers, which runs on a single thread.

@@ -60,9 +60,8 @@ impl NamedAnswer {
     }
 }
 
-/// Reads a gallery for use with this network.
-pub fn open(path: &Path, embedders: &Embedders) -> Result<Gallery, GalleryError> {
-    let gallery = Gallery::load(path)?;
+/// Checks that a gallery can be used with this network.
+pub fn check(gallery: &Gallery, path: &Path, embedders: &Embedders) -> Result<(), GalleryError> {
     gallery
         .check_model(embedders.model_sha256(), embedders.dim())
         .map_err(|error| error.at(path))?;
@@ -72,7 +71,7 @@ pub fn open(path: &Path, embedders: &Embedders) -> Result<Gallery, GalleryError>
             path.display()
         ));
     }
-    Ok(gallery)
+    Ok(())
 }
 
 /// Identifies the faces of one photo, in which each person can be at most once.

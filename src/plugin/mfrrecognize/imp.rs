@@ -18,7 +18,7 @@ use super::settings::{
     DEFAULT_ATTACH_EMBEDDING, DEFAULT_RECLASSIFY_INTERVAL, DEFAULT_THRESHOLD, Settings,
 };
 use crate::embed::{DEFAULT_BATCH_SIZE, Embedder};
-use crate::gallery::GalleryError;
+use crate::gallery::{Gallery, GalleryError};
 use crate::plugin::filter::{self, FrameFilter};
 use crate::plugin::frame::{self, FrameError};
 use crate::plugin::gallery_message::{GalleryMessage, GalleryState};
@@ -79,6 +79,22 @@ impl MfrRecognize {
             messages.push(self.gallery_message(&change, &recognizer.database));
         }
         messages
+    }
+
+    /// Of the models that are installed the one that the gallery was made with; if it is not among them, the default one, which
+    /// the gallery is then checked against.
+    fn model_of_gallery(&self, gallery: &Path) -> Result<PathBuf, gst::ErrorMessage> {
+        let contract = Gallery::contract_in(gallery).map_err(|e| gallery_error(&e))?;
+        let sha256 = contract.as_ref().map(|c| c.model_sha256.as_str());
+        let model = Embedder::model_for(sha256).map_err(|e| models::error_message(&e))?;
+        gst::info!(
+            CAT,
+            imp = self,
+            "{} is compared with by the network {}",
+            gallery.display(),
+            model.display()
+        );
+        Ok(model)
     }
 
     /// Resets the property to the gallery in use after another file could not be used.
@@ -430,17 +446,18 @@ impl BaseTransformImpl for MfrRecognize {
                 ("{error}{advice}")
             ));
         }
+        let model = match &settings.model.path {
+            Some(model) => model.clone(),
+            None => self.model_of_gallery(&path)?,
+        };
         // FaceNet is large, so elements without an id share it too.
         let shared = ModelSettings {
+            path: Some(model.clone()),
             instance_id: Some(settings.model.instance_id.clone().unwrap_or_default()),
             ..settings.model.clone()
         };
-        let embedder = models::get(&shared, |model, options| {
-            let path = match &model.path {
-                Some(path) => path.clone(),
-                None => Embedder::default_model()?,
-            };
-            Embedder::from_file(&path, options, model.batch_size as usize)
+        let embedder = models::get(&shared, |shared, options| {
+            Embedder::from_file(&model, options, shared.batch_size as usize)
         })
         .map_err(|e| models::error_message(&e))?;
         let engines = models::log_engines(*CAT, self.obj().upcast_ref(), &embedder.model);

@@ -43,6 +43,11 @@ impl Before {
         Ok(Self { gallery })
     }
 
+    /// The contract of the gallery that photos are added to.
+    pub fn contract(&self) -> Option<&Contract> {
+        self.gallery.as_ref().map(|(_, contract)| contract)
+    }
+
     /// The options of enrolment: those given, else those of the gallery, else the default ones.
     pub fn enrolment(&self, given: &GivenEnrolment, path: &Path) -> Result<Enrolment> {
         let Some((_, contract)) = &self.gallery else {

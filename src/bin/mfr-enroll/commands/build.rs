@@ -64,6 +64,7 @@ pub fn run(options: &BuildOptions) -> Result<ExitCode> {
     let enrolment = before.enrolment(&options.given, &options.output)?;
     let masks = Masks::of(&enrolment)?;
     let vision = options.vision.enrolling(&enrolment);
+    let vision = vision.of_gallery(before.contract())?;
     let embedders = Embedders::load(&vision)?;
     before.check_model(&embedders, &options.output)?;
     let keep = Keep {
@@ -89,15 +90,19 @@ pub fn run(options: &BuildOptions) -> Result<ExitCode> {
         bail!("{}", nothing_usable(options, &enrolled));
     }
     let target_fpir = enrolment.target_fpir;
-    let mut gallery = match &before.gallery {
-        None => learn(&train, &enrolled, people::contract(&embedders, enrolment))?,
+    let (gallery, calibration) = match &before.gallery {
+        None => {
+            let contract = people::contract(&embedders, enrolment);
+            let mut gallery = learn(&train, &enrolled, contract)?;
+            let calibration = gallery.calibrate(target_fpir)?;
+            (gallery, calibration)
+        }
         Some((gallery, contract)) => {
             let mut entries = gallery.entries();
             entries.extend(new_entries(&train, &enrolled));
             gallery.remade(entries, changed(contract.clone()))?
         }
     };
-    let calibration = gallery.calibrate(target_fpir)?;
     gallery.save(&options.output)?;
 
     let (figures, tried) = match &val {

@@ -74,8 +74,12 @@ pub fn remove(options: &RemoveOptions) -> Result<ExitCode> {
     if !options.yes && !confirm(&removed, path)? {
         return Ok(ExitCode::from(USAGE));
     }
-    let before = state(&gallery, path)?;
-    let smaller = remade(&gallery, kept, changed(contract))?;
+    // Whole files are read for it.
+    let before = match &options.proof {
+        Some(_) => Some(state(&gallery, path)?),
+        None => None,
+    };
+    let (smaller, _) = gallery.remade(kept, changed(contract))?;
     smaller.save(path)?;
     // An interrupted run may have left embeddings of anybody.
     lock.discard();
@@ -89,7 +93,7 @@ pub fn remove(options: &RemoveOptions) -> Result<ExitCode> {
         ))?;
     }
     say_gallery(&mut out, path, &smaller)?;
-    if let Some(file) = &options.proof {
+    if let (Some(file), Some(before)) = (&options.proof, before) {
         let proof = Proof {
             database: shown(path),
             time: people::now_text(),
@@ -123,7 +127,7 @@ pub fn rename(options: &RenameOptions) -> Result<ExitCode> {
             entry.name.clone_from(&options.new);
         }
     }
-    let renamed = remade(&gallery, entries, changed(contract))?;
+    let (renamed, _) = gallery.remade(entries, changed(contract))?;
     renamed.save(path)?;
     let mut out = Output::stdout();
     out.line(format_args!(
@@ -168,20 +172,12 @@ pub fn merge(options: &MergeOptions) -> Result<ExitCode> {
         changed: None,
         ..contract.clone()
     };
-    let gallery = remade(first, merged, made)?;
+    let (gallery, _) = first.remade(merged, made)?;
     gallery.save(&options.output)?;
     let mut out = Output::stdout();
     say_gallery(&mut out, &options.output, &gallery)?;
     out.finish()?;
     Ok(ExitCode::SUCCESS)
-}
-
-/// A gallery trained and calibrated as another one.
-fn remade(like: &Gallery, entries: Vec<Entry>, contract: Contract) -> Result<Gallery> {
-    let target_fpir = contract.enrolment().target_fpir;
-    let mut gallery = like.remade(entries, contract)?;
-    gallery.calibrate(target_fpir)?;
-    Ok(gallery)
 }
 
 /// Numbers the files whose names files of other galleries have. A photo and its masked copies keep a name together.

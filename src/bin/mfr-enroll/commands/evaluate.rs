@@ -17,8 +17,10 @@ use crate::vision::batch::Embedders;
 const CONFUSIONS: usize = 10;
 
 pub fn run(options: &EvaluateOptions) -> Result<ExitCode> {
-    let embedders = Embedders::load(&options.vision)?;
-    let gallery = people::open(&options.database, &embedders)?;
+    let gallery = Gallery::load(&options.database)?;
+    let vision = options.vision.of_gallery(gallery.contract())?;
+    let embedders = Embedders::load(&vision)?;
+    people::check(&gallery, &options.database, &embedders)?;
     let probes = Collection::open(&options.probes, &options.probes).context("probes")?;
     ensure!(
         !probes.items.is_empty(),

@@ -6,6 +6,7 @@ use anyhow::{Result, ensure};
 use gstmfr::detect::Face;
 use gstmfr::embed::crop_rgb8;
 use gstmfr::embed::mask::{self, MaskNet};
+use gstmfr::gallery::Gallery;
 use serde::Serialize;
 
 use crate::input::dataset::{self, Listed};
@@ -67,12 +68,22 @@ struct IdentityLine {
 }
 
 pub fn run(options: &IdentifyOptions) -> Result<ExitCode> {
-    let known = match &options.database {
-        Some(database) => {
-            let embedders = Embedders::load(&options.vision)?;
-            Some((people::open(database, &embedders)?, embedders))
-        }
+    let gallery = match &options.database {
+        Some(database) => Some(Gallery::load(database)?),
         None => None,
+    };
+    let contract = gallery.as_ref().and_then(Gallery::contract);
+    let vision = match gallery {
+        Some(_) => options.vision.of_gallery(contract)?,
+        None => options.vision.clone(),
+    };
+    let known = match (gallery, &options.database) {
+        (Some(gallery), Some(database)) => {
+            let embedders = Embedders::load(&vision)?;
+            people::check(&gallery, database, &embedders)?;
+            Some((gallery, embedders))
+        }
+        _ => None,
     };
     let listed = dataset::photos(&options.inputs)?;
     listed.warn_of_videos();

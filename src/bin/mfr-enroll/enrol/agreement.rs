@@ -125,6 +125,12 @@ pub struct Agreement {
 
 /// Compares every photo with those of the same person and of others.
 pub fn compare(samples: &[FaceSample]) -> Agreement {
+    compare_changed(samples, |_| true)
+}
+
+/// Compares photos where the others were compared before: of the people for whom `is_changed` holds every photo, and of the
+/// others each with these people, which takes time in proportion to their number.
+pub fn compare_changed(samples: &[FaceSample], is_changed: impl Fn(usize) -> bool) -> Agreement {
     let mut people: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
     for (i, sample) in samples.iter().enumerate() {
         people.entry(sample.person).or_default().push(i);
@@ -142,7 +148,25 @@ pub fn compare(samples: &[FaceSample]) -> Agreement {
         mean /= person.main().len().max(1) as f32;
     }
     let mut likeness = vec![Likeness::default(); samples.len()];
-    let others = nearest(samples, &people, &means);
+    let all: Vec<usize> = (0..people.len()).collect();
+    let (changed, rest): (Vec<usize>, Vec<usize>) =
+        all.iter().partition(|&&k| is_changed(people[k].number));
+    let own = |people: &[PersonSamples], of: &[usize]| -> Vec<(usize, usize)> {
+        let own = of.iter().map(|&k| (k, &people[k].samples));
+        own.flat_map(|(k, own)| own.iter().map(move |&i| (k, i)))
+            .collect()
+    };
+    let mut others = vec![None; samples.len()];
+    nearest(samples, &people, &means, &own(&people, &changed), &all, &mut others);
+    let unchanged = own(&people, &rest);
+    nearest(samples, &people, &means, &unchanged, &changed, &mut others);
+    // Where somebody who has changed decides, everybody is compared with.
+    let decided = unchanged.into_iter().filter(|&(k, i)| {
+        let verdict = |other| people[k].likeness(samples, i, other).verdict;
+        verdict(others[i]) != verdict(None)
+    });
+    let decided: Vec<_> = decided.collect();
+    nearest(samples, &people, &means, &decided, &all, &mut others);
     for person in &people {
         for &i in &person.samples {
             likeness[i] = person.likeness(samples, i, others[i]);
@@ -150,7 +174,7 @@ pub fn compare(samples: &[FaceSample]) -> Agreement {
     }
     Agreement {
         likeness,
-        pairs: pairs(samples, &people, &means),
+        pairs: pairs(samples, &people, &means, &changed),
     }
 }
 
@@ -258,28 +282,27 @@ fn groups(samples: &[FaceSample], own: &[usize]) -> Vec<Vec<usize>> {
     groups
 }
 
-/// For each photo the other person most similar on average, and the similarity to the most
-/// similar of their photos.
+/// For each photo of `own`, pairs of person and sample, the person among `others` most similar on average, and the
+/// similarity to the most similar of their photos.
 fn nearest(
     samples: &[FaceSample],
     people: &[PersonSamples],
     means: &Array2<f32>,
-) -> Vec<Option<(usize, f32)>> {
-    let mut nearest = vec![None; samples.len()];
-    let own = people.iter().enumerate();
-    let own: Vec<(usize, usize)> = own
-        .flat_map(|(k, person)| person.samples.iter().map(move |&i| (k, i)))
-        .collect();
+    own: &[(usize, usize)],
+    others: &[usize],
+    nearest: &mut [Option<(usize, f32)>],
+) {
+    let others_means = means.select(Axis(0), others);
     for tile in own.chunks(TILE) {
         let mut embeddings = Array2::zeros((tile.len(), means.ncols()));
         for (mut to, &(_, i)) in embeddings.rows_mut().into_iter().zip(tile) {
             to.assign(&samples[i].embedding);
         }
-        let similarities = embeddings.dot(&means.t());
+        let similarities = embeddings.dot(&others_means.t());
         for (&(k, i), row) in tile.iter().zip(similarities.rows()) {
-            let others = row.iter().enumerate().filter(|&(other, _)| other != k);
+            let others = others.iter().zip(row).filter(|&(&other, _)| other != k);
             let other = others.max_by(|(_, a), (_, b)| a.total_cmp(b));
-            let Some((other, _)) = other else { continue };
+            let Some((&other, _)) = other else { continue };
             let other = &people[other];
             let similarities = other.main().iter();
             let similarities =
@@ -288,18 +311,25 @@ fn nearest(
             nearest[i] = similarity.map(|similarity| (other.number, similarity));
         }
     }
-    nearest
 }
 
-fn pairs(samples: &[FaceSample], people: &[PersonSamples], means: &Array2<f32>) -> Vec<Pair> {
+/// The most similar pairs of people of whom one at least is `changed`, indices in rising order.
+fn pairs(
+    samples: &[FaceSample],
+    people: &[PersonSamples],
+    means: &Array2<f32>,
+    changed: &[usize],
+) -> Vec<Pair> {
     let mut best: Vec<(usize, usize, f32)> = Vec::new();
     let mut least = f32::NEG_INFINITY;
-    for (tile, some) in means.axis_chunks_iter(Axis(0), TILE).enumerate() {
-        let similarities = some.dot(&means.t());
-        for (a, row) in (tile * TILE..).zip(similarities.rows()) {
-            let found = row.iter().enumerate().skip(a + 1);
-            let found = found.filter(|&(_, &similarity)| similarity > least);
-            best.extend(found.map(|(b, &similarity)| (a, b, similarity)));
+    for tile in changed.chunks(TILE) {
+        let similarities = means.select(Axis(0), tile).dot(&means.t());
+        for (&a, row) in tile.iter().zip(similarities.rows()) {
+            // A pair of two changed people is found from the first one.
+            let is_pair = |b: usize| b > a || (b < a && changed.binary_search(&b).is_err());
+            let found = row.iter().enumerate();
+            let found = found.filter(|&(b, &similarity)| similarity > least && is_pair(b));
+            best.extend(found.map(|(b, &similarity)| (a.min(b), a.max(b), similarity)));
             // The list is pruned as it grows, so that it never exceeds the limit by more than a row.
             if best.len() > MAX_PAIRS {
                 best.sort_by(|(_, _, x), (_, _, y)| y.total_cmp(x));
@@ -362,6 +392,52 @@ mod tests {
     }
 
     use Verdict::{Fits, Outlier, Suspicious};
+
+    #[test]
+    fn whoever_has_not_changed_is_compared_with_whoever_has() {
+        // Person 0 has a photo that is like person 2, and one that is like person 1.
+        let photos = [
+            (0, 0, 0.0),
+            (0, 1, 0.0),
+            (0, 2, 0.0),
+            (0, 3, 100.0),
+            (0, 4, 200.0),
+            (1, 5, 100.0),
+            (1, 6, 100.0),
+            (2, 7, 200.0),
+            (2, 8, 205.0),
+        ];
+        let embeddings: Vec<_> = photos.iter().map(|&(_, _, angle)| at(angle)).collect();
+        let samples: Vec<_> = photos
+            .iter()
+            .zip(&embeddings)
+            .map(|(&(person, file, _), embedding)| FaceSample {
+                person,
+                file,
+                kind: Kind::Photo,
+                embedding: embedding.view(),
+            })
+            .collect();
+        let others = |changed: &[usize]| -> Vec<Option<usize>> {
+            let compared = compare_changed(&samples, |person| changed.contains(&person));
+            let likeness = compared.likeness.iter();
+            likeness.map(|l| l.other.map(|(person, _)| person)).collect()
+        };
+        let all = others(&[0, 1, 2]);
+        assert_eq!(all[3..5], [Some(1), Some(2)]);
+        let second = others(&[2]);
+        assert_eq!(second[4], Some(2));
+        assert_eq!(second[7..], all[7..]);
+        let pairs = |changed: &[usize]| -> Vec<[usize; 2]> {
+            let compared = compare_changed(&samples, |person| changed.contains(&person));
+            let mut pairs: Vec<_> = compared.pairs.iter().map(|pair| pair.people).collect();
+            pairs.sort();
+            pairs
+        };
+        assert_eq!(pairs(&[0, 1, 2]), [[0, 1], [0, 2], [1, 2]]);
+        assert_eq!(pairs(&[1]), [[0, 1], [1, 2]]);
+        assert_eq!(pairs(&[]), [[0usize; 2]; 0]);
+    }
 
     #[test]
     fn a_photo_unlike_two_that_agree_is_somebody_else() {

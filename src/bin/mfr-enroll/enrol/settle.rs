@@ -1,6 +1,6 @@
 //! Selects the photos to use, once all of them are embedded.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ndarray::ArrayView1;
 
@@ -151,10 +151,14 @@ pub fn drop_outliers(
             embedding: l.embedding.view(),
         })
         .collect();
+    // What is in a gallery already was compared when it came.
+    let new = learned.iter().map(|l| &collection.items[l.shot.item]);
+    let new = new.filter(|item| !item.is_enrolled);
+    let changed: BTreeSet<usize> = new.map(|item| item.person).collect();
     let Agreement {
         likeness,
         mut pairs,
-    } = agreement::compare(&samples);
+    } = agreement::compare_changed(&samples, |person| changed.contains(&person));
     // New positions of the photos that stay.
     let mut places = Vec::with_capacity(learned.len());
     let mut kept = Vec::with_capacity(learned.len());

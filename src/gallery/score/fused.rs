@@ -1,33 +1,11 @@
-//! How similar a face is to each person of a gallery: the single score by which candidates are ranked
-//! and compared with the threshold.
-//!
-//! Bare faces are compared with bare photos of a person, masked ones with masked photos or copies.
-//! The score is the sum of three terms with different information:
-//!
-//! - the evidence: the likelihood ratio of the face being this person rather than anyone, by the
-//!   PLDA model of [`Statistics`]. It models how much faces differ in general, the mask included, and
-//!   so rejects strangers even where a gallery holds a single person;
-//! - the cosine to the mean of the person;
-//! - the decision value of the SVM, which depends on the other people of the gallery.
-//!
-//! `docs/accuracy.md` states what each term contributes, and the weights.
+//! The score with an SVM, for which every person is compared with.
 
 use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis, s};
 use rayon::prelude::*;
 
-use super::{Kind, Statistics};
+use super::{MOST_PHOTOS, Means, Samples, Weights, scale_to_unit, sound};
 use crate::gallery::svm::LinearSvm;
-
-/// Weights of the three terms, and the midpoint and slope of the logistic function that maps their sum to 0…1. On LFW
-/// with 150 people strangers then score about .07 on average, people of the gallery .85 bare and .7 masked.
-struct Weights {
-    /// Natural logarithm of the likelihood ratio.
-    evidence: f32,
-    cosine: f32,
-    margin: f32,
-    middle: f32,
-    slope: f32,
-}
+use crate::gallery::{Kind, Statistics};
 
 /// Weights for bare and for masked faces. The evidence of masked faces weighs less, because its model of how a mask
 /// changes a face was estimated from synthetic masks.
@@ -55,13 +33,9 @@ const PLAIN_MARGIN_WEIGHT: f32 = 0.3;
 /// in the cache for a few thousand people.
 const TILE: usize = 64;
 
-/// Photos of a person beyond which the evidence does not get stronger: photos are alike, and a person with
-/// fifty should have no advantage over one with this many.
-const MOST_PHOTOS: usize = 5;
-
 /// The model that a gallery scores faces with.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Scorer {
+pub struct FusedScorer {
     svm: LinearSvm,
     /// `[K, D]`: means of the bare and of the masked embeddings of each person, of unit length.
     means: [Array2<f32>; 2],
@@ -99,17 +73,7 @@ struct Linear {
     constants: Array1<f32>,
 }
 
-/// Embeddings of known people, of unit length (`[N, D]`), and for each the index of the person, below
-/// `people`, and the kind of image that it was made from.
-#[derive(Debug, Clone, Copy)]
-pub struct Samples<'a> {
-    pub embeddings: ArrayView2<'a, f32>,
-    pub labels: &'a [usize],
-    pub kinds: &'a [Kind],
-    pub people: usize,
-}
-
-impl Scorer {
+impl FusedScorer {
     pub fn new(samples: Samples, svm: LinearSvm, statistics: Option<&Statistics>) -> Self {
         let bare = Means::of(samples, Some(false), |e, _| e.to_owned());
         let masked = Means::of(samples, Some(true), |e, _| e.to_owned());
@@ -216,20 +180,6 @@ impl Scorer {
     }
 }
 
-impl Weights {
-    fn score(&self, sum: f32) -> f32 {
-        1.0 / (1.0 + (-self.slope * (sum - self.middle)).exp())
-    }
-}
-
-fn sound(score: f32) -> f32 {
-    if score.is_finite() {
-        score.clamp(0.0, 1.0)
-    } else {
-        0.0
-    }
-}
-
 impl Evidence {
     fn new(samples: Samples, statistics: &Statistics) -> Self {
         let centred = |e: ArrayView1<f32>, kind: Kind| statistics.centred(e, kind.is_masked());
@@ -304,54 +254,3 @@ impl Evidence {
     }
 }
 
-/// The mean of each person's embeddings.
-struct Means {
-    /// `[K, D]`, zero for a person without embeddings.
-    values: Array2<f32>,
-    counts: Vec<usize>,
-}
-
-impl Means {
-    /// The means over the masked embeddings, the bare ones, or all, each transformed by `map` first.
-    fn of(
-        samples: Samples,
-        masked: Option<bool>,
-        map: impl Fn(ArrayView1<f32>, Kind) -> Array1<f32>,
-    ) -> Self {
-        let mut values = Array2::zeros((samples.people, samples.embeddings.ncols()));
-        let mut counts = vec![0; samples.people];
-        let rows = samples.embeddings.rows().into_iter();
-        for ((row, &label), &kind) in rows.zip(samples.labels).zip(samples.kinds) {
-            if masked.is_none_or(|masked| masked == kind.is_masked()) {
-                let mut mean = values.row_mut(label);
-                mean += &map(row, kind);
-                counts[label] += 1;
-            }
-        }
-        for (mut row, &count) in values.rows_mut().into_iter().zip(&counts) {
-            row /= count.max(1) as f32;
-        }
-        Self { values, counts }
-    }
-
-    /// These means, with another's where a person has none.
-    fn or(&self, other: &Self) -> Self {
-        let mut values = self.values.clone();
-        for (k, mut row) in values.rows_mut().into_iter().enumerate() {
-            if self.counts[k] == 0 {
-                row.assign(&other.values.row(k));
-            }
-        }
-        Self {
-            values,
-            counts: self.counts.clone(),
-        }
-    }
-}
-
-fn scale_to_unit(mut row: ndarray::ArrayViewMut1<f32>) {
-    let length = row.dot(&row).sqrt();
-    if length > 0.0 {
-        row /= length;
-    }
-}
