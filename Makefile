@@ -170,12 +170,12 @@ install: $(PLUGIN) $(PROGRAM)
 	    rm -f '$(LIB_DIR)'/libonnxruntime.so.*; \
 	    install -m 644 $(ONNXRUNTIME_DIR)/libonnxruntime.so.* '$(LIB_DIR)/'; \
 	fi
-	install -m 644 models/facenet.onnx '$(DATA_DIR)/'
+	scripts/install-model.sh models/facenet.onnx '$(DATA_DIR)'
 	install -m 644 LICENSE THIRD_PARTY.md models/README.md '$(DOC_DIR)/'
 
 uninstall:
 	rm -f '$(DESTDIR)$(PLUGIN_DIR)/libgstmfr.so' '$(BIN_DIR)/mfr-enroll'
-	rm -f '$(LIB_DIR)'/libonnxruntime.so.* '$(DATA_DIR)/facenet.onnx'
+	rm -f '$(LIB_DIR)'/libonnxruntime.so.* '$(DATA_DIR)'/facenet.onnx '$(DATA_DIR)'/facenet-*.onnx
 	rm -f $(addprefix '$(DOC_DIR)'/,LICENSE THIRD_PARTY.md README.md)
 	@rmdir '$(LIB_DIR)' '$(DATA_DIR)' '$(DOC_DIR)' 2>/dev/null || true
 

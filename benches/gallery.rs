@@ -44,6 +44,7 @@ fn main() {
         tool_version: String::new(),
         changed: None,
         enrolment: None,
+        expires: Default::default(),
     };
     println!("{people} people, {embeddings} embeddings each, SVM up to {MOST_SVM_PEOPLE} people");
     let entries = enrolled(&faces, people, embeddings);

@@ -299,6 +299,7 @@ fn gallery(dim: usize) -> Result<Gallery, Error> {
         tool_version: String::new(),
         changed: None,
         enrolment: None,
+        expires: Default::default(),
     };
     Ok(Gallery::train(entries, contract)?)
 }

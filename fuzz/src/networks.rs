@@ -63,6 +63,7 @@ pub fn contract(model_sha256: &str, dim: usize) -> Contract {
         tool_version: "fuzz".into(),
         changed: None,
         enrolment: None,
+        expires: Default::default(),
     }
 }
 

@@ -1,5 +1,7 @@
 //! The contract of a gallery: what its embeddings were made with.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::DEFAULT_TARGET_FPIR;
@@ -31,6 +33,9 @@ pub struct Contract {
     /// The options of enrolment; None for files of earlier versions, see [`Contract::enrolment`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub enrolment: Option<Enrolment>,
+    /// By name the last day, `YYYY-MM-DD` in UTC, on which a person is named; nobody else expires.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub expires: BTreeMap<String, String>,
 }
 
 /// The options with which people are enrolled in a gallery, which are repeated when it is changed.

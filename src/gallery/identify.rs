@@ -89,14 +89,18 @@ impl Gallery {
     }
 
     /// Similarity, 0…1, of a face, with or without a mask, to the people of the gallery: to everybody, or in a gallery without
-    /// an SVM to the most similar people and `also`.
+    /// an SVM to the most similar people and `also`. People who have expired are left out.
     pub fn similarities(
         &self,
         embedding: ArrayView1<f32>,
         masked: bool,
         also: Option<usize>,
     ) -> Similarities {
-        self.scorer.similarities(embedding, masked, also)
+        let all = self.scorer.similarities(embedding, masked, also);
+        match self.expiry.is_due() {
+            true => all.kept(|label| !self.expiry.has_expired(label)),
+            false => all,
+        }
     }
 
     /// Similarity, 0…1, of a face, with or without a mask, to every person, in the order of the names.

@@ -2,7 +2,9 @@
 
 mod calibrate;
 mod contract;
+mod crops;
 mod error;
+pub mod expiry;
 mod file;
 mod identify;
 mod legacy;
@@ -16,10 +18,12 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use ndarray::{Array1, Array2};
+use expiry::Expiry;
 use svm::LinearSvm;
 
 pub use calibrate::{Calibration, DEFAULT_TARGET_FPIR, Measured};
 pub use contract::{Contract, Enrolment};
+pub use crops::Crops;
 pub use error::GalleryError;
 pub use identify::{Candidate, Identification, MAX_CANDIDATES};
 pub use npz::NpzWriter;
@@ -133,6 +137,7 @@ pub struct Gallery {
     calibration: [Logistic; 2],
     thresholds: [f32; 2],
     contract: Option<Contract>,
+    expiry: Expiry,
 }
 
 impl Gallery {
@@ -236,7 +241,12 @@ impl Gallery {
                 )
             }
         };
+        let expiry = match &parts.contract {
+            Some(contract) => Expiry::of(&contract.expires, &parts.names)?,
+            None => Expiry::default(),
+        };
         Ok(Self {
+            expiry,
             thresholds,
             calibration,
             names: parts.names,
@@ -314,6 +324,21 @@ impl Gallery {
     /// The contract; None for files without one.
     pub fn contract(&self) -> Option<&Contract> {
         self.contract.as_ref()
+    }
+
+    /// Whether the gallery has an SVM, which larger ones do without.
+    pub fn has_svm(&self) -> bool {
+        self.scorer.svm().is_some()
+    }
+
+    /// Whether a person, an index into the names, is not named any more, because their last day is over.
+    pub fn has_expired(&self, person: usize) -> bool {
+        self.expiry.has_expired(person)
+    }
+
+    /// Whether people of the gallery expire, but the clock of the computer shows a time at which nobody can have.
+    pub fn expires_by_a_wrong_clock(&self) -> bool {
+        !self.expiry.is_empty() && expiry::is_clock_wrong()
     }
 
     /// Each person with the number of their photos, not counting masked copies. A video counts once, however many of its
@@ -469,6 +494,8 @@ impl Parts {
     }
 }
 
+#[cfg(test)]
+mod large_tests;
 #[cfg(test)]
 mod open_set_tests;
 #[cfg(test)]

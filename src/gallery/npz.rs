@@ -422,6 +422,15 @@ impl RawArray {
         }
     }
 
+    /// The values of an array of bytes of this shape.
+    pub fn into_bytes(mut self, shape: &[usize]) -> Result<Vec<u8>, GalleryError> {
+        if self.descr.get(1..) != Some("u1") || self.shape != shape {
+            return Err(self.unexpected(&format!("uint8 of shape {shape:?}")));
+        }
+        self.bytes.drain(..self.data);
+        Ok(self.bytes)
+    }
+
     /// Integers of any size.
     fn integers(&self, expected: &str) -> Result<Vec<i64>, GalleryError> {
         macro_rules! read {

@@ -15,6 +15,7 @@ fn contract(dim: usize) -> Contract {
         tool_version: "0.1.0".into(),
         changed: None,
         enrolment: None,
+        expires: Default::default(),
     }
 }
 

@@ -106,6 +106,7 @@ pub fn gallery() -> &'static Path {
             tool_version: "test".into(),
             changed: None,
             enrolment: None,
+            expires: Default::default(),
         };
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("gallery.npz");

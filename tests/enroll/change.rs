@@ -251,3 +251,63 @@ fn an_output_on_which_another_run_is_at_work_is_left_alone() {
     let photo = text(&demo_photos().join("biden.jpg"));
     run(&["add", "--database", &gallery, "--name", "Joe", &photo]).fails(1, &at_work);
 }
+
+/// The program on this day.
+fn run_on(day: &str, args: &[&str]) -> crate::helpers::Ran {
+    let midday = gstmfr::gallery::expiry::end_of_day(day).unwrap() - 43_200;
+    let mut command = crate::helpers::command(args);
+    crate::helpers::ran(command.env("SOURCE_DATE_EPOCH", midday.to_string()))
+}
+
+#[test]
+fn people_who_have_expired_are_listed_but_not_named_until_they_are_removed() {
+    let folder = Folder::new();
+    let gallery = built(&folder, "x", &X);
+    let biden = text(&demo_photos().join("biden.jpg"));
+    let add = |day: &str| {
+        let args = ["add", "--database", &gallery, "--name", "Joe", "--expires", day];
+        run_on("2020-06-01", &[&args[..], &[&biden]].concat())
+    };
+    add("2020-05-31").fails(2, &["this day is over"]);
+    add("tomorrow").fails(2, &["2027-01-31"]);
+    add("2020-06-30").succeeds();
+    let list = ["list", "--json", "--database", &gallery];
+    let list = json(&run(&list).succeeds());
+    let joe = &list["people"][2];
+    assert_eq!((&joe["name"], &joe["expires"]), (&"Joe".into(), &"2020-06-30".into()));
+    assert_eq!((&joe["expired"], &joe["masked_copies"]), (&true.into(), &1.into()));
+    assert_eq!(list["people"][0]["expired"], false);
+    let found = &crate::helpers::identify(&["--database", &gallery, &biden])[0]["faces"][0];
+    assert_eq!(found["label"], "unknown", "{found}");
+    let candidates = found["candidates"].as_array().unwrap();
+    assert!(candidates.iter().all(|c| c["label"] != "Joe"), "{found}");
+    run(&["rename", "--database", &gallery, "Joe", "Joe Biden"]).succeeds();
+    let text = run(&["list", "--database", &gallery]).succeeds();
+    assert!(text.contains("Joe Biden, expired after 2020-06-30"), "{text}");
+    let check = run(&["check", "--strict", "--database", &gallery]).fails(3, &[]);
+    assert!(check.contains("Joe Biden has expired"), "{check}");
+    let remove = ["remove", "--database", &gallery, "--yes", "--expired"];
+    let said = run(&remove).succeeds();
+    assert!(said.contains("removed Joe Biden"), "{said}");
+    let contract = Gallery::load(Path::new(&gallery)).unwrap();
+    assert!(contract.contract().unwrap().expires.is_empty());
+    let before = fs::read(&gallery).unwrap();
+    let said = run(&remove).succeeds();
+    assert!(said.contains("nobody in"), "{said}");
+    assert_eq!(fs::read(&gallery).unwrap(), before);
+}
+
+#[test]
+fn a_person_is_shown_with_photos_and_whom_they_look_like() {
+    let folder = Folder::new();
+    let gallery = built(&folder, "x", &[&X[..], &Y].concat());
+    let report = folder.path("show.html");
+    let args = ["show", "--database", &gallery, "Barack Obama", "--report"];
+    let said = run(&[&args[..], &[&text(&report)]].concat()).succeeds();
+    assert!(said.starts_with("Barack Obama: 2 photos, 2 masked copies"), "{said}");
+    assert!(said.contains("like the nearest other photo"), "{said}");
+    assert!(said.contains("Joe Biden") && said.contains("Eileen Collins"), "{said}");
+    let page = fs::read_to_string(report).unwrap();
+    assert!(page.contains("Barack Obama"), "{page}");
+    run(&["show", "--database", &gallery, "Nobody"]).fails(1, &["mfr-enroll list"]);
+}

@@ -15,6 +15,7 @@ mod mask;
 mod model;
 mod networks;
 mod resume;
+mod upgrade;
 mod usage;
 #[cfg(feature = "plugin")]
 mod videos;

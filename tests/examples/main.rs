@@ -136,6 +136,7 @@ fn enrol(person: &str, photos: &[&str], gallery: &Path) {
         tool_version: "test".into(),
         changed: None,
         enrolment: None,
+        expires: Default::default(),
     };
     Gallery::train(entries, contract)
         .unwrap()

@@ -10,11 +10,13 @@ use gstmfr::detect::{
     REFERENCE_OVERLAP, SCALE_FACTORS, parse_regions,
 };
 use gstmfr::frame::geometry::Rect;
+use gstmfr::gallery::expiry::end_of_day;
 use gstmfr::nn::{Device, SessionOptions};
 use gstmfr::paint::{MaskType, UnknownMask};
 
 use crate::input::names::{self, NameMeaning};
 use crate::options::{self, GivenEnrolment, Masks, MinFace, NewPhotos, Subject, Vision};
+use crate::people;
 
 /// Makes the gallery for mfrrecognize from folders of photos, and identifies people in other photos.
 #[derive(Debug, Parser)]
@@ -60,6 +62,10 @@ enum CommandArgs {
     Evaluate(EvaluateArgs),
     /// Write copies of photos in which every face wears a mask
     Mask(MaskArgs),
+    /// Show what a gallery knows of one person
+    Show(ShowArgs),
+    /// Embed the faces of a gallery anew by the present network, from the crops that --faces-output has written
+    Upgrade(UpgradeArgs),
     /// Show which networks ONNX files hold, which engine runs them, and what the built-in kernels do not support
     Model(ModelArgs),
 }
@@ -97,6 +103,10 @@ struct AddArgs {
     /// Photos or short videos of the person
     #[arg(value_name = "PHOTO", requires = "name")]
     photos: Vec<PathBuf>,
+    /// The last day, in UTC, on which the people in the photos are named [default: they do not expire; who is in the
+    /// gallery already keeps their day]
+    #[arg(long, value_name = "YYYY-MM-DD", value_parser = day)]
+    expires: Option<String>,
     #[command(flatten)]
     enrolment: EnrolmentArgs,
 }
@@ -108,7 +118,7 @@ struct EnrolmentArgs {
     /// the dataset, if it has train/]
     #[arg(long, value_name = "DIR")]
     val: Option<PathBuf>,
-    /// Write the crops of the faces as well
+    /// Write the crops of the faces as well, which are pictures of people; upgrade embeds them anew
     #[arg(long, value_name = "FILE.npz")]
     faces_output: Option<PathBuf>,
     /// Kinds of synthetic masks for copies of the photos, so that people are recognised when they
@@ -144,8 +154,11 @@ struct RemoveArgs {
     #[arg(long, value_name = "FILE.npz")]
     database: PathBuf,
     /// People to remove
-    #[arg(value_name = "NAME", required = true)]
+    #[arg(value_name = "NAME", required_unless_present = "expired")]
     names: Vec<String>,
+    /// Remove everybody whose last day is over (add --expires)
+    #[arg(long, conflicts_with = "names")]
+    expired: bool,
     /// Do not ask
     #[arg(long)]
     yes: bool,
@@ -221,6 +234,31 @@ struct ListArgs {
     /// List as JSON
     #[arg(long)]
     json: bool,
+}
+
+#[derive(Debug, Args)]
+struct ShowArgs {
+    /// The gallery
+    #[arg(long, value_name = "FILE.npz")]
+    database: PathBuf,
+    /// The person
+    #[arg(value_name = "NAME")]
+    name: String,
+    /// Write an HTML page about the person
+    #[arg(long, value_name = "FILE.html")]
+    report: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+struct UpgradeArgs {
+    /// The gallery
+    #[arg(long, value_name = "FILE.npz")]
+    database: PathBuf,
+    /// Crops of its faces, as --faces-output of build and add has written them; may be given several times
+    #[arg(long, value_name = "FILE.npz")]
+    faces: Vec<PathBuf>,
+    #[command(flatten)]
+    vision: VisionArgs,
 }
 
 #[derive(Debug, Args)]
@@ -364,6 +402,7 @@ pub fn command() -> Result<options::Command> {
         CommandArgs::Remove(args) => options::Command::Remove(options::RemoveOptions {
             database: args.database,
             names: args.names,
+            expired: args.expired,
             yes: args.yes,
             proof: args.proof,
         }),
@@ -384,6 +423,16 @@ pub fn command() -> Result<options::Command> {
         CommandArgs::List(args) => options::Command::List(options::ListOptions {
             database: args.database,
             json: args.json,
+        }),
+        CommandArgs::Show(args) => options::Command::Show(options::ShowOptions {
+            database: args.database,
+            name: args.name,
+            report: args.report,
+        }),
+        CommandArgs::Upgrade(args) => options::Command::Upgrade(options::UpgradeOptions {
+            database: args.database,
+            faces: args.faces,
+            vision: vision(args.vision, MinFace::Relative),
         }),
         CommandArgs::Identify(args) => options::Command::Identify(options::IdentifyOptions {
             inputs: args.inputs,
@@ -467,6 +516,7 @@ fn add(args: AddArgs) -> Result<options::BuildOptions> {
     let built = enrolment(photos, ("--database", args.database), args.enrolment)?;
     Ok(options::BuildOptions {
         adds: true,
+        expires: args.expires,
         ..built
     })
 }
@@ -506,6 +556,7 @@ fn enrolment(
         photos,
         output,
         adds: false,
+        expires: None,
         val: args.val,
         faces_output: args.faces_output,
         given: GivenEnrolment {
@@ -593,6 +644,15 @@ fn scale_factor(text: &str) -> Result<f32, String> {
     number(text, &format!("a number from {least} to {most}"), |v| {
         SCALE_FACTORS.contains(v)
     })
+}
+
+/// A day that is not over.
+fn day(text: &str) -> Result<String, String> {
+    let end = end_of_day(text).ok_or("expected a day, as 2027-01-31")?;
+    match end > people::seconds_now() {
+        true => Ok(text.to_owned()),
+        false => Err("this day is over, so nobody would be named".to_owned()),
+    }
 }
 
 fn up_to_1024(text: &str) -> Result<usize, String> {

@@ -46,6 +46,8 @@ fn run() -> anyhow::Result<ExitCode> {
         options::Command::Embed(embed) => commands::embed::run(&embed),
         options::Command::Evaluate(evaluate) => commands::evaluate::run(&evaluate),
         options::Command::Mask(mask) => commands::mask::run(&mask),
+        options::Command::Show(show) => commands::show::run(&show),
+        options::Command::Upgrade(upgrade) => commands::upgrade::run(&upgrade),
         options::Command::Model(model) => commands::model::run(&model),
     }
 }

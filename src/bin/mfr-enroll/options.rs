@@ -24,6 +24,8 @@ pub enum Command {
     Evaluate(EvaluateOptions),
     Mask(MaskOptions),
     Model(ModelOptions),
+    Show(ShowOptions),
+    Upgrade(UpgradeOptions),
 }
 
 /// Makes a gallery from photos, or adds photos to one.
@@ -33,6 +35,8 @@ pub struct BuildOptions {
     pub output: PathBuf,
     /// Whether people who are in the output already stay.
     pub adds: bool,
+    /// The last day, `YYYY-MM-DD`, on which the people in the photos are named.
+    pub expires: Option<String>,
     pub val: Option<PathBuf>,
     pub faces_output: Option<PathBuf>,
     pub given: GivenEnrolment,
@@ -86,6 +90,8 @@ impl GivenEnrolment {
 pub struct RemoveOptions {
     pub database: PathBuf,
     pub names: Vec<String>,
+    /// Whether everybody goes whose last day is over, instead of `names`.
+    pub expired: bool,
     /// Whether nobody need be asked.
     pub yes: bool,
     /// Where what was removed is recorded.
@@ -128,6 +134,23 @@ pub enum Subject {
 pub struct ListOptions {
     pub database: PathBuf,
     pub json: bool,
+}
+
+/// Shows a person of a gallery.
+#[derive(Debug)]
+pub struct ShowOptions {
+    pub database: PathBuf,
+    pub name: String,
+    pub report: Option<PathBuf>,
+}
+
+/// Embeds the faces of a gallery anew.
+#[derive(Debug)]
+pub struct UpgradeOptions {
+    pub database: PathBuf,
+    /// Files with crops of its faces.
+    pub faces: Vec<PathBuf>,
+    pub vision: Vision,
 }
 
 /// Detects and identifies faces in photos.

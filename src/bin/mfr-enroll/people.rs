@@ -1,5 +1,6 @@
 //! Answers of the gallery by name, and the contract of a new one.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -71,6 +72,7 @@ pub fn check(gallery: &Gallery, path: &Path, embedders: &Embedders) -> Result<()
             path.display()
         ));
     }
+    warn_of_the_clock(gallery, path);
     Ok(())
 }
 
@@ -98,6 +100,22 @@ pub fn each_by_itself(gallery: &Gallery, seen: &Embedded) -> Vec<NamedAnswer> {
 /// Program and version.
 pub const TOOL: &str = concat!("mfr-enroll ", env!("CARGO_PKG_VERSION"));
 
+/// The present time in seconds since 1970.
+pub fn seconds_now() -> u64 {
+    let since = now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| since.as_secs())
+}
+
+/// Says so where a clock that was not set keeps people from expiring.
+pub fn warn_of_the_clock(gallery: &Gallery, path: &Path) {
+    if gallery.expires_by_a_wrong_clock() {
+        output::warning(&format!(
+            "the clock of this computer shows a time before 2020; people of {} who have expired are named",
+            path.display()
+        ));
+    }
+}
+
 /// The present time as it is written to galleries.
 pub fn now_text() -> String {
     rfc3339(now())
@@ -121,6 +139,7 @@ pub fn contract(embedders: &Embedders, enrolment: Enrolment) -> Contract {
         tool_version: TOOL.to_owned(),
         changed: None,
         enrolment: Some(enrolment),
+        expires: BTreeMap::new(),
     }
 }
 

@@ -243,6 +243,7 @@ mod tests {
             tool_version: "0.1.0".into(),
             changed: None,
             enrolment: None,
+            expires: Default::default(),
         };
         let entry = |name: &str, embedding: [f32; 2]| Entry {
             name: name.into(),

@@ -483,6 +483,14 @@ impl BaseTransformImpl for MfrRecognize {
                 database.name()
             );
         }
+        if database.gallery().expires_by_a_wrong_clock() {
+            gst::warning!(
+                CAT,
+                imp = self,
+                "the clock of this computer shows a time before 2020; people of {} who have expired are named",
+                database.name()
+            );
+        }
         let loaded = Change {
             state: GalleryState::Loaded,
             path,

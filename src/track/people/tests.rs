@@ -26,6 +26,7 @@ fn gallery() -> Gallery {
         tool_version: "0.1.0".into(),
         changed: None,
         enrolment: None,
+        expires: Default::default(),
     };
     let entries = [("Ana", ANA), ("Bo", BO)].map(entry).into();
     Gallery::train(entries, contract).unwrap()

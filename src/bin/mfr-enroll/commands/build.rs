@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use gstmfr::embed::INPUT_SIZE;
-use gstmfr::gallery::{Contract, Entry, Gallery, GalleryError, Kind, NpzWriter};
+use gstmfr::gallery::{Contract, Crops, Entry, Gallery, GalleryError, Kind, NpzWriter};
 use ndarray::Array1;
 use serde::Serialize;
 
@@ -14,7 +14,7 @@ use super::before::Before;
 use super::change::changed;
 use super::evaluate::{say as say_figures, warn_of_unenrolled};
 use crate::enrol::partial::{self, Partial};
-use crate::enrol::{Enrolled, Keep, Learned, enrol};
+use crate::enrol::{EmbeddedCopy, Enrolled, Keep, Learned, enrol};
 use crate::evaluate::calibration::CalibrationTable;
 use crate::evaluate::trial::{self, Figures, Tried};
 use crate::input::dataset::{Collection, Dataset};
@@ -93,6 +93,7 @@ pub fn run(options: &BuildOptions) -> Result<ExitCode> {
     let (gallery, calibration) = match &before.gallery {
         None => {
             let contract = people::contract(&embedders, enrolment);
+            let contract = expiring(contract, options, &train, &enrolled);
             let mut gallery = learn(&train, &enrolled, contract)?;
             let calibration = gallery.calibrate(target_fpir)?;
             (gallery, calibration)
@@ -100,7 +101,8 @@ pub fn run(options: &BuildOptions) -> Result<ExitCode> {
         Some((gallery, contract)) => {
             let mut entries = gallery.entries();
             entries.extend(new_entries(&train, &enrolled));
-            gallery.remade(entries, changed(contract.clone()))?
+            let contract = expiring(contract.clone(), options, &train, &enrolled);
+            gallery.remade(entries, changed(contract))?
         }
     };
     gallery.save(&options.output)?;
@@ -123,9 +125,11 @@ pub fn run(options: &BuildOptions) -> Result<ExitCode> {
                 Some((person_of(val, t.source), crop))
             }))
         });
+        let sources = CropSources::of(&train, &enrolled);
         npz::write_file(path, |npz| {
             learned.write(npz, ["arr_0", "arr_1"])?;
-            tried.write(npz, ["arr_2", "arr_3"])
+            tried.write(npz, ["arr_2", "arr_3"])?;
+            sources.write(npz)
         })?;
     }
 
@@ -180,6 +184,24 @@ fn nothing_usable(options: &BuildOptions, enrolled: &Enrolled) -> String {
     text
 }
 
+/// The contract with the last day of everybody of whom a new photo is used, if one was given.
+fn expiring(
+    contract: Contract,
+    options: &BuildOptions,
+    collection: &Collection,
+    enrolled: &Enrolled,
+) -> Contract {
+    let mut expires = contract.expires;
+    if let Some(day) = &options.expires {
+        let new = new_entries(collection, enrolled);
+        expires.extend(new.map(|entry| (entry.name, day.clone())));
+    }
+    Contract {
+        expires,
+        ..contract
+    }
+}
+
 /// The gallery of the people who have at least one usable photo.
 pub fn learn(
     collection: &Collection,
@@ -207,7 +229,7 @@ fn new_entries<'a>(
         };
         let photo = entry(source.clone(), learned.kind, &learned.embedding);
         let copies = learned.copies.iter().map(move |copy| {
-            let source = format!("{source}#mask:{}", copy.mask);
+            let source = masked_source(&source, copy);
             entry(source, Kind::SyntheticMask, &copy.embedding)
         });
         std::iter::once(photo).chain(copies)
@@ -235,6 +257,46 @@ fn try_out(
     let known = trial::with_names(val, &tried);
     let figures = Figures::of(&known, None, gallery.thresholds());
     Ok((figures, tried))
+}
+
+/// What `upgrade` needs besides: the sources of the crops of photos, and the crops of their masked copies.
+#[derive(Debug, Default)]
+struct CropSources<'a> {
+    photos: Vec<String>,
+    copies: Vec<(String, &'a [u8])>,
+}
+
+impl<'a> CropSources<'a> {
+    fn of(collection: &Collection, enrolled: &'a Enrolled) -> Self {
+        let mut all = Self::default();
+        for learned in enrolled.learned.iter().filter(|l| l.crop.is_some()) {
+            let source = learned.shot.name(&collection.items);
+            for copy in &learned.copies {
+                if let Some(crop) = &copy.crop {
+                    all.copies.push((masked_source(&source, copy), crop));
+                }
+            }
+            all.photos.push(source);
+        }
+        all
+    }
+
+    fn write<W: std::io::Write + std::io::Seek>(
+        &self,
+        npz: &mut NpzWriter<W>,
+    ) -> std::io::Result<()> {
+        let [[_, sources], [copies, copy_sources]] = Crops::arrays();
+        npz.texts(sources, &self.photos)?;
+        let shape = [self.copies.len(), INPUT_SIZE, INPUT_SIZE, 3];
+        npz.bytes(copies, &shape, self.copies.iter().map(|(_, crop)| *crop))?;
+        let names: Vec<&str> = self.copies.iter().map(|(name, _)| name.as_str()).collect();
+        npz.texts(copy_sources, &names)
+    }
+}
+
+/// The source of a masked copy in the gallery.
+fn masked_source(source: &str, copy: &EmbeddedCopy) -> String {
+    format!("{source}#mask:{}", copy.mask)
 }
 
 /// Crops and names in the format of the original scripts.

@@ -60,7 +60,17 @@ pub fn remove(options: &RemoveOptions) -> Result<ExitCode> {
     for name in &options.names {
         check_present(&gallery, name, path)?;
     }
-    let gone: BTreeSet<&str> = options.names.iter().map(String::as_str).collect();
+    people::warn_of_the_clock(&gallery, path);
+    let expired = gallery.names().iter().enumerate();
+    let expired = expired.filter(|&(person, _)| options.expired && gallery.has_expired(person));
+    let gone = expired.map(|(_, name)| name).chain(&options.names);
+    let gone: BTreeSet<&str> = gone.map(String::as_str).collect();
+    if gone.is_empty() {
+        let mut out = Output::stdout();
+        out.line(format_args!("nobody in {} has expired", shown(path)))?;
+        out.finish()?;
+        return Ok(ExitCode::SUCCESS);
+    }
     ensure!(
         gone.len() < gallery.names().len(),
         "nobody would be left in {}; to delete everybody, delete the file",
@@ -79,7 +89,7 @@ pub fn remove(options: &RemoveOptions) -> Result<ExitCode> {
         Some(_) => Some(state(&gallery, path)?),
         None => None,
     };
-    let (smaller, _) = gallery.remade(kept, changed(contract))?;
+    let (smaller, _) = gallery.remade(kept, without(changed(contract), &gone))?;
     smaller.save(path)?;
     // An interrupted run may have left embeddings of anybody.
     lock.discard();
@@ -127,7 +137,11 @@ pub fn rename(options: &RenameOptions) -> Result<ExitCode> {
             entry.name.clone_from(&options.new);
         }
     }
-    let (renamed, _) = gallery.remade(entries, changed(contract))?;
+    let mut contract = changed(contract);
+    if let Some(day) = contract.expires.remove(&options.old) {
+        contract.expires.insert(options.new.clone(), day);
+    }
+    let (renamed, _) = gallery.remade(entries, contract)?;
     renamed.save(path)?;
     let mut out = Output::stdout();
     out.line(format_args!(
@@ -170,6 +184,7 @@ pub fn merge(options: &MergeOptions) -> Result<ExitCode> {
         created: people::now_text(),
         tool_version: people::TOOL.to_owned(),
         changed: None,
+        expires: earliest(galleries.iter().map(|(_, _, contract)| contract)),
         ..contract.clone()
     };
     let (gallery, _) = first.remade(merged, made)?;
@@ -197,6 +212,24 @@ fn with_unique_sources(entries: Vec<Entry>, taken: &mut BTreeSet<String>) -> Vec
     entries
 }
 
+/// The last day of each person. The earliest one holds where galleries name several.
+fn earliest<'a>(contracts: impl Iterator<Item = &'a Contract>) -> BTreeMap<String, String> {
+    let mut days: BTreeMap<String, String> = BTreeMap::new();
+    for (name, day) in contracts.flat_map(|contract| &contract.expires) {
+        let own = days.entry(name.clone()).or_insert_with(|| day.clone());
+        if day < own {
+            own.clone_from(day);
+        }
+    }
+    days
+}
+
+/// The contract without what it says of these people.
+fn without(mut contract: Contract, gone: &BTreeSet<&str>) -> Contract {
+    contract.expires.retain(|name, _| !gone.contains(name.as_str()));
+    contract
+}
+
 /// The contract of a gallery that is to be changed.
 pub fn contract_of(gallery: &Gallery, path: &Path) -> Result<Contract> {
     gallery.contract().cloned().with_context(|| {
@@ -216,9 +249,10 @@ pub fn changed(contract: Contract) -> Contract {
     }
 }
 
-fn check_present(gallery: &Gallery, name: &str, path: &Path) -> Result<()> {
-    if gallery.names().iter().any(|known| known == name) {
-        return Ok(());
+/// The index of a person of the gallery.
+pub fn check_present(gallery: &Gallery, name: &str, path: &Path) -> Result<usize> {
+    if let Some(person) = gallery.names().iter().position(|known| known == name) {
+        return Ok(person);
     }
     let alike = |known: &&String| known.to_lowercase() == name.trim().to_lowercase();
     match gallery.names().iter().find(alike) {
@@ -341,6 +375,33 @@ mod tests {
             sources(vec![entry("a", "a/1.jpg#t=0.50")], &mut taken),
             ["a/1.jpg~3#t=0.50"]
         );
+    }
+
+    #[test]
+    fn of_several_last_days_the_earliest_one_holds() {
+        let contract = |days: &[(&str, &str)]| Contract {
+            format: String::new(),
+            model_sha256: String::new(),
+            embedding_dim: 0,
+            preprocessing: String::new(),
+            detector: String::new(),
+            created: String::new(),
+            tool_version: String::new(),
+            changed: None,
+            enrolment: None,
+            expires: days
+                .iter()
+                .map(|&(name, day)| (name.to_owned(), day.to_owned()))
+                .collect(),
+        };
+        let both = [
+            contract(&[("Ana", "2030-01-31"), ("Bo", "2031-01-01")]),
+            contract(&[("Ana", "2029-12-31")]),
+        ];
+        let days = earliest(both.iter());
+        assert_eq!((&days["Ana"][..], &days["Bo"][..]), ("2029-12-31", "2031-01-01"));
+        let left = without(both[0].clone(), &["Ana"].into());
+        assert_eq!(left.expires.keys().collect::<Vec<_>>(), ["Bo"]);
     }
 
     #[test]

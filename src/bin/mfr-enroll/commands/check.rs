@@ -1,10 +1,12 @@
 //! `check`: reports problems of photos, or of a gallery, without writing a gallery.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Result;
+use gstmfr::embed::{Embedder, PREPROCESSING};
 use gstmfr::gallery::{Contract, DEFAULT_TARGET_FPIR, Enrolment, Gallery, Kind, file_of};
 use serde::Serialize;
 
@@ -224,6 +226,8 @@ struct GalleryReport<'a> {
     alike: Vec<Similar>,
     nearest: Vec<Similar>,
     few_photos: Vec<&'a str>,
+    /// What else is wrong with the file or with its entries.
+    problems: Vec<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -236,11 +240,13 @@ struct PersonReport<'a> {
 fn check_gallery(options: &CheckOptions, database: &Path) -> Result<bool> {
     let gallery = Gallery::load(database)?;
     let photos = photos(&gallery);
-    let Agreement { likeness, pairs } = agreement::compare(&photos.samples);
+    let compared = agreement::compare(&photos.samples);
     if let Some(path) = &options.report {
         let measured = measure(&gallery)?;
-        page(database, &gallery, &photos, &likeness, &pairs, measured).write(path)?;
+        page(database, &gallery, &photos, &compared, Some(measured)).write(path)?;
     }
+    let problems = problems(&gallery, database, &photos, &compared.likeness);
+    let Agreement { likeness, pairs } = compared;
     let name = |person: usize| gallery.names()[person].as_str();
     let source = |sample: usize| gallery.sources()[photos.rows[sample]].clone();
     let odd = likeness.iter().enumerate();
@@ -277,6 +283,7 @@ fn check_gallery(options: &CheckOptions, database: &Path) -> Result<bool> {
         nearest: pairs.iter().take(NEAREST).map(similar).collect(),
         few_photos: few.map(|p| p.name).collect(),
         people,
+        problems,
     };
     let mut out = Output::stdout();
     if options.json {
@@ -285,16 +292,101 @@ fn check_gallery(options: &CheckOptions, database: &Path) -> Result<bool> {
         say_gallery(&mut out, &report)?;
     }
     out.finish()?;
-    Ok(report.suspicious.is_empty() && report.alike.is_empty())
+    let is_clean = report.suspicious.is_empty() && report.alike.is_empty();
+    Ok(is_clean && report.problems.is_empty())
+}
+
+/// Cosine above which two photos count as the same image.
+const SAME_PHOTO: f32 = 0.9999;
+
+/// What is wrong besides photos that do not fit: with the file, its contract, and its entries.
+fn problems(
+    gallery: &Gallery,
+    path: &Path,
+    photos: &PhotoRows,
+    likeness: &[Likeness],
+) -> Vec<String> {
+    let mut problems = of_the_file(path);
+    problems.extend(of_the_contract(gallery));
+    let sources = gallery.sources();
+    let mut seen = HashSet::new();
+    // Two copies of a photo may have the same kind of mask.
+    let twice = photos.rows.iter().map(|&row| sources[row].as_str());
+    let twice = twice.filter(|source| !source.is_empty() && !seen.insert(*source));
+    problems.extend(twice.map(|source| format!("{source} stands twice in it")));
+    let files: HashSet<(usize, &str)> = photos
+        .rows
+        .iter()
+        .map(|&row| (gallery.labels()[row], file_of(&sources[row])))
+        .collect();
+    let rows = (0..sources.len()).filter(|&row| gallery.kinds()[row] == Kind::SyntheticMask);
+    let alone = rows.filter(|&row| !files.contains(&(gallery.labels()[row], file_of(&sources[row]))));
+    problems.extend(alone.map(|row| format!("{} is a masked copy without its photo", sources[row])));
+    for (likeness, &row) in likeness.iter().zip(&photos.rows) {
+        if likeness.own.is_some_and(|own| own > SAME_PHOTO) {
+            let source = &sources[row];
+            problems.push(format!("{source} is the same picture as another photo of the person"));
+        }
+        if let Some((other, similarity)) = likeness.other
+            && similarity > SAME_PHOTO
+        {
+            let (source, name) = (&sources[row], &gallery.names()[other]);
+            problems.push(format!("{source} is the same picture as a photo of {name}"));
+        }
+    }
+    let expired = (0..gallery.names().len()).filter(|&person| gallery.has_expired(person));
+    problems.extend(expired.map(|person| {
+        let name = &gallery.names()[person];
+        format!("{name} has expired; mfr-enroll remove --expired takes everybody out who has")
+    }));
+    problems
+}
+
+fn of_the_file(path: &Path) -> Vec<String> {
+    let mut problems = Vec::new();
+    if let Ok(file) = std::fs::metadata(path)
+        && file.permissions().mode() & 0o077 != 0
+    {
+        problems.push("others than the owner of the file may read or write it; chmod 600 is right for it".to_owned());
+    }
+    let mut partial = path.as_os_str().to_owned();
+    partial.push(".partial");
+    if Path::new(&partial).exists() {
+        problems.push(format!(
+            "{} beside it holds embeddings of an interrupted run; the same command resumes it",
+            Path::new(&partial).display()
+        ));
+    }
+    problems
+}
+
+fn of_the_contract(gallery: &Gallery) -> Vec<String> {
+    let Some(contract) = gallery.contract() else {
+        return vec!["it does not say which network and crop it was made with".to_owned()];
+    };
+    let mut problems = Vec::new();
+    if contract.enrolment.is_none() {
+        problems.push("it does not say by which options of enrolment it was made".to_owned());
+    }
+    if Embedder::installed_model(&contract.model_sha256).is_none() {
+        problems.push("the network that it was made with is not installed".to_owned());
+    }
+    if contract.preprocessing != PREPROCESSING {
+        problems.push(format!(
+            "its faces were cropped by the rule {:?}, this version's is {PREPROCESSING:?}",
+            contract.preprocessing
+        ));
+    }
+    problems
 }
 
 /// The rows of a gallery that are photos, not copies with synthetic masks.
-struct PhotoRows<'a> {
-    rows: Vec<usize>,
-    samples: Vec<FaceSample<'a>>,
+pub struct PhotoRows<'a> {
+    pub rows: Vec<usize>,
+    pub samples: Vec<FaceSample<'a>>,
 }
 
-fn photos(gallery: &Gallery) -> PhotoRows<'_> {
+pub fn photos(gallery: &Gallery) -> PhotoRows<'_> {
     let rows: Vec<usize> = (0..gallery.labels().len())
         .filter(|&row| gallery.kinds()[row] != Kind::SyntheticMask)
         .collect();
@@ -326,14 +418,14 @@ fn measure(gallery: &Gallery) -> Result<GalleryScores> {
 }
 
 /// The page of a gallery, which has names and numbers only, because a gallery holds no photos.
-fn page<'a>(
+pub fn page<'a>(
     database: &Path,
     gallery: &'a Gallery,
     photos: &PhotoRows,
-    likeness: &[Likeness],
-    pairs: &[Pair],
-    measured: GalleryScores,
+    compared: &Agreement,
+    measured: Option<GalleryScores>,
 ) -> HtmlReport<'a> {
+    let Agreement { likeness, pairs } = compared;
     let name = |person: usize| gallery.names()[person].as_str();
     let face = |sample: usize| PhotoEntry {
         path: gallery.sources()[photos.rows[sample]].clone(),
@@ -369,7 +461,7 @@ fn page<'a>(
             .map(couple)
             .collect(),
         nearest: pairs.iter().take(NEAREST).map(couple).collect(),
-        measured: Some(measured),
+        measured,
         ..HtmlReport::default()
     };
     report.count();
@@ -405,6 +497,12 @@ fn say_gallery(out: &mut Output, report: &GalleryReport) -> Result<()> {
             plain(&contract.preprocessing)
         ))?,
         None => out.line("  it does not say which network and crop it was made with")?,
+    }
+    if !report.problems.is_empty() {
+        out.line("\nproblems")?;
+    }
+    for problem in &report.problems {
+        out.line(format_args!("  {}", plain(problem)))?;
     }
     say_suspicious(out, &report.suspicious)?;
     say_alike(out, &report.alike)?;

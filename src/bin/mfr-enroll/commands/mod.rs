@@ -10,6 +10,8 @@ pub mod identify;
 pub mod list;
 pub mod mask;
 pub mod model;
+pub mod show;
+pub mod upgrade;
 
 /// Exit status of a run with --strict in which photos were rejected.
 const REJECTED: u8 = 3;

@@ -113,6 +113,7 @@ mod tests {
             tool_version: "test".into(),
             changed: None,
             enrolment: None,
+            expires: Default::default(),
         };
         let entries = vec![
             entry("b", "b/1.jpg", Kind::Photo, [1.0, 0.0]),

@@ -82,6 +82,9 @@ pub struct EmbeddedCopy {
     /// A JPEG, if requested.
     #[serde(with = "encoding::bytes")]
     pub thumbnail: Option<Vec<u8>>,
+    /// The crop, if requested.
+    #[serde(with = "encoding::bytes")]
+    pub crop: Option<Vec<u8>>,
 }
 
 impl Learned {
@@ -203,8 +206,8 @@ struct PendingFace {
     crop: Option<Vec<u8>>,
     portrait: Portrait,
     is_masked: bool,
-    /// Kinds and thumbnails of the masked copies.
-    copies: Vec<(MaskType, Option<Vec<u8>>)>,
+    /// The masked copies, not embedded yet.
+    copies: Vec<EmbeddedCopy>,
 }
 
 impl FaceCandidate {
@@ -213,8 +216,14 @@ impl FaceCandidate {
         let crop = keep.crops.then(|| self.crop.clone());
         crops.push(self.crop);
         let copies = self.disguises.into_iter().map(|disguise| {
+            let crop = keep.crops.then(|| disguise.crop.clone());
             crops.push(disguise.crop);
-            (disguise.mask, disguise.thumbnail)
+            EmbeddedCopy {
+                mask: disguise.mask,
+                embedding: Array1::default(0),
+                thumbnail: disguise.thumbnail,
+                crop,
+            }
         });
         PendingFace {
             crop,
@@ -230,11 +239,7 @@ impl PendingFace {
     fn embedded(self, mut embeddings: impl Iterator<Item = Array1<f32>>) -> Option<EmbeddedFace> {
         let embedding = embeddings.next()?;
         let copies = self.copies.into_iter().zip(embeddings);
-        let copies = copies.map(|((mask, thumbnail), embedding)| EmbeddedCopy {
-            mask,
-            embedding,
-            thumbnail,
-        });
+        let copies = copies.map(|(copy, embedding)| EmbeddedCopy { embedding, ..copy });
         Some(EmbeddedFace {
             is_masked: self.is_masked,
             embedding,
@@ -280,7 +285,8 @@ impl EmbeddedFace {
         let copies = self.copies.iter().map(|copy| &copy.embedding);
         let mut embeddings = std::iter::once(&self.embedding).chain(copies);
         let crop = keep.crops.then_some(INPUT_SIZE * INPUT_SIZE * 3);
-        self.crop.as_ref().map(Vec::len) == crop
+        let mut crops = self.copies.iter().map(|copy| &copy.crop).chain([&self.crop]);
+        crops.all(|own| own.as_ref().map(Vec::len) == crop)
             && embeddings.all(|e| e.len() == dim && e.iter().all(|v| v.is_finite()))
     }
 }

@@ -92,6 +92,16 @@ pub struct Couple<'a> {
 }
 
 impl<'a> HtmlReport<'a> {
+    /// Leaves out everybody but one person and those who look like them.
+    pub fn keep_person(&mut self, name: &str) {
+        self.people.retain(|person| person.name == name);
+        let is_own = |couple: &Couple| couple.people.contains(&name);
+        self.alike.retain(is_own);
+        self.nearest.retain(is_own);
+        self.tiles.clear();
+        self.count();
+    }
+
     /// The report of a dataset, with the gallery's figures if one was made from it.
     pub fn of_dataset(
         subject: String,
