@@ -4,6 +4,7 @@
 //! Embeddings lie in the R dimensions of [`Statistics`] but for very little, so that the cosine is a linear function of the
 //! projected face just as the evidence is: the index has the sum of both.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use ndarray::{Array1, Array2, ArrayView1, ArrayView2, s};
@@ -96,13 +97,13 @@ struct Side {
 
 /// A face that is compared.
 struct Face<'a> {
-    embedding: &'a [f32],
+    embedding: Cow<'a, [f32]>,
     is_masked: bool,
     query: Query,
     /// For each number of photos `x²·quadratic[n]`.
     squares: [f32; MOST_PHOTOS],
     /// `[MOST_PHOTOS, D]`, rows that give `x·gain[n]·mean` as products with the mean before it is projected.
-    directions: Array2<f32>,
+    directions: Vec<f32>,
     /// Products of these with the means of bare and of masked faces.
     centres: [[f32; 2]; MOST_PHOTOS],
 }
@@ -175,6 +176,11 @@ impl LargeScorer {
         statistics: Option<&Statistics>,
     ) -> Self {
         let rows = Rows::of(labels, kinds, people);
+        // The arrays of a file may be stored by columns.
+        let embeddings = match embeddings.is_standard_layout() {
+            true => embeddings,
+            false => Arc::new(embeddings.as_standard_layout().into_owned()),
+        };
         let Some(statistics) = statistics else {
             let index = plain_index(&embeddings, &rows, people);
             return Self {
@@ -305,19 +311,22 @@ impl LargeScorer {
 
     /// None for an embedding of another size or without direction.
     fn face<'a>(&self, embedding: ArrayView1<'a, f32>, masked: bool) -> Option<Face<'a>> {
-        let values = embedding.to_slice()?;
-        if values.len() != self.embeddings.ncols() || !is_usable(embedding) {
+        if embedding.len() != self.embeddings.ncols() || !is_usable(embedding) {
             return None;
         }
+        let values = match embedding.to_slice() {
+            Some(values) => Cow::Borrowed(values),
+            None => Cow::Owned(embedding.to_vec()),
+        };
         let index = &self.side(masked).index;
         Some(match &self.evidence {
             Some(evidence) => evidence.face(values, masked, index),
             None => Face {
-                embedding: values,
                 is_masked: masked,
-                query: index.query(values, [0.0; CLASSES]),
+                query: index.query(&values, [0.0; CLASSES]),
+                embedding: values,
                 squares: [0.0; MOST_PHOTOS],
-                directions: Array2::zeros((0, 0)),
+                directions: Vec::new(),
                 centres: [[0.0; 2]; MOST_PHOTOS],
             },
         })
@@ -345,13 +354,13 @@ impl LargeScorer {
         let Some(evidence) = &self.evidence else {
             return 0.0;
         };
-        let direction = face.directions.row(photos);
-        let direction = direction.to_slice().unwrap_or_default();
+        let dim = face.embedding.len();
+        let direction = &face.directions[photos * dim..][..dim];
         let (mut linear, mut cosine) = (0.0, 0.0);
         for &row in rows {
             let values = self.embeddings.row(row as usize);
             let values = values.to_slice().unwrap_or_default();
-            let [along, own] = products(values, direction, face.embedding);
+            let [along, own] = products(values, direction, &face.embedding);
             let centre = face.centres[photos][usize::from(!evidence.is_bare(row))];
             linear += (along - centre) * evidence.lengths[row as usize].abs();
             cosine += own;
@@ -366,7 +375,7 @@ impl LargeScorer {
         let products = rows.iter().map(|&row| {
             let values = self.embeddings.row(row as usize);
             let values = values.to_slice().unwrap_or_default();
-            products(values, face.embedding, &[])[0]
+            products(values, &face.embedding, &[])[0]
         });
         sound(products.sum::<f32>() / rows.len().max(1) as f32)
     }
@@ -533,9 +542,9 @@ impl Evidence {
         }
     }
 
-    fn face<'a>(&self, embedding: &'a [f32], masked: bool, index: &Index) -> Face<'a> {
+    fn face<'a>(&self, embedding: Cow<'a, [f32]>, masked: bool, index: &Index) -> Face<'a> {
         let statistics = &self.statistics;
-        let centred = statistics.centred(ArrayView1::from(embedding), masked);
+        let centred = statistics.centred(ArrayView1::from(&*embedding), masked);
         let x = statistics.project(centred.view());
         let squares = self.quadratic.dot(&(&x * &x));
         let squares: [f32; MOST_PHOTOS] = std::array::from_fn(|n| squares[n]);
@@ -550,7 +559,7 @@ impl Evidence {
             centres: std::array::from_fn(|n| {
                 [0, 1].map(|side| directions.row(n).dot(&statistics.centres.row(side)))
             }),
-            directions,
+            directions: directions.iter().copied().collect(),
         }
     }
 }

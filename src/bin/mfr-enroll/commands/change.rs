@@ -217,7 +217,7 @@ fn earliest<'a>(contracts: impl Iterator<Item = &'a Contract>) -> BTreeMap<Strin
     let mut days: BTreeMap<String, String> = BTreeMap::new();
     for (name, day) in contracts.flat_map(|contract| &contract.expires) {
         let own = days.entry(name.clone()).or_insert_with(|| day.clone());
-        if day < own {
+        if *day < *own {
             own.clone_from(day);
         }
     }
