@@ -1,4 +1,4 @@
-//! Galleries of many people: the times of training, calibrating, writing and reading one, its memory, the time of naming a
+//! Galleries of many people: the times of training, calibrating, writing, changing and reading one, its memory, the time of naming a
 //! face, and in how many faces the first candidate is the one of the full score over everybody.
 //!
 //! ```text
@@ -48,22 +48,23 @@ fn main() {
     };
     println!("{people} people, {embeddings} embeddings each, SVM up to {MOST_SVM_PEOPLE} people");
     let entries = enrolled(&faces, people, embeddings);
-    let start = Instant::now();
+    let start = Since::now();
     let mut gallery = Gallery::train(entries, contract).expect("embeddings are sound");
-    say("training", start);
-    let start = Instant::now();
+    start.say("training");
+    let start = Since::now();
     gallery.calibrate(0.01).expect("embeddings are sound");
-    say("calibration", start);
+    start.say("calibration");
     let file = std::env::temp_dir().join(format!("mfr-bench-{}.npz", std::process::id()));
-    let start = Instant::now();
+    let start = Since::now();
     gallery.save(&file).expect("the folder is writable");
-    say("writing", start);
+    start.say("writing");
     let bytes = std::fs::metadata(&file).map_or(0, |file| file.len());
     drop(gallery);
+    change(&file, &faces, people as u64);
     let before = resident();
-    let start = Instant::now();
+    let start = Since::now();
     let gallery = Gallery::load(&file);
-    say("reading", start);
+    start.say("reading");
     let _ = std::fs::remove_file(&file);
     let gallery = gallery.expect("it was just written");
     println!("file          {:8.1} MB", bytes as f64 / 1e6);
@@ -76,6 +77,30 @@ fn main() {
             let shown = faces.draw(first, probes, PROBE, masked);
             name(&gallery, &shown, masked, is_known);
         }
+    }
+}
+
+/// Removes a person from a gallery file and adds another one, without the work on photos.
+fn change(file: &Path, faces: &SyntheticFaces, person: u64) {
+    for what in ["removing", "adding"] {
+        let start = Since::now();
+        let gallery = Gallery::load(file).expect("it was just written");
+        let mut entries = gallery.entries();
+        match what {
+            "removing" => entries.retain(|entry| !entry.name.ends_with("0000001")),
+            _ => entries.push(Entry {
+                name: "somebody new".to_owned(),
+                source: "new/1.jpg".to_owned(),
+                kind: Kind::Photo,
+                embedding: faces.draw(person, 1, 0, false).row(0).to_owned(),
+            }),
+        }
+        let contract = gallery.contract().cloned().expect("it has one");
+        let (changed, _) = gallery.remade(entries, contract).expect("they are sound");
+        let changed_file = file.with_extension("changed.npz");
+        changed.save(&changed_file).expect("the folder is writable");
+        let _ = std::fs::remove_file(&changed_file);
+        start.say(what);
     }
 }
 
@@ -132,8 +157,33 @@ fn name(gallery: &Gallery, shown: &Array2<f32>, masked: bool, is_known: bool) {
     );
 }
 
-fn say(what: &str, start: Instant) {
-    println!("{what:<13} {:8.2} s", start.elapsed().as_secs_f64());
+/// The time by the clock and the CPU time of all threads.
+struct Since {
+    start: Instant,
+    cpu: f64,
+}
+
+impl Since {
+    fn now() -> Self {
+        Self {
+            start: Instant::now(),
+            cpu: process_cpu_time(),
+        }
+    }
+
+    fn say(&self, what: &str) {
+        let (time, cpu) = (self.start.elapsed(), process_cpu_time() - self.cpu);
+        println!("{what:<13} {:8.2} s, CPU {cpu:.2} s", time.as_secs_f64());
+    }
+}
+
+/// Seconds of CPU time that all threads have used, at the usual 100 ticks a second.
+fn process_cpu_time() -> f64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    // The name of the program may contain spaces.
+    let fields = stat.rsplit(')').next().unwrap_or_default();
+    let ticks = fields.split_whitespace().skip(11).take(2);
+    ticks.filter_map(|t| t.parse::<f64>().ok()).sum::<f64>() / 100.0
 }
 
 /// Seconds of CPU time that this thread has used.

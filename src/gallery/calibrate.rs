@@ -178,27 +178,33 @@ impl Gallery {
             }
         }
         rows.truncate(SAMPLE);
-        let best = scorer.best_two(self.embeddings.select(Axis(0), &rows).view(), masked);
-        let tried: Vec<(Option<f32>, Option<f32>)> = rows
+        let best = scorer.best_sums(self.embeddings.select(Axis(0), &rows).view(), masked);
+        let tried: Vec<(Option<(bool, f32)>, f32)> = rows
             .par_iter()
             .zip(best)
             .map(|(&row, best)| {
                 let person = self.labels[row];
-                let other = best.iter().find(|(label, _)| *label != person);
+                let others = best.iter().filter(|(label, _)| *label != person);
+                let mut others: Vec<f32> = others.map(|(_, sum)| *sum).collect();
+                let stranger = scorer.first_score(masked, &mut others);
                 let is_other = |other: &&u32| photos[**other as usize] != photos[row];
                 let left = scorer.rows(person).iter().filter(is_other).copied();
                 let left: Vec<u32> = left.collect();
-                let own = (!left.is_empty())
-                    .then(|| scorer.score_with(self.embeddings.row(row), masked, &left));
-                (own, other.map(|(_, score)| *score))
+                let first = others.first().copied().unwrap_or(f32::NEG_INFINITY);
+                let known = (!left.is_empty()).then(|| {
+                    let own = scorer.sum_with(self.embeddings.row(row), masked, &left);
+                    others.push(own);
+                    (own >= first, scorer.first_score(masked, &mut others))
+                });
+                (known, stranger)
             })
             .collect();
-        for (own, other) in tried {
-            side.strangers.extend(other);
-            match (own, other) {
-                (Some(own), Some(other)) if other > own => side.wrong.push(other),
-                (Some(own), _) => side.right.push(own),
-                (None, _) => {}
+        for (known, stranger) in tried {
+            side.strangers.push(stranger);
+            match known {
+                Some((true, score)) => side.right.push(score),
+                Some((false, score)) => side.wrong.push(score),
+                None => {}
             }
         }
     }

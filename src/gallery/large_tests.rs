@@ -123,11 +123,12 @@ fn the_first_candidate_is_that_of_the_full_score_and_a_given_person_is_scored_to
         for face in faces.draw(X as u64 - 100, 200, 9, masked).rows() {
             let all = gallery.scores(face, masked);
             let found = gallery.similarities(face, masked, Some(3));
-            assert_eq!(found.best(), all.iter().copied().fold(0.0, f32::max));
+            let best = all.iter().copied().fold(0.0, f32::max);
+            assert!((found.best() - best).abs() < 1e-5);
             for (label, score) in found.iter() {
-                assert_eq!(score, all[label]);
+                assert!((score - all[label]).abs() < 1e-5);
             }
-            assert_eq!(found.get(3), Some(all[3]));
+            assert!((found.get(3).unwrap() - all[3]).abs() < 1e-5);
             assert!(found.iter().count() < 300);
         }
     }
@@ -180,8 +181,8 @@ fn the_two_steps_agree_with_the_evidence_and_the_cosine_computed_for_everybody()
         }
         // A person with all their embeddings is scored as when the gallery was made.
         for person in [10, 11, 15] {
-            let own = large.score_with(face, masked, large.rows(person));
-            assert!((own - scores[person]).abs() < 1e-4, "{own} {}", scores[person]);
+            let own = large.sum_with(face, masked, large.rows(person));
+            assert!((own - sum(person)).abs() < 1e-3, "{own} {}", sum(person));
         }
     }
 }

@@ -354,7 +354,6 @@ mod tests {
 
     #[test]
     fn every_instruction_set_gives_the_same_sums() {
-        struct Of<'a>(&'a Index, &'a Query, usize, bool);
         let (weights, constants, classes, face) = random(200, 83);
         let index = Index::new(weights.as_slice().unwrap(), weights.ncols(), &constants, &classes);
         let query = index.query(&face, OFFSETS);
@@ -368,12 +367,11 @@ mod tests {
             if isa.signed_activations() != self::isa().signed_activations() {
                 continue;
             }
-            let of = Of(&index, &query, 200, true);
-            let mut best = Best::new(of.2);
+            let mut best = Best::new(200);
             isa.dispatch(Scan {
-                index: of.0,
+                index: &index,
                 blocks: 0..index.classes.len(),
-                query: of.1,
+                query: &query,
                 best: &mut best,
             });
             let mut found = best.finish();

@@ -12,32 +12,49 @@ use pulp::Simd;
 use rayon::prelude::*;
 
 use super::index::{CLASSES, Index, Query};
-use super::{MOST_PHOTOS, Weights, is_usable, sound};
+use super::{MOST_PHOTOS, is_usable, sound};
 use crate::gallery::{Kind, Statistics, strangers};
 use crate::nn::Isa;
 use crate::nn::simd::{Kernel, Level};
 
-/// Weights for bare and for masked faces. Among thousands of people the evidence is worth less than in small galleries;
-/// docs/galleries.md states the measurement. People of a gallery of 4,570 then score about .8 on average, strangers .2.
-const WEIGHTS: [Weights; 2] = [
-    Weights {
+/// How the two terms are weighed, for bare and for masked faces. Among thousands of people the evidence is worth less than in
+/// small galleries. Part of what an SVM gives is that somebody must be more similar than everybody else: here, for bare faces, the
+/// mean of those who come next is subtracted. docs/galleries.md states the measurement.
+struct LargeWeights {
+    /// Natural logarithm of the likelihood ratio.
+    evidence: f32,
+    cosine: f32,
+    /// Share of the mean of the [`NEXT`] people after the most similar one.
+    next: f32,
+    middle: f32,
+    slope: f32,
+}
+
+const WEIGHTS: [LargeWeights; 2] = [
+    LargeWeights {
         evidence: 0.0005,
         cosine: 0.3,
-        margin: 0.0,
-        middle: 0.213,
+        next: 0.4,
+        middle: 0.155,
         slope: 40.0,
     },
-    Weights {
+    LargeWeights {
         evidence: 0.0005,
         cosine: 0.3,
-        margin: 0.0,
+        next: 0.0,
         middle: 0.21,
         slope: 40.0,
     },
 ];
 
+/// People after the most similar one whose mean is subtracted.
+const NEXT: usize = 10;
+
+/// What those score on average whom a gallery of few people lacks.
+const USUAL_NEXT: f32 = 0.15;
+
 /// People who are compared exactly with a face.
-const CANDIDATES: usize = 256;
+const CANDIDATES: usize = 128;
 
 /// The same where just the best of them is asked for.
 const CANDIDATES_OF_MANY: usize = 32;
@@ -74,6 +91,10 @@ struct Rows {
 #[derive(Debug, Clone, PartialEq)]
 struct Evidence {
     statistics: Statistics,
+    /// `[R, D]`, the projection by rows, which products need.
+    transposed: Array2<f32>,
+    /// Which numbers of photos, less one, people have, or may have without some of their photos.
+    present: [bool; MOST_PHOTOS],
     /// `[MOST_PHOTOS, R]`, indexed by n − 1.
     quadratic: Array2<f32>,
     gain: Array2<f32>,
@@ -167,6 +188,12 @@ fn photos(bare: usize, masked: usize) -> u8 {
     (count.clamp(1, MOST_PHOTOS) - 1) as u8
 }
 
+/// The numbers of photos up to the largest one of these.
+fn present(photos: &[u8]) -> [bool; MOST_PHOTOS] {
+    let most = photos.iter().copied().max().unwrap_or(0);
+    std::array::from_fn(|n| n <= usize::from(most))
+}
+
 impl LargeScorer {
     pub fn new(
         embeddings: Arc<Array2<f32>>,
@@ -218,7 +245,17 @@ impl LargeScorer {
             None => vec![0.0; self.people()],
             Some(face) => {
                 let people = 0..self.people();
-                people.map(|person| self.score(&face, person)).collect()
+                let mut scores: Vec<f32> = people.map(|person| self.sum(&face, person)).collect();
+                let mut best = scores.clone();
+                if best.len() > NEXT + 1 {
+                    best.select_nth_unstable_by(NEXT, |a, b| b.total_cmp(a));
+                    best.truncate(NEXT + 1);
+                }
+                let next = self.next(&mut best);
+                for score in &mut scores {
+                    *score = self.score(masked, *score, next);
+                }
+                scores
             }
         }
     }
@@ -246,14 +283,43 @@ impl LargeScorer {
         }
         if let Some(face) = &face {
             for (score, person) in &mut found {
-                *score = self.score(face, *person as usize);
+                *score = self.sum(face, *person as usize);
+            }
+            let next = self.next(&mut found.iter().map(|(score, _)| *score).collect::<Vec<_>>());
+            for (score, _) in &mut found {
+                *score = self.score(masked, *score, next);
             }
         }
         found
     }
 
-    /// The two most similar people, best first, for each of many embeddings.
-    pub fn best_two(&self, embeddings: ArrayView2<f32>, masked: bool) -> Vec<Vec<(usize, f32)>> {
+    /// The mean of those who come after the first one of these sums, in any order.
+    fn next(&self, sums: &mut [f32]) -> f32 {
+        sums.sort_unstable_by(|a, b| b.total_cmp(a));
+        let next = sums.iter().skip(1).take(NEXT);
+        let missing = NEXT - next.len();
+        (next.sum::<f32>() + missing as f32 * USUAL_NEXT) / NEXT as f32
+    }
+
+    /// The score, 0…1, of a weighted sum.
+    fn score(&self, masked: bool, sum: f32, next: f32) -> f32 {
+        if self.evidence.is_none() {
+            return sound(sum);
+        }
+        let weights = &WEIGHTS[usize::from(masked)];
+        let sum = sum - weights.next * next;
+        sound(1.0 / (1.0 + (-weights.slope * (sum - weights.middle)).exp()))
+    }
+
+    /// The score of the first of these weighted sums, in falling order, given the others.
+    pub fn first_score(&self, masked: bool, sums: &mut [f32]) -> f32 {
+        let next = self.next(sums);
+        sums.first().map_or(0.0, |&sum| self.score(masked, sum, next))
+    }
+
+    /// The [`NEXT`] + 2 most similar people, best first, and their weighted sums, for each of many embeddings; none for an
+    /// embedding that is not usable.
+    pub fn best_sums(&self, embeddings: ArrayView2<f32>, masked: bool) -> Vec<Vec<(usize, f32)>> {
         let tile = |tile: usize| {
             let end = embeddings.nrows().min((tile + 1) * TILE);
             let tile = embeddings.slice(s![tile * TILE..end, ..]);
@@ -267,38 +333,40 @@ impl LargeScorer {
             let mut found = index
                 .nearest_of_many(&queries, CANDIDATES_OF_MANY)
                 .into_iter();
-            let two = |face: &Option<Face>| {
+            let best = |face: &Option<Face>| {
                 let Some(face) = face else {
-                    return vec![(0, 0.0)];
+                    return Vec::new();
                 };
                 let people = found.next().unwrap_or_default().into_iter();
-                let mut scores: Vec<(usize, f32)> = people
-                    .map(|(_, person)| (person as usize, self.score(face, person as usize)))
+                let mut sums: Vec<(usize, f32)> = people
+                    .map(|(_, person)| (person as usize, self.sum(face, person as usize)))
                     .collect();
-                scores.sort_unstable_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
-                scores.truncate(2);
-                scores
+                sums.sort_unstable_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+                sums.truncate(NEXT + 2);
+                sums
             };
-            faces.iter().map(two).collect::<Vec<_>>()
+            faces.iter().map(best).collect::<Vec<_>>()
         };
         let tiles = (0..embeddings.nrows().div_ceil(TILE)).into_par_iter();
         tiles.flat_map_iter(tile).collect()
     }
 
-    /// The score of a face with a person who has just these embeddings, rows of the gallery.
-    pub fn score_with(&self, embedding: ArrayView1<f32>, masked: bool, rows: &[u32]) -> f32 {
+    /// The weighted sum of a face with a person who has just these embeddings, rows of the gallery.
+    pub fn sum_with(&self, embedding: ArrayView1<f32>, masked: bool, rows: &[u32]) -> f32 {
         let Some(face) = self.face(embedding, masked) else {
             return 0.0;
         };
         let Some(evidence) = &self.evidence else {
-            return self.plain_score(&face, rows);
+            return self.plain_sum(&face, rows);
         };
         let is_bare = |row: &u32| evidence.is_bare(*row);
         let (bare, covered): (Vec<u32>, Vec<u32>) = rows.iter().partition(|row| is_bare(row));
-        let photos = usize::from(photos(bare.len(), covered.len()));
+        // Nobody counts as having more photos than somebody of the gallery has.
+        let most = evidence.present.iter().filter(|present| **present).count();
+        let photos = usize::from(photos(bare.len(), covered.len())).min(most.max(1) - 1);
         let rows = side(&bare, &covered, masked);
         let mean = evidence.mean(&self.embeddings, rows);
-        let projected = evidence.statistics.project(mean.view());
+        let projected = evidence.project(mean.view());
         let constant = evidence.constant(projected.view(), photos);
         let sum = sum_of(&self.embeddings, rows);
         let norm = inverse(sum.dot(&sum).sqrt());
@@ -332,9 +400,10 @@ impl LargeScorer {
         })
     }
 
-    fn score(&self, face: &Face, person: usize) -> f32 {
+    /// The weighted sum of a face with a person.
+    fn sum(&self, face: &Face, person: usize) -> f32 {
         let Some(evidence) = &self.evidence else {
-            return self.plain_score(face, self.rows.all(person));
+            return self.plain_sum(face, self.rows.all(person));
         };
         let side = self.side(face.is_masked);
         let rows = self.rows.side(person, face.is_masked);
@@ -342,7 +411,7 @@ impl LargeScorer {
         self.weighted(face, rows, photos, side.constants[person], side.norms[person])
     }
 
-    /// The score of a face with a person who has these rows on its side.
+    /// The weighted sum of a face with a person who has these rows on its side.
     fn weighted(
         &self,
         face: &Face,
@@ -367,17 +436,17 @@ impl LargeScorer {
         }
         let weights = &WEIGHTS[usize::from(face.is_masked)];
         let ratio = linear / rows.len().max(1) as f32 + constant + face.squares[photos];
-        sound(weights.score(weights.evidence * ratio + weights.cosine * cosine * norm))
+        weights.evidence * ratio + weights.cosine * cosine * norm
     }
 
     /// Without statistics: the product with the mean of the person's embeddings.
-    fn plain_score(&self, face: &Face, rows: &[u32]) -> f32 {
+    fn plain_sum(&self, face: &Face, rows: &[u32]) -> f32 {
         let products = rows.iter().map(|&row| {
             let values = self.embeddings.row(row as usize);
             let values = values.to_slice().unwrap_or_default();
             products(values, &face.embedding, &[])[0]
         });
-        sound(products.sum::<f32>() / rows.len().max(1) as f32)
+        products.sum::<f32>() / rows.len().max(1) as f32
     }
 
     /// The embeddings of a person, rows of the gallery.
@@ -448,8 +517,11 @@ impl Evidence {
             let (bare, masked) = rows.split(person);
             photos(bare.len(), masked.len())
         });
+        let photos: Vec<u8> = photos.collect();
         Self {
-            photos: photos.collect(),
+            transposed: statistics.projection.t().as_standard_layout().into_owned(),
+            present: present(&photos),
+            photos,
             lengths: (0..kinds.len()).into_par_iter().map(length).collect(),
             statistics: statistics.clone(),
             quadratic,
@@ -472,6 +544,14 @@ impl Evidence {
             mean.scaled_add(-length.abs(), &centre);
         }
         mean / rows.len().max(1) as f32
+    }
+
+    /// Projects a centred embedding, or a mean of several.
+    fn project(&self, centred: ArrayView1<f32>) -> Array1<f32> {
+        let centred = centred.to_slice().unwrap_or_default();
+        let rows = self.transposed.rows().into_iter();
+        rows.map(|row| products(row.to_slice().unwrap_or_default(), centred, &[])[0])
+            .collect()
     }
 
     /// The constant of a person with this projected mean.
@@ -545,10 +625,10 @@ impl Evidence {
     fn face<'a>(&self, embedding: Cow<'a, [f32]>, masked: bool, index: &Index) -> Face<'a> {
         let statistics = &self.statistics;
         let centred = statistics.centred(ArrayView1::from(&*embedding), masked);
-        let x = statistics.project(centred.view());
+        let x = self.project(centred.view());
         let squares = self.quadratic.dot(&(&x * &x));
         let squares: [f32; MOST_PHOTOS] = std::array::from_fn(|n| squares[n]);
-        let directions = (&self.gain * &x).dot(&statistics.projection.t());
+        let directions = self.directions(&x);
         let weight = WEIGHTS[usize::from(masked)].evidence;
         let query = index.query(x.as_slice().unwrap_or_default(), squares.map(|s| s * weight));
         Face {
@@ -559,8 +639,22 @@ impl Evidence {
             centres: std::array::from_fn(|n| {
                 [0, 1].map(|side| directions.row(n).dot(&statistics.centres.row(side)))
             }),
-            directions: directions.iter().copied().collect(),
+            directions: directions.into_raw_vec_and_offset().0,
         }
+    }
+
+    /// `[MOST_PHOTOS, D]`; zero for numbers of photos that nobody has.
+    fn directions(&self, x: &Array1<f32>) -> Array2<f32> {
+        let mut directions = Array2::zeros((MOST_PHOTOS, self.transposed.ncols()));
+        for (n, mut direction) in directions.rows_mut().into_iter().enumerate() {
+            if self.present[n] {
+                let weights = &self.gain.row(n) * x;
+                for (weight, row) in weights.iter().zip(self.transposed.rows()) {
+                    direction.scaled_add(*weight, &row);
+                }
+            }
+        }
+        directions
     }
 }
 

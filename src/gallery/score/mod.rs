@@ -191,8 +191,13 @@ impl Scorer {
         match self {
             Self::Fused(scorer) => scorer.best(embeddings, masked),
             Self::Large(scorer) => {
-                let people = scorer.best_two(embeddings, masked).into_iter();
-                people.map(|two| two.first().copied()).collect()
+                let best = scorer.best_sums(embeddings, masked).into_iter();
+                best.map(|best| {
+                    let mut sums: Vec<f32> = best.iter().map(|(_, sum)| *sum).collect();
+                    let (person, _) = *best.first()?;
+                    Some((person, scorer.first_score(masked, &mut sums)))
+                })
+                .collect()
             }
         }
     }
