@@ -212,8 +212,7 @@ impl Gallery {
     /// The people in the order of the hash of their names.
     fn hashed(&self) -> Vec<([u8; 32], usize)> {
         let hash = |name: &String| Sha256::digest(name).into();
-        let mut people: Vec<([u8; 32], usize)> =
-            self.names.iter().map(hash).zip(0..).collect();
+        let mut people: Vec<([u8; 32], usize)> = self.names.iter().map(hash).zip(0..).collect();
         people.sort_unstable();
         people
     }

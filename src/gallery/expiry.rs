@@ -85,7 +85,9 @@ impl Expiry {
     }
 
     pub fn has_expired(&self, label: usize) -> bool {
-        let place = self.people.binary_search_by_key(&label, |&(label, _)| label);
+        let place = self
+            .people
+            .binary_search_by_key(&label, |&(label, _)| label);
         place.is_ok_and(|place| self.people[place].1 <= now())
     }
 }
@@ -102,8 +104,19 @@ mod tests {
         assert_eq!(end_of_day("2024-12-31"), Some(1_735_689_600));
         assert_eq!(end_of_day("9999-12-31"), Some(253_402_300_800));
         for wrong in [
-            "", "2027", "2027-1-1", "2027-02-29", "2100-02-29", "2027-13-01", "2027-00-01",
-            "2027-01-00", "2027-01-32", "1969-12-31", "+027-01-01", "2027-01-01-01", "2027-01-01T",
+            "",
+            "2027",
+            "2027-1-1",
+            "2027-02-29",
+            "2100-02-29",
+            "2027-13-01",
+            "2027-00-01",
+            "2027-01-00",
+            "2027-01-32",
+            "1969-12-31",
+            "+027-01-01",
+            "2027-01-01-01",
+            "2027-01-01T",
         ] {
             assert_eq!(end_of_day(wrong), None, "{wrong}");
         }
@@ -112,15 +125,28 @@ mod tests {
     #[test]
     fn people_expire_after_their_last_day() {
         let names = ["Ana", "Bo", "Cy"].map(str::to_owned);
-        let days = [("Ana", "2021-01-31"), ("Cy", "9999-01-01"), ("Nobody", "2021-01-31")];
+        let days = [
+            ("Ana", "2021-01-31"),
+            ("Cy", "9999-01-01"),
+            ("Nobody", "2021-01-31"),
+        ];
         let mut days: BTreeMap<String, String> =
             days.map(|(name, day)| (name.into(), day.into())).into();
         let expiry = Expiry::of(&days, &names).unwrap();
         assert!(expiry.is_due());
-        assert_eq!([0, 1, 2].map(|label| expiry.has_expired(label)), [true, false, false]);
+        assert_eq!(
+            [0, 1, 2].map(|label| expiry.has_expired(label)),
+            [true, false, false]
+        );
         days.insert("Bo".into(), "soon".into());
         let error = Expiry::of(&days, &names).unwrap_err().to_string();
-        assert!(error.contains("expires of \"Bo\"") && error.contains("\"soon\""), "{error}");
-        assert_eq!(Expiry::of(&BTreeMap::new(), &names).unwrap(), Expiry::default());
+        assert!(
+            error.contains("expires of \"Bo\"") && error.contains("\"soon\""),
+            "{error}"
+        );
+        assert_eq!(
+            Expiry::of(&BTreeMap::new(), &names).unwrap(),
+            Expiry::default()
+        );
     }
 }

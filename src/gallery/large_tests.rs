@@ -78,7 +78,9 @@ fn without_an_svm_every_way_to_a_gallery_gives_the_same_too() {
     assert!(!small.has_svm());
     let all = built([x.clone(), y.clone()].concat());
     assert_ne!(small.thresholds(), all.thresholds());
-    let (added, _) = small.remade([x.clone(), y.clone()].concat(), contract()).unwrap();
+    let (added, _) = small
+        .remade([x.clone(), y.clone()].concat(), contract())
+        .unwrap();
     assert!(added == all);
     // As a merge with the other gallery first.
     let (merged, _) = all.remade([y, x.clone()].concat(), contract()).unwrap();
@@ -107,11 +109,15 @@ fn people_of_a_large_gallery_are_named_and_strangers_are_not() {
         });
         let right = right.count() as f64 / known.len() as f64;
         let strangers = faces.draw(1_000_000, 400, 9, masked);
-        let named = strangers.rows().into_iter().filter(|face| {
-            gallery.identify(*face, masked, None).label.is_some()
-        });
+        let named = strangers
+            .rows()
+            .into_iter()
+            .filter(|face| gallery.identify(*face, masked, None).label.is_some());
         let named = named.count();
-        assert!(right > 0.6 && named < 20, "masked {masked}: {right}, {named}");
+        assert!(
+            right > 0.6 && named < 20,
+            "masked {masked}: {right}, {named}"
+        );
     }
 }
 
@@ -137,7 +143,10 @@ fn the_first_candidate_is_that_of_the_full_score_and_a_given_person_is_scored_to
 #[test]
 fn the_two_steps_agree_with_the_evidence_and_the_cosine_computed_for_everybody() {
     let entries = entries(0..200);
-    let labels: Vec<usize> = entries.iter().map(|e| e.name[7..].parse().unwrap()).collect();
+    let labels: Vec<usize> = entries
+        .iter()
+        .map(|e| e.name[7..].parse().unwrap())
+        .collect();
     let kinds: Vec<Kind> = entries.iter().map(|e| e.kind).collect();
     let mut embeddings = Array2::zeros((entries.len(), 512));
     for (mut row, entry) in embeddings.rows_mut().into_iter().zip(&entries) {
@@ -154,7 +163,13 @@ fn the_two_steps_agree_with_the_evidence_and_the_cosine_computed_for_everybody()
         bias: Array1::zeros(200),
     };
     let fused = Scorer::fused(samples, svm, Some(statistics()));
-    let large = LargeScorer::new(embeddings.clone().into(), &labels, &kinds, 200, Some(statistics()));
+    let large = LargeScorer::new(
+        embeddings.clone().into(),
+        &labels,
+        &kinds,
+        200,
+        Some(statistics()),
+    );
     let faces = SyntheticFaces::of(statistics()).unwrap();
     let logit = |score: f32| (score / (1.0 - score)).ln();
     for masked in [false, true] {
@@ -165,9 +180,13 @@ fn the_two_steps_agree_with_the_evidence_and_the_cosine_computed_for_everybody()
             let is_own = |&row: &usize| labels[row] == person && kinds[row].is_masked() == masked;
             let mut own: Vec<usize> = (0..labels.len()).filter(is_own).collect();
             if own.is_empty() {
-                own = (0..labels.len()).filter(|&row| labels[row] == person).collect();
+                own = (0..labels.len())
+                    .filter(|&row| labels[row] == person)
+                    .collect();
             }
-            let mean: Array1<f32> = embeddings.select(ndarray::Axis(0), &own).sum_axis(ndarray::Axis(0));
+            let mean: Array1<f32> = embeddings
+                .select(ndarray::Axis(0), &own)
+                .sum_axis(ndarray::Axis(0));
             mean.dot(&face) / mean.dot(&mean).sqrt()
         };
         let scores = large.scores(face, masked);
@@ -177,7 +196,10 @@ fn the_two_steps_agree_with_the_evidence_and_the_cosine_computed_for_everybody()
         for person in 0..200 {
             let expected = logit(scores[10]) + slope * (sum(person) - sum(10));
             let found = logit(scores[person].max(1e-7));
-            assert!((found - expected).abs() < 0.02 * (1.0 + expected.abs()), "{person}: {found} {expected}");
+            assert!(
+                (found - expected).abs() < 0.02 * (1.0 + expected.abs()),
+                "{person}: {found} {expected}"
+            );
         }
         // A person with all their embeddings is scored as when the gallery was made.
         for person in [10, 11, 15] {
@@ -218,7 +240,9 @@ fn a_large_gallery_of_another_network_does_without_statistics() {
 fn a_file_without_an_svm_may_hold_few_people() {
     let gallery = Gallery::assemble(Parts {
         names: vec!["Ana".into(), "Bo".into()],
-        embeddings: SyntheticFaces::of(statistics()).unwrap().draw(0, 2, 0, false),
+        embeddings: SyntheticFaces::of(statistics())
+            .unwrap()
+            .draw(0, 2, 0, false),
         labels: vec![0, 1],
         sources: vec![String::new(); 2],
         kinds: vec![Kind::Photo; 2],

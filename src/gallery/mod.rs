@@ -17,8 +17,8 @@ pub mod svm;
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use ndarray::{Array1, Array2};
 use expiry::Expiry;
+use ndarray::{Array1, Array2};
 use svm::LinearSvm;
 
 pub use calibrate::{Calibration, DEFAULT_TARGET_FPIR, Measured};

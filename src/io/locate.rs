@@ -92,11 +92,18 @@ pub fn find_versions(stem: &str, extension: &str) -> Vec<PathBuf> {
 fn versions_in(folder: &Path, stem: &str, extension: &str) -> Vec<PathBuf> {
     let is_version = |path: &PathBuf| {
         let name = path.file_name().and_then(|name| name.to_str());
-        let version = name.and_then(|name| name.strip_prefix(stem)?.strip_suffix(extension)?.strip_suffix('.'));
+        let version = name.and_then(|name| {
+            name.strip_prefix(stem)?
+                .strip_suffix(extension)?
+                .strip_suffix('.')
+        });
         version.is_some_and(|v| v.is_empty() || v.starts_with('-')) && path.is_file()
     };
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-    let mut found: Vec<PathBuf> = entries.map(|entry| entry.path()).filter(is_version).collect();
+    let mut found: Vec<PathBuf> = entries
+        .map(|entry| entry.path())
+        .filter(is_version)
+        .collect();
     let plain = folder.join(format!("{stem}.{extension}"));
     found.sort_by_key(|path| (*path != plain, path.clone()));
     found
@@ -199,7 +206,14 @@ mod tests {
     #[test]
     fn versions_of_a_file_stand_beside_it_under_names_of_their_own() {
         let folder = tempfile::tempdir().unwrap();
-        for name in ["net-b.onnx", "net.onnx", "net-a.onnx", "network.onnx", "net-a.json", "net"] {
+        for name in [
+            "net-b.onnx",
+            "net.onnx",
+            "net-a.onnx",
+            "network.onnx",
+            "net-a.json",
+            "net",
+        ] {
             std::fs::write(folder.path().join(name), "").unwrap();
         }
         std::fs::create_dir(folder.path().join("net-folder.onnx")).unwrap();

@@ -265,7 +265,15 @@ fn people_who_have_expired_are_listed_but_not_named_until_they_are_removed() {
     let gallery = built(&folder, "x", &X);
     let biden = text(&demo_photos().join("biden.jpg"));
     let add = |day: &str| {
-        let args = ["add", "--database", &gallery, "--name", "Joe", "--expires", day];
+        let args = [
+            "add",
+            "--database",
+            &gallery,
+            "--name",
+            "Joe",
+            "--expires",
+            day,
+        ];
         run_on("2020-06-01", &[&args[..], &[&biden]].concat())
     };
     add("2020-05-31").fails(2, &["this day is over"]);
@@ -274,8 +282,14 @@ fn people_who_have_expired_are_listed_but_not_named_until_they_are_removed() {
     let list = ["list", "--json", "--database", &gallery];
     let list = json(&run(&list).succeeds());
     let joe = &list["people"][2];
-    assert_eq!((&joe["name"], &joe["expires"]), (&"Joe".into(), &"2020-06-30".into()));
-    assert_eq!((&joe["expired"], &joe["masked_copies"]), (&true.into(), &1.into()));
+    assert_eq!(
+        (&joe["name"], &joe["expires"]),
+        (&"Joe".into(), &"2020-06-30".into())
+    );
+    assert_eq!(
+        (&joe["expired"], &joe["masked_copies"]),
+        (&true.into(), &1.into())
+    );
     assert_eq!(list["people"][0]["expired"], false);
     let found = &crate::helpers::identify(&["--database", &gallery, &biden])[0]["faces"][0];
     assert_eq!(found["label"], "unknown", "{found}");
@@ -283,7 +297,10 @@ fn people_who_have_expired_are_listed_but_not_named_until_they_are_removed() {
     assert!(candidates.iter().all(|c| c["label"] != "Joe"), "{found}");
     run(&["rename", "--database", &gallery, "Joe", "Joe Biden"]).succeeds();
     let text = run(&["list", "--database", &gallery]).succeeds();
-    assert!(text.contains("Joe Biden, expired after 2020-06-30"), "{text}");
+    assert!(
+        text.contains("Joe Biden, expired after 2020-06-30"),
+        "{text}"
+    );
     let check = run(&["check", "--strict", "--database", &gallery]).fails(3, &[]);
     assert!(check.contains("Joe Biden has expired"), "{check}");
     let remove = ["remove", "--database", &gallery, "--yes", "--expired"];
@@ -304,9 +321,15 @@ fn a_person_is_shown_with_photos_and_whom_they_look_like() {
     let report = folder.path("show.html");
     let args = ["show", "--database", &gallery, "Barack Obama", "--report"];
     let said = run(&[&args[..], &[&text(&report)]].concat()).succeeds();
-    assert!(said.starts_with("Barack Obama: 2 photos, 2 masked copies"), "{said}");
+    assert!(
+        said.starts_with("Barack Obama: 2 photos, 2 masked copies"),
+        "{said}"
+    );
     assert!(said.contains("like the nearest other photo"), "{said}");
-    assert!(said.contains("Joe Biden") && said.contains("Eileen Collins"), "{said}");
+    assert!(
+        said.contains("Joe Biden") && said.contains("Eileen Collins"),
+        "{said}"
+    );
     let page = fs::read_to_string(report).unwrap();
     assert!(page.contains("Barack Obama"), "{page}");
     run(&["show", "--database", &gallery, "Nobody"]).fails(1, &["mfr-enroll list"]);

@@ -36,7 +36,14 @@ impl Installed {
     fn install(&self, model: &Path) {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/install-model.sh");
         let mut install = Command::new(script);
-        assert!(install.arg(model).arg(self.data()).status().unwrap().success());
+        assert!(
+            install
+                .arg(model)
+                .arg(self.data())
+                .status()
+                .unwrap()
+                .success()
+        );
     }
 
     fn run(&self, args: &[&str]) -> Ran {
@@ -56,11 +63,19 @@ fn another_network(folder: &Folder) -> PathBuf {
 fn a_gallery_of_the_former_network_goes_on_naming_people_and_can_be_upgraded() {
     let folder = Folder::new();
     let dataset = text(&folder.dataset());
-    let [gallery, faces, new] = ["g.npz", "faces.npz", "new.npz"].map(|name| text(&folder.path(name)));
+    let [gallery, faces, new] =
+        ["g.npz", "faces.npz", "new.npz"].map(|name| text(&folder.path(name)));
     let photo = text(&demo_photos().join("obama3.jpg"));
     let prefix = Installed::new(&folder);
     prefix.install(&another_network(&folder));
-    let args = ["--dataset", &dataset, "--output", &gallery, "--mask-copies", "1"];
+    let args = [
+        "--dataset",
+        &dataset,
+        "--output",
+        &gallery,
+        "--mask-copies",
+        "1",
+    ];
     let kept = ["--faces-output", &faces];
     prefix.run(&[&args[..], &kept].concat()).succeeds();
     let identify = ["identify", "--database", &gallery, &photo];
@@ -73,13 +88,24 @@ fn a_gallery_of_the_former_network_goes_on_naming_people_and_can_be_upgraded() {
     let files = fs::read_dir(prefix.data()).unwrap();
     assert_eq!(files.count(), 2);
     let after = prefix.run(&identify);
-    assert!(after.stderr.contains("the network of the gallery is used"), "{}", after.stderr);
+    assert!(
+        after.stderr.contains("the network of the gallery is used"),
+        "{}",
+        after.stderr
+    );
     assert_eq!(after.succeeds(), before);
     let biden = text(&demo_photos().join("biden.jpg"));
     let add = ["add", "--database", &gallery, "--name", "Joe", &biden];
     prefix.run(&add).fails(1, &["duplicate"]);
     // New galleries are of the new network.
-    let args = ["--dataset", &dataset, "--output", &new, "--mask-copies", "1"];
+    let args = [
+        "--dataset",
+        &dataset,
+        "--output",
+        &new,
+        "--mask-copies",
+        "1",
+    ];
     prefix.run(&args).succeeds();
 
     let upgrade = ["upgrade", "--database", &gallery];
@@ -104,13 +130,27 @@ fn upgrade_takes_nobody_back_in_and_leaves_nobody_out() {
     let dataset = text(&folder.dataset());
     let [gallery, faces] = ["g.npz", "faces.npz"].map(|name| text(&folder.path(name)));
     let model = text(&another_network(&folder));
-    let args = ["--dataset", &dataset, "--output", &gallery, "--masks", "none"];
+    let args = [
+        "--dataset",
+        &dataset,
+        "--output",
+        &gallery,
+        "--masks",
+        "none",
+    ];
     run(&[&args[..], &["--faces-output", &faces, "--model", &model]].concat()).succeeds();
     let upgrade = ["upgrade", "--database", &gallery, "--faces", &faces];
     run(&["remove", "--database", &gallery, "--yes", "Joe Biden"]).succeeds();
     let smaller = fs::read(&gallery).unwrap();
     let obama3 = text(&demo_photos().join("obama3.jpg"));
-    let add = ["add", "--database", &gallery, "--name", "Barack Obama", &obama3];
+    let add = [
+        "add",
+        "--database",
+        &gallery,
+        "--name",
+        "Barack Obama",
+        &obama3,
+    ];
     run(&[&add[..], &["--model", &model]].concat()).succeeds();
     let before = fs::read(&gallery).unwrap();
     let says = ["1 of 4 embeddings have no crop", "Barack Obama/obama3.jpg"];

@@ -83,8 +83,13 @@ impl Index {
             people: Vec::new(),
             classes: Vec::new(),
         };
-        let blocks: usize = order.iter().map(|people| people.len().div_ceil(BLOCK)).sum();
-        index.blocks.reserve_exact(blocks.next_multiple_of(GROUP) * index.stride());
+        let blocks: usize = order
+            .iter()
+            .map(|people| people.len().div_ceil(BLOCK))
+            .sum();
+        index
+            .blocks
+            .reserve_exact(blocks.next_multiple_of(GROUP) * index.stride());
         for (class, people) in order.iter().enumerate() {
             for people in people.chunks(BLOCK) {
                 index.push(weights, constants, people, class as u8);
@@ -213,8 +218,9 @@ impl Best {
     #[inline(never)]
     fn prune(&mut self) {
         if self.found.len() > self.count {
-            self.found
-                .select_nth_unstable_by(self.count - 1, |a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+            self.found.select_nth_unstable_by(self.count - 1, |a, b| {
+                b.0.total_cmp(&a.0).then(a.1.cmp(&b.1))
+            });
             self.found.truncate(self.count);
             self.least = self.found[self.count - 1].0;
         }
@@ -322,11 +328,21 @@ mod tests {
             let (weights, constants, classes, face) = random(count, dim);
             let exact: Vec<f32> = (0..count)
                 .map(|k| {
-                    let dot = weights.row(k).iter().zip(&face).map(|(w, x)| w * x).sum::<f32>();
+                    let dot = weights
+                        .row(k)
+                        .iter()
+                        .zip(&face)
+                        .map(|(w, x)| w * x)
+                        .sum::<f32>();
                     dot + constants[k] + OFFSETS[usize::from(classes[k])]
                 })
                 .collect();
-            let index = Index::new(weights.as_slice().unwrap(), weights.ncols(), &constants, &classes);
+            let index = Index::new(
+                weights.as_slice().unwrap(),
+                weights.ncols(),
+                &constants,
+                &classes,
+            );
             let query = index.query(&face, OFFSETS);
             let mut all = index.nearest(&query, count);
             all.sort_by_key(|(_, person)| *person);
@@ -335,7 +351,10 @@ mod tests {
             for (k, (score, person)) in all.iter().enumerate() {
                 assert_eq!(*person as usize, k);
                 let difference = (score - exact[k]).abs();
-                assert!(difference < 0.03 * spread, "{difference} of {spread}, {dim}");
+                assert!(
+                    difference < 0.03 * spread,
+                    "{difference} of {spread}, {dim}"
+                );
             }
             let few = index.nearest(&query, 10);
             let least = few.iter().map(|f| f.0).fold(f32::INFINITY, f32::min);
@@ -355,7 +374,12 @@ mod tests {
     #[test]
     fn every_instruction_set_gives_the_same_sums() {
         let (weights, constants, classes, face) = random(200, 83);
-        let index = Index::new(weights.as_slice().unwrap(), weights.ncols(), &constants, &classes);
+        let index = Index::new(
+            weights.as_slice().unwrap(),
+            weights.ncols(),
+            &constants,
+            &classes,
+        );
         let query = index.query(&face, OFFSETS);
         let expected = {
             let mut found = index.nearest(&query, 200);

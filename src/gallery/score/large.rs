@@ -140,7 +140,11 @@ impl Rows {
         for k in 0..people {
             starts[k + 1] += starts[k];
         }
-        let masked: Vec<u32> = starts.iter().zip(&bare).map(|(start, n)| start + n).collect();
+        let masked: Vec<u32> = starts
+            .iter()
+            .zip(&bare)
+            .map(|(start, n)| start + n)
+            .collect();
         let mut next = [starts[..people].to_vec(), masked.clone()];
         let mut order = vec![0; labels.len()];
         for (row, (&label, kind)) in labels.iter().zip(kinds).enumerate() {
@@ -275,7 +279,9 @@ impl LargeScorer {
                 .map(|person| (0.0, person as u32))
                 .collect(),
         };
-        let also = also.filter(|&also| also < self.people()).map(|also| also as u32);
+        let also = also
+            .filter(|&also| also < self.people())
+            .map(|also| also as u32);
         if let Some(also) = also
             && !found.iter().any(|(_, person)| *person == also)
         {
@@ -314,7 +320,8 @@ impl LargeScorer {
     /// The score of the first of these weighted sums, in falling order, given the others.
     pub fn first_score(&self, masked: bool, sums: &mut [f32]) -> f32 {
         let next = self.next(sums);
-        sums.first().map_or(0.0, |&sum| self.score(masked, sum, next))
+        sums.first()
+            .map_or(0.0, |&sum| self.score(masked, sum, next))
     }
 
     /// The [`NEXT`] + 2 most similar people, best first, and their weighted sums, for each of many embeddings; none for an
@@ -408,18 +415,17 @@ impl LargeScorer {
         let side = self.side(face.is_masked);
         let rows = self.rows.side(person, face.is_masked);
         let photos = usize::from(evidence.photos[person]);
-        self.weighted(face, rows, photos, side.constants[person], side.norms[person])
+        self.weighted(
+            face,
+            rows,
+            photos,
+            side.constants[person],
+            side.norms[person],
+        )
     }
 
     /// The weighted sum of a face with a person who has these rows on its side.
-    fn weighted(
-        &self,
-        face: &Face,
-        rows: &[u32],
-        photos: usize,
-        constant: f32,
-        norm: f32,
-    ) -> f32 {
+    fn weighted(&self, face: &Face, rows: &[u32], photos: usize, constant: f32, norm: f32) -> f32 {
         let Some(evidence) = &self.evidence else {
             return 0.0;
         };
@@ -461,7 +467,8 @@ fn inverse(length: f32) -> f32 {
 
 fn sum_of(embeddings: &Array2<f32>, rows: &[u32]) -> Array1<f32> {
     let mut sum = Array1::zeros(embeddings.ncols());
-    rows.iter().for_each(|&row| sum += &embeddings.row(row as usize));
+    rows.iter()
+        .for_each(|&row| sum += &embeddings.row(row as usize));
     sum
 }
 
@@ -630,7 +637,10 @@ impl Evidence {
         let squares: [f32; MOST_PHOTOS] = std::array::from_fn(|n| squares[n]);
         let directions = self.directions(&x);
         let weight = WEIGHTS[usize::from(masked)].evidence;
-        let query = index.query(x.as_slice().unwrap_or_default(), squares.map(|s| s * weight));
+        let query = index.query(
+            x.as_slice().unwrap_or_default(),
+            squares.map(|s| s * weight),
+        );
         Face {
             embedding,
             is_masked: masked,

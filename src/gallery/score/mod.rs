@@ -40,7 +40,6 @@ struct Weights {
 /// fifty should have no advantage over one with this many.
 const MOST_PHOTOS: usize = 5;
 
-
 /// The model that a gallery scores faces with.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Scorer {

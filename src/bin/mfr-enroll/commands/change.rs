@@ -226,7 +226,9 @@ fn earliest<'a>(contracts: impl Iterator<Item = &'a Contract>) -> BTreeMap<Strin
 
 /// The contract without what it says of these people.
 fn without(mut contract: Contract, gone: &BTreeSet<&str>) -> Contract {
-    contract.expires.retain(|name, _| !gone.contains(name.as_str()));
+    contract
+        .expires
+        .retain(|name, _| !gone.contains(name.as_str()));
     contract
 }
 
@@ -399,7 +401,10 @@ mod tests {
             contract(&[("Ana", "2029-12-31")]),
         ];
         let days = earliest(both.iter());
-        assert_eq!((&days["Ana"][..], &days["Bo"][..]), ("2029-12-31", "2031-01-01"));
+        assert_eq!(
+            (&days["Ana"][..], &days["Bo"][..]),
+            ("2029-12-31", "2031-01-01")
+        );
         let left = without(both[0].clone(), &["Ana"].into());
         assert_eq!(left.expires.keys().collect::<Vec<_>>(), ["Bo"]);
     }

@@ -320,12 +320,16 @@ fn problems(
         .map(|&row| (gallery.labels()[row], file_of(&sources[row])))
         .collect();
     let rows = (0..sources.len()).filter(|&row| gallery.kinds()[row] == Kind::SyntheticMask);
-    let alone = rows.filter(|&row| !files.contains(&(gallery.labels()[row], file_of(&sources[row]))));
-    problems.extend(alone.map(|row| format!("{} is a masked copy without its photo", sources[row])));
+    let alone =
+        rows.filter(|&row| !files.contains(&(gallery.labels()[row], file_of(&sources[row]))));
+    problems
+        .extend(alone.map(|row| format!("{} is a masked copy without its photo", sources[row])));
     for (likeness, &row) in likeness.iter().zip(&photos.rows) {
         if likeness.own.is_some_and(|own| own > SAME_PHOTO) {
             let source = &sources[row];
-            problems.push(format!("{source} is the same picture as another photo of the person"));
+            problems.push(format!(
+                "{source} is the same picture as another photo of the person"
+            ));
         }
         if let Some((other, similarity)) = likeness.other
             && similarity > SAME_PHOTO
@@ -347,7 +351,10 @@ fn of_the_file(path: &Path) -> Vec<String> {
     if let Ok(file) = std::fs::metadata(path)
         && file.permissions().mode() & 0o077 != 0
     {
-        problems.push("others than the owner of the file may read or write it; chmod 600 is right for it".to_owned());
+        problems.push(
+            "others than the owner of the file may read or write it; chmod 600 is right for it"
+                .to_owned(),
+        );
     }
     let mut partial = path.as_os_str().to_owned();
     partial.push(".partial");

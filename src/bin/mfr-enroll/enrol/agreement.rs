@@ -157,7 +157,14 @@ pub fn compare_changed(samples: &[FaceSample], is_changed: impl Fn(usize) -> boo
             .collect()
     };
     let mut others = vec![None; samples.len()];
-    nearest(samples, &people, &means, &own(&people, &changed), &all, &mut others);
+    nearest(
+        samples,
+        &people,
+        &means,
+        &own(&people, &changed),
+        &all,
+        &mut others,
+    );
     let unchanged = own(&people, &rest);
     nearest(samples, &people, &means, &unchanged, &changed, &mut others);
     // Where somebody who has changed decides, everybody is compared with.
@@ -421,7 +428,9 @@ mod tests {
         let others = |changed: &[usize]| -> Vec<Option<usize>> {
             let compared = compare_changed(&samples, |person| changed.contains(&person));
             let likeness = compared.likeness.iter();
-            likeness.map(|l| l.other.map(|(person, _)| person)).collect()
+            likeness
+                .map(|l| l.other.map(|(person, _)| person))
+                .collect()
         };
         let all = others(&[0, 1, 2]);
         assert_eq!(all[3..5], [Some(1), Some(2)]);

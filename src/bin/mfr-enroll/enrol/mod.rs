@@ -285,7 +285,11 @@ impl EmbeddedFace {
         let copies = self.copies.iter().map(|copy| &copy.embedding);
         let mut embeddings = std::iter::once(&self.embedding).chain(copies);
         let crop = keep.crops.then_some(INPUT_SIZE * INPUT_SIZE * 3);
-        let mut crops = self.copies.iter().map(|copy| &copy.crop).chain([&self.crop]);
+        let mut crops = self
+            .copies
+            .iter()
+            .map(|copy| &copy.crop)
+            .chain([&self.crop]);
         crops.all(|own| own.as_ref().map(Vec::len) == crop)
             && embeddings.all(|e| e.len() == dim && e.iter().all(|v| v.is_finite()))
     }
