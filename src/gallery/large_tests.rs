@@ -211,27 +211,27 @@ fn the_two_steps_agree_with_the_evidence_and_the_cosine_computed_for_everybody()
 
 #[test]
 fn a_large_gallery_of_another_network_does_without_statistics() {
-    let angle = |person: usize| {
-        let (sin, cos) = (person as f32 * 0.001).sin_cos();
-        arr1(&[cos, sin, 0.0, 0.1])
+    let direction = |person: usize| {
+        let mut normal = strangers::Normal::new(person as u64);
+        Array1::from_shape_simple_fn(16, || normal.next())
     };
     let entries = (0..X).map(|person| Entry {
         name: format!("person {person:05}"),
         source: String::new(),
         kind: Kind::Photo,
-        embedding: angle(person),
+        embedding: direction(person),
     });
     let contract = Contract {
         model_sha256: "ab".repeat(32),
-        embedding_dim: 4,
+        embedding_dim: 16,
         ..contract()
     };
     let gallery = Gallery::train(entries.collect(), contract).unwrap();
     assert!(!gallery.has_svm());
-    let found = gallery.identify(angle(700).view(), false, Some(0.5));
+    let found = gallery.identify(direction(700).view(), false, Some(0.5));
     assert_eq!(found.candidates[0].label, 700);
     // Neither another size nor a zero is like anybody.
-    for face in [arr1(&[0.0; 4]), arr1(&[1.0, 0.0])] {
+    for face in [arr1(&[0.0; 16]), arr1(&[1.0, 0.0])] {
         assert_eq!(gallery.identify(face.view(), false, None).label, None);
     }
 }

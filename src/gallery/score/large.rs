@@ -53,8 +53,11 @@ const NEXT: usize = 10;
 /// What those score on average whom a gallery of few people lacks.
 const USUAL_NEXT: f32 = 0.15;
 
-/// People who are compared exactly with a face.
-const CANDIDATES: usize = 128;
+/// People who are compared exactly with a face: one of so many, within these bounds. The first candidate is among the first ten
+/// of the index nearly always; more of them count where faces of one picture compete for names.
+const ONE_OF: usize = 150;
+const FEWEST_CANDIDATES: usize = 64;
+const MOST_CANDIDATES: usize = 128;
 
 /// The same where just the best of them is asked for.
 const CANDIDATES_OF_MANY: usize = 32;
@@ -271,11 +274,12 @@ impl LargeScorer {
         masked: bool,
         also: Option<usize>,
     ) -> Vec<(f32, u32)> {
+        let count = (self.people() / ONE_OF).clamp(FEWEST_CANDIDATES, MOST_CANDIDATES);
         let face = self.face(embedding, masked);
         let mut found = match &face {
-            Some(face) => self.side(masked).index.nearest(&face.query, CANDIDATES),
+            Some(face) => self.side(masked).index.nearest(&face.query, count),
             // Everybody is as unlike as the first ones.
-            None => (0..self.people().min(CANDIDATES))
+            None => (0..self.people().min(count))
                 .map(|person| (0.0, person as u32))
                 .collect(),
         };
