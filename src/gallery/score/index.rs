@@ -95,7 +95,7 @@ impl Index {
                 index.push(weights, constants, people, class as u8);
             }
         }
-        while index.classes.len() % GROUP != 0 {
+        while !index.classes.len().is_multiple_of(GROUP) {
             index.push(weights, constants, &[], 0);
         }
         index

@@ -605,12 +605,12 @@ impl Evidence {
                 let count = constants.len();
                 let mut means = Array2::zeros((count, dim));
                 let mut units = Array2::zeros((count, dim));
-                for i in 0..count {
+                for (i, norm) in norms.iter_mut().enumerate() {
                     let rows = rows.side(tile * TILE + i, masked);
                     means.row_mut(i).assign(&self.mean(embeddings, rows));
                     let sum = sum_of(embeddings, rows);
-                    norms[i] = inverse(sum.dot(&sum).sqrt());
-                    units.row_mut(i).assign(&(sum * norms[i]));
+                    *norm = inverse(sum.dot(&sum).sqrt());
+                    units.row_mut(i).assign(&(sum * *norm));
                 }
                 let projected = means.dot(&self.statistics.projection);
                 let mut linear = units.dot(&back) * (weights.cosine * length);
