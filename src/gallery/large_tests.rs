@@ -213,7 +213,9 @@ fn the_two_steps_agree_with_the_evidence_and_the_cosine_computed_for_everybody()
 fn a_large_gallery_of_another_network_does_without_statistics() {
     let direction = |person: usize| {
         let mut normal = strangers::Normal::new(person as u64);
-        Array1::from_shape_simple_fn(16, || normal.next())
+        let values = Array1::from_shape_simple_fn(16, || normal.next());
+        let length = values.dot(&values).sqrt();
+        values / length
     };
     let entries = (0..X).map(|person| Entry {
         name: format!("person {person:05}"),
