@@ -1,6 +1,7 @@
 //! The gallery: people, their embeddings, and the identification of new embeddings.
 
 mod calibrate;
+mod cluster;
 mod contract;
 mod error;
 mod file;
@@ -18,6 +19,7 @@ use ndarray::{Array1, Array2};
 use svm::LinearSvm;
 
 pub use calibrate::{Calibration, DEFAULT_TARGET_FPIR, Measured};
+pub use cluster::{LooseFace, group};
 pub use contract::{Contract, Enrolment};
 pub use error::GalleryError;
 pub use identify::{Candidate, Identification, MAX_CANDIDATES};
