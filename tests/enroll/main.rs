@@ -6,6 +6,7 @@ mod change;
 mod check;
 #[path = "../common/mod.rs"]
 mod common;
+mod discover;
 mod embed;
 mod evaluate;
 mod gallery;

@@ -1,4 +1,6 @@
-//! The command line, and the only file that uses clap.
+//! The command line. It and the files below it are the only ones that use clap.
+
+mod sharing;
 
 use std::path::PathBuf;
 
@@ -60,6 +62,8 @@ enum CommandArgs {
     Evaluate(EvaluateArgs),
     /// Write copies of photos in which every face wears a mask
     Mask(MaskArgs),
+    /// Find the people in unsorted photos and videos, and write crops of each to a folder to be named and enrolled
+    Discover(sharing::DiscoverArgs),
     /// Show which networks ONNX files hold, which engine runs them, and what the built-in kernels do not support
     Model(ModelArgs),
 }
@@ -377,6 +381,7 @@ pub fn command() -> Result<options::Command> {
             output: args.output,
         }),
         CommandArgs::Check(args) => options::Command::Check(check(args)?),
+        CommandArgs::Discover(args) => options::Command::Discover(sharing::discover(args)?),
         CommandArgs::Model(args) => options::Command::Model(options::ModelOptions {
             files: args.files,
             json: args.json,

@@ -2,10 +2,12 @@
 
 mod cli;
 mod commands;
+mod discover;
 mod encoding;
 mod enrol;
 mod evaluate;
 mod input;
+mod new_folder;
 mod npz;
 mod options;
 mod output;
@@ -46,6 +48,7 @@ fn run() -> anyhow::Result<ExitCode> {
         options::Command::Embed(embed) => commands::embed::run(&embed),
         options::Command::Evaluate(evaluate) => commands::evaluate::run(&evaluate),
         options::Command::Mask(mask) => commands::mask::run(&mask),
+        options::Command::Discover(discover) => commands::discover::run(&discover),
         options::Command::Model(model) => commands::model::run(&model),
     }
 }

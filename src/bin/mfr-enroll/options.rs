@@ -22,6 +22,7 @@ pub enum Command {
     Evaluate(EvaluateOptions),
     Mask(MaskOptions),
     Model(ModelOptions),
+    Discover(DiscoverOptions),
 }
 
 /// Makes a gallery from photos, or adds photos to one.
@@ -161,6 +162,21 @@ pub struct MaskOptions {
     pub inputs: Vec<PathBuf>,
     pub output: PathBuf,
     pub masks: Masks,
+    pub json: bool,
+    pub vision: Vision,
+}
+
+/// Finds the people in unsorted photos and videos.
+#[derive(Debug)]
+pub struct DiscoverOptions {
+    pub inputs: Vec<PathBuf>,
+    /// The folder to make.
+    pub output: PathBuf,
+    /// The gallery of people who are set aside.
+    pub database: Option<PathBuf>,
+    /// Whether results of an interrupted run are ignored.
+    pub fresh: bool,
+    pub report: Option<PathBuf>,
     pub json: bool,
     pub vision: Vision,
 }

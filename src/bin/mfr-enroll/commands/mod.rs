@@ -4,6 +4,7 @@ mod before;
 pub mod build;
 pub mod change;
 pub mod check;
+pub mod discover;
 pub mod embed;
 pub mod evaluate;
 pub mod identify;

@@ -290,14 +290,24 @@ pub struct Listed {
 /// A path and the error for it.
 pub type Failed = (PathBuf, String);
 
+/// The photos and videos passed by the user: files themselves, and all in folders.
+pub fn photos_and_videos(inputs: &[PathBuf]) -> Result<Listed> {
+    listed(inputs, true)
+}
+
 /// The photos passed by the user: files themselves, and all photos in folders.
 pub fn photos(inputs: &[PathBuf]) -> Result<Listed> {
+    listed(inputs, false)
+}
+
+fn listed(inputs: &[PathBuf], with_videos: bool) -> Result<Listed> {
     let mut videos = Vec::new();
     let mut walk = FolderWalk::default();
     for input in inputs {
         if input.is_dir() {
             let before = walk.found.len() + walk.failed.len();
             let first = walk.found.len();
+            let videos_before = videos.len();
             walk.descend(input, &mut Vec::new());
             let in_folder = walk.found.split_off(first);
             for source in in_folder {
@@ -306,8 +316,14 @@ pub fn photos(inputs: &[PathBuf]) -> Result<Listed> {
                     SourceFile::Video(path) => videos.push(path),
                 }
             }
-            if walk.found.len() + walk.failed.len() == before {
-                bail!("no photo in the folder {}", input.display());
+            let has_videos = with_videos && videos.len() > videos_before;
+            if walk.found.len() + walk.failed.len() == before && !has_videos {
+                let what = if with_videos {
+                    "photo or video"
+                } else {
+                    "photo"
+                };
+                bail!("no {what} in the folder {}", input.display());
             }
         } else {
             // A file that is passed explicitly is read regardless of its extension.
