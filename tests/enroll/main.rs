@@ -9,6 +9,7 @@ mod common;
 mod discover;
 mod embed;
 mod evaluate;
+mod exchange;
 mod gallery;
 mod helpers;
 mod identify;

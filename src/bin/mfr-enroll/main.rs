@@ -6,6 +6,7 @@ mod discover;
 mod encoding;
 mod enrol;
 mod evaluate;
+mod exchange;
 mod input;
 mod new_folder;
 mod npz;
@@ -48,6 +49,8 @@ fn run() -> anyhow::Result<ExitCode> {
         options::Command::Embed(embed) => commands::embed::run(&embed),
         options::Command::Evaluate(evaluate) => commands::evaluate::run(&evaluate),
         options::Command::Mask(mask) => commands::mask::run(&mask),
+        options::Command::Export(export) => commands::export::run(&export),
+        options::Command::Import(import) => commands::import::run(&import),
         options::Command::Discover(discover) => commands::discover::run(&discover),
         options::Command::Model(model) => commands::model::run(&model),
     }

@@ -8,6 +8,8 @@ use gstmfr::gallery::Enrolment;
 use gstmfr::nn::{Device, RuntimeError, SessionOptions};
 use gstmfr::paint::{MaskType, UnknownMask};
 
+use crate::input::peers::Program;
+
 /// One run of the program.
 #[derive(Debug)]
 pub enum Command {
@@ -23,6 +25,8 @@ pub enum Command {
     Mask(MaskOptions),
     Model(ModelOptions),
     Discover(DiscoverOptions),
+    Export(ExportOptions),
+    Import(ImportOptions),
 }
 
 /// Makes a gallery from photos, or adds photos to one.
@@ -50,6 +54,11 @@ pub enum NewPhotos {
     Dataset(PathBuf),
     /// Photos of one person.
     Person { name: String, photos: Vec<PathBuf> },
+    /// Photos of several people below a folder, with the names of these.
+    Files {
+        root: PathBuf,
+        files: Vec<(String, PathBuf)>,
+    },
 }
 
 /// The options of enrolment that were given; the others are those of the gallery that is added to, or the default ones.
@@ -179,6 +188,44 @@ pub struct DiscoverOptions {
     pub report: Option<PathBuf>,
     pub json: bool,
     pub vision: Vision,
+}
+
+/// Writes the embeddings of a gallery for other programs.
+#[derive(Debug)]
+pub struct ExportOptions {
+    pub database: PathBuf,
+    pub format: EmbeddingFormat,
+    /// The file or folder to write.
+    pub output: PathBuf,
+}
+
+/// Formats of embeddings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EmbeddingFormat {
+    Json,
+    DlStreamer,
+    Hailo,
+    Npz,
+}
+
+/// Takes people over from other programs.
+#[derive(Debug)]
+pub struct ImportOptions {
+    pub input: PathBuf,
+    pub format: ImportFormat,
+    /// The gallery that they are added to.
+    pub output: PathBuf,
+    /// Whether embeddings without a contract are of this network.
+    pub trust_embeddings: bool,
+    pub vision: Vision,
+}
+
+/// What is imported.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ImportFormat {
+    Embeddings(EmbeddingFormat),
+    /// Photos, which are embedded.
+    Photos(Program),
 }
 
 /// Shows the role of ONNX files and which engine runs them.

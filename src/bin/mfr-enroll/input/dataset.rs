@@ -130,6 +130,37 @@ impl Collection {
     }
 }
 
+impl Collection {
+    /// Photos below a folder, each with the name of its person. Names that nobody can have are listed as skipped or rejected.
+    pub fn of_files(root: &Path, files: &[(String, PathBuf)]) -> Result<Self> {
+        let mut collection = Self::default();
+        let mut people: BTreeMap<String, Vec<SourceFile>> = BTreeMap::new();
+        for (name, path) in files {
+            let source = SourceFile::of(path)
+                .with_context(|| format!("{}: expected a photo, by its ending", path.display()))?;
+            if let Some(person) = collection.person(root, path, name.as_ref()) {
+                people.entry(person).or_default().push(source);
+            }
+        }
+        collection.add_people(root, people);
+        Ok(collection)
+    }
+
+    fn add_people(&mut self, root: &Path, people: BTreeMap<String, Vec<SourceFile>>) {
+        for (person, sources) in people {
+            let index = self.people.len();
+            self.people.push(person);
+            let items = sources.into_iter().map(|source| Item {
+                person: index,
+                name: relative(root, source.path()),
+                source,
+                is_enrolled: false,
+            });
+            self.items.extend(items);
+        }
+    }
+}
+
 /// Whether a folder has a subfolder.
 fn holds_folders(dir: &Path) -> bool {
     folder(dir).is_ok_and(|inside| inside.iter().any(|path| path.is_dir()))
@@ -202,17 +233,7 @@ impl Collection {
                 collection.skip(root, path, "in nobody's folder");
             }
         }
-        for (person, sources) in people {
-            let index = collection.people.len();
-            collection.people.push(person);
-            let items = sources.into_iter().map(|source| Item {
-                person: index,
-                name: relative(root, source.path()),
-                source,
-                is_enrolled: false,
-            });
-            collection.items.extend(items);
-        }
+        collection.add_people(root, people);
         Ok(collection)
     }
 
