@@ -15,7 +15,7 @@ if ! command -v c++ >/dev/null; then
 fi
 
 targets=("$@")
-[ ${#targets[@]} -gt 0 ] || targets=(gallery onnx frames meta partial region photo)
+[ ${#targets[@]} -gt 0 ] || targets=(gallery onnx frames meta partial import region photo)
 seconds=${FUZZ_SECONDS:-60}
 work=$PWD/target/fuzz
 host=$(rustc -vV | sed -n 's/^host: //p')

@@ -49,7 +49,18 @@ impl Gallery {
         let parts = if npz.contains("embeddings") && npz.contains("names") {
             parts(&mut npz)?
         } else if npz.contains("arr_0") && npz.contains("arr_1") {
-            legacy::parts(&mut npz)?
+            let mut parts = legacy::parts(&mut npz)?;
+            // Files of the original scripts have none of these, those of `mfr-enroll export` do.
+            let rows = parts.embeddings.nrows();
+            parts.sources = sources(&mut npz, rows)?;
+            parts.kinds = kinds(&mut npz, rows)?;
+            parts.contract = contract(&mut npz)?;
+            if let Some(contract) = &parts.contract {
+                parts.statistics = Statistics::built_in(&contract.model_sha256)?
+                    .filter(|statistics| statistics.dim() == parts.embeddings.ncols())
+                    .cloned();
+            }
+            parts
         } else {
             let names = npz.names().join(", ");
             return Err(GalleryError::format(format!("an archive with: {names}")));
@@ -150,18 +161,8 @@ fn parts<R: Read + Seek>(npz: &mut NpzReader<R>) -> Result<Parts, GalleryError> 
     let labels = npz.indices(&labels, "int64 [N], indices into names")?;
     let names = npz.array("names")?;
     let names = npz.texts(&names, "text [K], names of people")?;
-    let sources = if npz.contains("sources") {
-        let sources = npz.array("sources")?;
-        npz.texts(&sources, "text [N], paths of photos")?
-    } else {
-        npz.repeated("sources", String::new(), rows)?
-    };
-    let kinds = if npz.contains("kinds") {
-        let kinds = npz.array("kinds")?;
-        npz.bytes(&kinds, "uint8 [N], kinds")?
-    } else {
-        npz.repeated("kinds", 0, rows)?
-    };
+    let sources = sources(npz, rows)?;
+    let kinds = kinds(npz, rows)?;
     let svm = if npz.contains("svm_weights") && npz.contains("svm_bias") {
         let svm = LinearSvm {
             weights: npz.floats("svm_weights", "float32 [K, D], or [0, D] for none")?,
@@ -180,13 +181,7 @@ fn parts<R: Read + Seek>(npz: &mut NpzReader<R>) -> Result<Parts, GalleryError> 
         embeddings,
         labels,
         sources,
-        kinds: kinds
-            .into_iter()
-            .map(|k| {
-                Kind::from_number(k.into())
-                    .ok_or_else(|| GalleryError::contents(format!("kind {k} is not 0, 1 or 2")))
-            })
-            .collect::<Result<_, _>>()?,
+        kinds,
         svm,
         statistics: statistics(npz)?,
         calibration: calibration(npz)?,
@@ -197,6 +192,33 @@ fn parts<R: Read + Seek>(npz: &mut NpzReader<R>) -> Result<Parts, GalleryError> 
         },
         contract: contract(npz)?,
     })
+}
+
+/// The photo of each embedding, without a name if the file does not state it.
+fn sources<R: Read + Seek>(
+    npz: &mut NpzReader<R>,
+    rows: usize,
+) -> Result<Vec<String>, GalleryError> {
+    if !npz.contains("sources") {
+        return npz.repeated("sources", String::new(), rows);
+    }
+    let sources = npz.array("sources")?;
+    npz.texts(&sources, "text [N], paths of photos")
+}
+
+/// The kind of each embedding, a photo if the file does not state it.
+fn kinds<R: Read + Seek>(npz: &mut NpzReader<R>, rows: usize) -> Result<Vec<Kind>, GalleryError> {
+    if !npz.contains("kinds") {
+        return npz.repeated("kinds", Kind::Photo, rows);
+    }
+    let kinds = npz.array("kinds")?;
+    let kinds = npz.bytes(&kinds, "uint8 [N], kinds")?.into_iter();
+    kinds
+        .map(|kind| {
+            Kind::from_number(kind.into())
+                .ok_or_else(|| GalleryError::contents(format!("kind {kind} is not 0, 1 or 2")))
+        })
+        .collect()
 }
 
 /// Slope and offset for bare and for masked faces, or one pair for both.

@@ -1,6 +1,7 @@
 //! The gallery: people, their embeddings, and the identification of new embeddings.
 
 mod calibrate;
+mod cluster;
 mod contract;
 mod crops;
 mod error;
@@ -22,6 +23,7 @@ use ndarray::{Array1, Array2};
 use svm::LinearSvm;
 
 pub use calibrate::{Calibration, DEFAULT_TARGET_FPIR, Measured};
+pub use cluster::{LooseFace, group};
 pub use contract::{Contract, Enrolment};
 pub use crops::Crops;
 pub use error::GalleryError;

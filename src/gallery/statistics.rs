@@ -83,6 +83,17 @@ impl Statistics {
         Ok((file.model_sha256, statistics))
     }
 
+    /// Cosine of an embedding to the mean of bare or of masked faces. It is positive for most faces, and 0 on average for
+    /// embeddings of a network with other axes. The embedding has the length of the statistics, or it is 0.
+    pub fn typicality(&self, embedding: ArrayView1<f32>, masked: bool) -> f32 {
+        let centre = self.centres.row(usize::from(masked));
+        if embedding.len() != centre.len() {
+            return 0.0;
+        }
+        let lengths = embedding.dot(&embedding) * centre.dot(&centre);
+        embedding.dot(&centre) / lengths.sqrt().max(f32::MIN_POSITIVE)
+    }
+
     /// Checks that the parts are complete and of matching sizes.
     pub(super) fn new(
         centres: Array2<f32>,

@@ -403,6 +403,33 @@ fn the_embeddings_of_the_original_scripts_are_read_and_trained() {
 }
 
 #[test]
+fn what_exports_add_to_the_arrays_of_the_original_scripts_is_read() {
+    let original = gallery();
+    let entries = original.entries();
+    let names: Vec<&str> = entries.iter().map(|entry| entry.name.as_str()).collect();
+    let sources: Vec<&str> = entries.iter().map(|entry| entry.source.as_str()).collect();
+    let mut npz = NpzWriter::new(Cursor::new(Vec::new()));
+    npz.numbers("arr_0", original.embeddings()).unwrap();
+    npz.texts("arr_1", &names).unwrap();
+    npz.texts("sources", &sources).unwrap();
+    npz.numbers("kinds", &arr1(&[0u8, 1, 2, 0])).unwrap();
+    let json = serde_json::to_vec(&contract(4)).unwrap();
+    npz.numbers("contract", &Array1::from(json)).unwrap();
+    let file = npz.finish().unwrap().into_inner();
+    let read = Gallery::read(Cursor::new(file)).unwrap();
+    assert_eq!(read.sources(), original.sources());
+    let kinds = [
+        Kind::Photo,
+        Kind::SyntheticMask,
+        Kind::MaskedPhoto,
+        Kind::Photo,
+    ];
+    assert_eq!(read.kinds(), kinds);
+    assert_eq!(read.contract(), Some(&contract(4)));
+    assert_eq!(read.embeddings(), original.embeddings());
+}
+
+#[test]
 fn a_file_of_a_later_format_is_refused_by_name() {
     let mut gallery = gallery();
     gallery.contract.as_mut().unwrap().format = "mfr-gallery/9".into();

@@ -6,8 +6,10 @@ mod change;
 mod check;
 #[path = "../common/mod.rs"]
 mod common;
+mod discover;
 mod embed;
 mod evaluate;
+mod exchange;
 mod gallery;
 mod helpers;
 mod identify;

@@ -223,3 +223,48 @@ fn commands_for_photos_leave_videos_out() {
     let says = ["b.mp4: it is a video", "mfrdetect and mfrrecognize"];
     run(&["identify", &text(&video)]).fails(1, &says);
 }
+
+#[test]
+fn people_in_videos_are_discovered_with_the_times_of_their_faces() {
+    let folder = Folder::new();
+    let video = folder.path("unsorted/clip.avi");
+    let photos = demo(&["obama.jpg", "obama2.jpg", "biden.jpg"]);
+    clip(&photos, "identity", "avimux", &video);
+    let (unsorted, output) = (text(&folder.path("unsorted")), folder.path("people"));
+    let args = ["discover", "--json", &unsorted, "--output", &text(&output)];
+    let said = run(&args).succeeds();
+    let faces: Vec<_> = said.lines().map(json).collect();
+    // Two frames of each second, which show one photo.
+    let found: Vec<_> = faces
+        .iter()
+        .map(|face| (face["time"].as_f64().unwrap(), &face["person"]))
+        .collect();
+    let (first, second) = ("person-001".into(), "person-002".into());
+    let expected = [
+        (0.0, &first),
+        (0.5, &first),
+        (1.0, &first),
+        (1.5, &first),
+        (2.0, &second),
+        (2.5, &second),
+    ];
+    assert_eq!(found, expected);
+    // Frames that are alike are written once.
+    let crops = |person: &str| {
+        let files = fs::read_dir(output.join(person)).unwrap();
+        let mut names: Vec<_> = files.map(|file| file.unwrap().file_name()).collect();
+        names.sort();
+        names
+    };
+    assert_eq!(crops("person-001").len(), 2);
+    assert_eq!(crops("person-002").len(), 1);
+    assert!(
+        crops("person-002")[0]
+            .to_str()
+            .unwrap()
+            .starts_with("01-clip-2.")
+    );
+    let report = json(&build(&output, &folder.path("o.npz")).succeeds());
+    assert_eq!(rejected(&report), []);
+    assert_eq!(report["photos"]["used"], 3);
+}

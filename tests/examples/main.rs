@@ -505,6 +505,48 @@ fn the_door_opens_after_a_second() {
 }
 
 #[test]
+fn unknown_faces_are_kept_where_they_can_be_discovered() {
+    let Some(python) = python() else {
+        return;
+    };
+    let rules = STAGE.run(python, &[&source_tree().join("tests/strangers.py")]);
+    assert!(rules.status.success(), "{}", text(&rules));
+    let others = STAGE.path("others.npz");
+    enrol("Joe", &["biden.jpg"], &others);
+    let kept = |gallery: &Path, folder: &Path| {
+        let mut command = STAGE.command(python);
+        command.arg(example("strangers.py")).arg(STAGE.clip());
+        command.arg("--database").arg(gallery);
+        let output = command.args(["--days", "2", "--keep"]).arg(folder).output();
+        let output = output.unwrap();
+        assert!(output.status.success(), "{}", text(&output));
+        let files = std::fs::read_dir(folder).unwrap();
+        let files: Vec<PathBuf> = files.map(|file| file.unwrap().path()).collect();
+        (text(&output), files)
+    };
+    // The person of the clip is in one of the galleries.
+    let (said, files) = kept(&STAGE.gallery(), &STAGE.path("nobody"));
+    assert_eq!((said.as_str(), files.len()), ("", 0));
+    let (said, files) = kept(&others, &STAGE.path("strangers"));
+    assert!(said.contains("kept a face that is not known"), "{said}");
+    assert_eq!(files.len(), 1, "{files:?}");
+    let crop = image::open(&files[0]).unwrap();
+    let (faces, _) = Pipeline::new(None, &SessionOptions::default())
+        .unwrap()
+        .faces(
+            &ImageView::rgb(
+                &crop.to_rgb8(),
+                crop.width() as usize,
+                crop.height() as usize,
+            )
+            .unwrap(),
+            &Params::default(),
+        )
+        .unwrap();
+    assert_eq!(faces.len(), 1);
+}
+
+#[test]
 fn a_missing_gallery_is_named_by_every_example() {
     let nowhere = STAGE.path("nowhere.npz");
     let clip = STAGE.clip();
@@ -527,7 +569,13 @@ fn a_missing_gallery_is_named_by_every_example() {
     }));
     if let Some(python) = python() {
         let nobody: [&Path; 2] = ["--allow".as_ref(), "nobody".as_ref()];
-        for (script, more) in [("recognize.py", &nobody[..0]), ("door.py", &nobody)] {
+        let keep = STAGE.path("kept of nobody");
+        let keep: [&Path; 4] = ["--days".as_ref(), "1".as_ref(), "--keep".as_ref(), &keep];
+        for (script, more) in [
+            ("recognize.py", &nobody[..0]),
+            ("door.py", &nobody),
+            ("strangers.py", &keep),
+        ] {
             let script = example(script);
             let arguments = [&[script.as_path()], &arguments[..], more].concat();
             outputs.push(STAGE.run(python, &arguments));

@@ -1,4 +1,6 @@
-//! The command line, and the only file that uses clap.
+//! The command line. It and the files below it are the only ones that use clap.
+
+mod sharing;
 
 use std::path::PathBuf;
 
@@ -66,6 +68,12 @@ enum CommandArgs {
     Show(ShowArgs),
     /// Embed the faces of a gallery anew by the present network, from the crops that --faces-output has written
     Upgrade(UpgradeArgs),
+    /// Find the people in unsorted photos and videos, and write crops of each to a folder to be named and enrolled
+    Discover(sharing::DiscoverArgs),
+    /// Write the embeddings of a gallery for another program
+    Export(sharing::ExportArgs),
+    /// Take people over from another program, by their embeddings or their photos
+    Import(sharing::ImportArgs),
     /// Show which networks ONNX files hold, which engine runs them, and what the built-in kernels do not support
     Model(ModelArgs),
 }
@@ -416,6 +424,9 @@ pub fn command() -> Result<options::Command> {
             output: args.output,
         }),
         CommandArgs::Check(args) => options::Command::Check(check(args)?),
+        CommandArgs::Export(args) => options::Command::Export(sharing::export(args)),
+        CommandArgs::Import(args) => options::Command::Import(sharing::import(args)),
+        CommandArgs::Discover(args) => options::Command::Discover(sharing::discover(args)?),
         CommandArgs::Model(args) => options::Command::Model(options::ModelOptions {
             files: args.files,
             json: args.json,

@@ -2,10 +2,13 @@
 
 mod cli;
 mod commands;
+mod discover;
 mod encoding;
 mod enrol;
 mod evaluate;
+mod exchange;
 mod input;
+mod new_folder;
 mod npz;
 mod options;
 mod output;
@@ -48,6 +51,9 @@ fn run() -> anyhow::Result<ExitCode> {
         options::Command::Mask(mask) => commands::mask::run(&mask),
         options::Command::Show(show) => commands::show::run(&show),
         options::Command::Upgrade(upgrade) => commands::upgrade::run(&upgrade),
+        options::Command::Export(export) => commands::export::run(&export),
+        options::Command::Import(import) => commands::import::run(&import),
+        options::Command::Discover(discover) => commands::discover::run(&discover),
         options::Command::Model(model) => commands::model::run(&model),
     }
 }

@@ -9,6 +9,7 @@ use gstmfr::nn::{Device, RuntimeError, SessionOptions};
 use gstmfr::paint::{MaskType, UnknownMask};
 
 use crate::output;
+use crate::input::peers::Program;
 
 /// One run of the program.
 #[derive(Debug)]
@@ -26,6 +27,9 @@ pub enum Command {
     Model(ModelOptions),
     Show(ShowOptions),
     Upgrade(UpgradeOptions),
+    Discover(DiscoverOptions),
+    Export(ExportOptions),
+    Import(ImportOptions),
 }
 
 /// Makes a gallery from photos, or adds photos to one.
@@ -55,6 +59,11 @@ pub enum NewPhotos {
     Dataset(PathBuf),
     /// Photos of one person.
     Person { name: String, photos: Vec<PathBuf> },
+    /// Photos of several people below a folder, with the names of these.
+    Files {
+        root: PathBuf,
+        files: Vec<(String, PathBuf)>,
+    },
 }
 
 /// The options of enrolment that were given; the others are those of the gallery that is added to, or the default ones.
@@ -188,6 +197,59 @@ pub struct MaskOptions {
     pub masks: Masks,
     pub json: bool,
     pub vision: Vision,
+}
+
+/// Finds the people in unsorted photos and videos.
+#[derive(Debug)]
+pub struct DiscoverOptions {
+    pub inputs: Vec<PathBuf>,
+    /// The folder to make.
+    pub output: PathBuf,
+    /// The gallery of people who are set aside.
+    pub database: Option<PathBuf>,
+    /// Whether results of an interrupted run are ignored.
+    pub fresh: bool,
+    pub report: Option<PathBuf>,
+    pub json: bool,
+    pub vision: Vision,
+}
+
+/// Writes the embeddings of a gallery for other programs.
+#[derive(Debug)]
+pub struct ExportOptions {
+    pub database: PathBuf,
+    pub format: EmbeddingFormat,
+    /// The file or folder to write.
+    pub output: PathBuf,
+}
+
+/// Formats of embeddings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EmbeddingFormat {
+    Json,
+    DlStreamer,
+    Hailo,
+    Npz,
+}
+
+/// Takes people over from other programs.
+#[derive(Debug)]
+pub struct ImportOptions {
+    pub input: PathBuf,
+    pub format: ImportFormat,
+    /// The gallery that they are added to.
+    pub output: PathBuf,
+    /// Whether embeddings without a contract are of this network.
+    pub trust_embeddings: bool,
+    pub vision: Vision,
+}
+
+/// What is imported.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ImportFormat {
+    Embeddings(EmbeddingFormat),
+    /// Photos, which are embedded.
+    Photos(Program),
 }
 
 /// Shows the role of ONNX files and which engine runs them.

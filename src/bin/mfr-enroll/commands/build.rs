@@ -55,6 +55,10 @@ pub fn run(options: &BuildOptions) -> Result<ExitCode> {
             train: Collection::of_person(name, photos)?,
             val: None,
         },
+        NewPhotos::Files { root, files } => Dataset {
+            train: Collection::of_files(root, files)?,
+            val: None,
+        },
     };
     let val = match &options.val {
         Some(folder) => Some(Collection::open(folder, folder).context("val")?),
@@ -241,6 +245,7 @@ fn subject(photos: &NewPhotos) -> String {
     match photos {
         NewPhotos::Dataset(dataset) => format!("the dataset {}", dataset.display()),
         NewPhotos::Person { name, .. } => plain(name),
+        NewPhotos::Files { root, .. } => format!("the photos of {}", root.display()),
     }
 }
 

@@ -196,7 +196,7 @@ pub fn merge(options: &MergeOptions) -> Result<ExitCode> {
 }
 
 /// Numbers the files whose names files of other galleries have. A photo and its masked copies keep a name together.
-fn with_unique_sources(entries: Vec<Entry>, taken: &mut BTreeSet<String>) -> Vec<Entry> {
+pub fn with_unique_sources(entries: Vec<Entry>, taken: &mut BTreeSet<String>) -> Vec<Entry> {
     let mut new: BTreeMap<String, String> = BTreeMap::new();
     let entries = entries.into_iter().map(|entry| {
         let file = file_of(&entry.source).to_owned();

@@ -57,7 +57,8 @@ fn watch(
     masks: &Masks,
     keep: Keep,
 ) -> Result<FileOutcome<FaceCandidate>> {
-    let watched = crate::input::video::watch(path, |photo| {
+    let frames = crate::input::video::MAX_FRAMES;
+    let watched = crate::input::video::watch(path, frames, |_, photo| {
         let faces = finder.find(&photo.view()?)?;
         usable_faces(finder, photo, &faces, masks, keep)
     })?;

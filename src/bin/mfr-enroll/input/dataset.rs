@@ -130,6 +130,37 @@ impl Collection {
     }
 }
 
+impl Collection {
+    /// Photos below a folder, each with the name of its person. Names that nobody can have are listed as skipped or rejected.
+    pub fn of_files(root: &Path, files: &[(String, PathBuf)]) -> Result<Self> {
+        let mut collection = Self::default();
+        let mut people: BTreeMap<String, Vec<SourceFile>> = BTreeMap::new();
+        for (name, path) in files {
+            let source = SourceFile::of(path)
+                .with_context(|| format!("{}: expected a photo, by its ending", path.display()))?;
+            if let Some(person) = collection.person(root, path, name.as_ref()) {
+                people.entry(person).or_default().push(source);
+            }
+        }
+        collection.add_people(root, people);
+        Ok(collection)
+    }
+
+    fn add_people(&mut self, root: &Path, people: BTreeMap<String, Vec<SourceFile>>) {
+        for (person, sources) in people {
+            let index = self.people.len();
+            self.people.push(person);
+            let items = sources.into_iter().map(|source| Item {
+                person: index,
+                name: relative(root, source.path()),
+                source,
+                is_enrolled: false,
+            });
+            self.items.extend(items);
+        }
+    }
+}
+
 /// Whether a folder has a subfolder.
 fn holds_folders(dir: &Path) -> bool {
     folder(dir).is_ok_and(|inside| inside.iter().any(|path| path.is_dir()))
@@ -202,17 +233,7 @@ impl Collection {
                 collection.skip(root, path, "in nobody's folder");
             }
         }
-        for (person, sources) in people {
-            let index = collection.people.len();
-            collection.people.push(person);
-            let items = sources.into_iter().map(|source| Item {
-                person: index,
-                name: relative(root, source.path()),
-                source,
-                is_enrolled: false,
-            });
-            collection.items.extend(items);
-        }
+        collection.add_people(root, people);
         Ok(collection)
     }
 
@@ -290,14 +311,24 @@ pub struct Listed {
 /// A path and the error for it.
 pub type Failed = (PathBuf, String);
 
+/// The photos and videos passed by the user: files themselves, and all in folders.
+pub fn photos_and_videos(inputs: &[PathBuf]) -> Result<Listed> {
+    listed(inputs, true)
+}
+
 /// The photos passed by the user: files themselves, and all photos in folders.
 pub fn photos(inputs: &[PathBuf]) -> Result<Listed> {
+    listed(inputs, false)
+}
+
+fn listed(inputs: &[PathBuf], with_videos: bool) -> Result<Listed> {
     let mut videos = Vec::new();
     let mut walk = FolderWalk::default();
     for input in inputs {
         if input.is_dir() {
             let before = walk.found.len() + walk.failed.len();
             let first = walk.found.len();
+            let videos_before = videos.len();
             walk.descend(input, &mut Vec::new());
             let in_folder = walk.found.split_off(first);
             for source in in_folder {
@@ -306,8 +337,14 @@ pub fn photos(inputs: &[PathBuf]) -> Result<Listed> {
                     SourceFile::Video(path) => videos.push(path),
                 }
             }
-            if walk.found.len() + walk.failed.len() == before {
-                bail!("no photo in the folder {}", input.display());
+            let has_videos = with_videos && videos.len() > videos_before;
+            if walk.found.len() + walk.failed.len() == before && !has_videos {
+                let what = if with_videos {
+                    "photo or video"
+                } else {
+                    "photo"
+                };
+                bail!("no {what} in the folder {}", input.display());
             }
         } else {
             // A file that is passed explicitly is read regardless of its extension.

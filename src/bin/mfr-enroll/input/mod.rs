@@ -5,6 +5,7 @@ pub mod dataset;
 pub mod error;
 mod jpeg;
 pub mod names;
+pub mod peers;
 pub mod photo;
 pub mod source;
 #[cfg(feature = "plugin")]

@@ -18,9 +18,9 @@ use thiserror::Error;
 use crate::input::error::MAX_PIXELS;
 use crate::input::photo::DecodedPhoto;
 
-/// Maximum number of frames of a video to analyse. More frames of the same minute hardly differ, and detection
+/// Maximum number of frames of a video to enrol. More frames of the same minute hardly differ, and detection
 /// is expensive: 20 frames cost as much as 20 photos.
-const MAX_FRAMES: usize = 20;
+pub const MAX_FRAMES: usize = 20;
 /// Minimum time between two frames: within half a second a head hardly turns.
 const MIN_INTERVAL: Duration = Duration::from_millis(500);
 /// Maximum duration of a video; a file with a longer one is wrong.
@@ -30,9 +30,11 @@ const FRAME_DURATION: gst::ClockTime = gst::ClockTime::from_mseconds(40);
 /// Interval of checking the bus while waiting for a frame.
 const POLL: gst::ClockTime = gst::ClockTime::from_mseconds(50);
 
-/// Timeouts of reading a video.
+/// Limits of reading a video.
 #[derive(Debug, Clone, Copy)]
 struct Patience {
+    /// Maximum number of frames to analyse.
+    frames: usize,
     /// Maximum time without a decoded frame.
     stall: Duration,
     /// Maximum time in total, without the time in which frames are analysed.
@@ -42,6 +44,7 @@ struct Patience {
 /// An image of 100 megapixels is decoded within the first limit; a 1080p film of half an hour,
 /// which is not a short video, within the second: two cores decode some 300 frames per second.
 const PATIENCE: Patience = Patience {
+    frames: MAX_FRAMES,
     stall: Duration::from_secs(15),
     total: Duration::from_secs(180),
 };
@@ -83,11 +86,16 @@ pub struct Watched<R> {
     pub error: Option<VideoError>,
 }
 
-/// Calls `look` for up to [`MAX_FRAMES`] frames from all over a video file, one after another. A
-/// few more are processed and discarded if the file does not state its duration.
-pub fn watch<R>(path: &Path, look: impl FnMut(&DecodedPhoto) -> Result<R>) -> Result<Watched<R>> {
+/// Calls `look` for up to `frames` frames from all over a video file, one after another, with the time of each. A
+/// few more are processed and discarded if the file does not state its duration. The same file has the same frames each time.
+pub fn watch<R>(
+    path: &Path,
+    frames: usize,
+    look: impl FnMut(Duration, &DecodedPhoto) -> Result<R>,
+) -> Result<Watched<R>> {
+    let patience = Patience { frames, ..PATIENCE };
     match source(path) {
-        Ok(source) => collect(Frames::start(&[source], PATIENCE), look),
+        Ok(source) => collect(Frames::start(&[source], patience), look),
         Err(error) => collect(Err(error), look),
     }
 }
@@ -105,7 +113,7 @@ fn source(path: &Path) -> Result<gst::Element, VideoError> {
 
 fn collect<R>(
     frames: Result<Frames, VideoError>,
-    mut look: impl FnMut(&DecodedPhoto) -> Result<R>,
+    mut look: impl FnMut(Duration, &DecodedPhoto) -> Result<R>,
 ) -> Result<Watched<R>> {
     let mut watched = Watched {
         frames: Vec::new(),
@@ -121,8 +129,8 @@ fn collect<R>(
     loop {
         match frames.next() {
             Ok(Some((time, photo))) => {
-                watched.frames.push((time, look(&photo)?));
-                if watched.frames.len() > MAX_FRAMES {
+                watched.frames.push((time, look(time, &photo)?));
+                if watched.frames.len() > frames.patience.frames {
                     keep_every_other(&mut watched.frames);
                 }
             }
@@ -151,6 +159,8 @@ fn keep_every_other<T>(items: &mut Vec<T>) {
 /// Selects frames by their time.
 #[derive(Debug)]
 struct Chooser {
+    /// Maximum number of frames.
+    most: usize,
     interval: Duration,
     /// Number of frames to select, if the duration is known.
     limit: Option<usize>,
@@ -162,17 +172,18 @@ struct Chooser {
 
 impl Chooser {
     /// For a video with this duration, if it is known.
-    fn new(duration: Option<Duration>) -> Self {
+    fn new(duration: Option<Duration>, most: usize) -> Self {
         let duration = duration.filter(|d| !d.is_zero() && *d <= MAX_DURATION);
         let count = duration.map(|duration| {
             let fit = duration.as_secs_f64() / MIN_INTERVAL.as_secs_f64();
-            (fit.ceil() as usize).clamp(1, MAX_FRAMES)
+            (fit.ceil() as usize).clamp(1, most)
         });
         let interval = match (duration, count) {
             (Some(duration), Some(count)) => (duration / count as u32).max(MIN_INTERVAL),
             _ => MIN_INTERVAL,
         };
         Self {
+            most,
             interval,
             limit: count,
             passed: 0,
@@ -191,7 +202,7 @@ impl Chooser {
         }
         self.passed += 1;
         self.chosen.push(time);
-        if self.chosen.len() > MAX_FRAMES {
+        if self.chosen.len() > self.most {
             keep_every_other(&mut self.chosen);
             self.interval *= 2;
         }
@@ -218,6 +229,8 @@ impl Chooser {
 /// State shared between the threads of a pipeline and the one that waits for frames.
 #[derive(Debug, Default)]
 struct Progress {
+    /// Maximum number of frames to select.
+    most: usize,
     /// Number of frames decoded so far.
     decoded: AtomicU64,
     has_video: AtomicBool,
@@ -268,7 +281,7 @@ impl Progress {
         locked(&self.chooser)
             .get_or_insert_with(|| {
                 let duration = pad.query_duration::<gst::ClockTime>();
-                Chooser::new(duration.map(Duration::from))
+                Chooser::new(duration.map(Duration::from), self.most)
             })
             .wants(time)
     }
@@ -326,7 +339,10 @@ impl Frames {
             gst::Element::link_many(tail)
         };
         build().map_err(|error: gst::glib::BoolError| VideoError::GStreamer(error.to_string()))?;
-        let progress = Arc::new(Progress::default());
+        let progress = Arc::new(Progress {
+            most: patience.frames,
+            ..Progress::default()
+        });
         // Only containers and video are plugged: audio is not needed, and a playlist
         // with the extension of a video must not be fetched from where it points to.
         decoder.connect("autoplug-continue", false, |values| {

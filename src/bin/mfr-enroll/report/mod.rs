@@ -23,9 +23,20 @@ use crate::vision::portrait::Rejected;
 use crate::vision::reason::Reason;
 use scores::GalleryScores;
 
+/// What a page is about.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub enum Subject {
+    /// Photos for a gallery, or a gallery.
+    #[default]
+    Enrolment,
+    /// People who were found in unsorted photos.
+    Discovery,
+}
+
 /// Content of a page. Images are JPEG files.
 #[derive(Debug, Default)]
 pub struct HtmlReport<'a> {
+    pub about: Subject,
     /// The folder or the gallery that the report is about.
     pub subject: String,
     /// Time and program.

@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use super::chart::{error_curves, histogram, percent};
 use super::html::escaped;
 use super::scores::GalleryScores;
-use super::{Couple, HtmlReport, Note, PersonSheet, PhotoEntry, photos};
+use super::{Couple, HtmlReport, Note, PersonSheet, PhotoEntry, Subject, photos};
 use crate::output::counted;
 use crate::vision::reason::Reason;
 
@@ -82,12 +82,20 @@ impl Page {
         self.add(
             "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\">\
              <meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\
-             <meta name=\"color-scheme\" content=\"light dark\"><title>Enrolment report: ",
+             <meta name=\"color-scheme\" content=\"light dark\"><title>",
         );
+        let title = match report.about {
+            Subject::Enrolment => "Enrolment report",
+            Subject::Discovery => "People found",
+        };
+        self.add(title);
+        self.add(": ");
         self.text(&report.subject);
         self.add("</title><style>");
         self.add(STYLE);
-        self.add("</style></head><body><header><h1>Enrolment report</h1><p class=\"subject\">");
+        self.add("</style></head><body><header><h1>");
+        self.add(title);
+        self.add("</h1><p class=\"subject\">");
         self.text(&report.subject);
         self.add("</p><p class=\"quiet\">");
         self.text(&report.made);
@@ -276,7 +284,7 @@ impl Page {
         }
         self.add("<section><h2>People</h2><div class=\"people\">");
         for sheet in &report.people {
-            self.sheet(sheet);
+            self.sheet(sheet, report.about);
         }
         if !report.strays.is_empty() {
             self.add("<article><h3>Nobody's</h3>");
@@ -286,14 +294,14 @@ impl Page {
         self.add("</div></section>");
     }
 
-    fn sheet(&mut self, sheet: &PersonSheet) {
+    fn sheet(&mut self, sheet: &PersonSheet, about: Subject) {
         self.add("<article><h3>");
         self.text(sheet.name);
-        let _ = write!(
-            self.html,
-            " <small>{} used",
-            counted(photos(&sheet.used), "photo")
-        );
+        let count = match about {
+            Subject::Enrolment => format!("{} used", counted(photos(&sheet.used), "photo")),
+            Subject::Discovery => counted(sheet.used.len(), "face"),
+        };
+        let _ = write!(self.html, " <small>{count}");
         if !sheet.rejected.is_empty() {
             let _ = write!(self.html, ", {} rejected", sheet.rejected.len());
         }

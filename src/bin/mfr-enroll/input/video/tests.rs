@@ -1,6 +1,7 @@
 use super::*;
 
 const HASTE: Patience = Patience {
+    frames: MAX_FRAMES,
     stall: Duration::from_millis(300),
     total: Duration::from_secs(20),
 };
@@ -14,7 +15,7 @@ fn elements(description: &[&str]) -> Vec<gst::Element> {
 
 fn looked_at(source: &[&str], patience: Patience) -> Watched<(usize, usize, Vec<u8>)> {
     let frames = Frames::start(&elements(source), patience);
-    collect(frames, |photo| {
+    collect(frames, |_, photo| {
         let view = photo.view().unwrap();
         let plane = view.plane(0);
         let middle = plane.data[photo.height / 2 * plane.stride..][..3].to_vec();
@@ -33,7 +34,7 @@ fn times<R>(watched: &Watched<R>) -> Vec<f64> {
 
 /// Times selected from a video of this number of frames, at 25 per second.
 fn chosen(duration: Option<f64>, frames: u32) -> Vec<f64> {
-    let mut chooser = Chooser::new(duration.map(Duration::from_secs_f64));
+    let mut chooser = Chooser::new(duration.map(Duration::from_secs_f64), MAX_FRAMES);
     let mut chosen = Vec::new();
     for i in 0..frames {
         let time = Duration::from_millis(40) * i;
@@ -141,6 +142,7 @@ fn a_video_that_stalls_is_given_up() {
 #[test]
 fn a_video_without_end_is_given_up_and_its_frames_are_few() {
     let patience = Patience {
+        frames: MAX_FRAMES,
         stall: Duration::from_secs(20),
         total: Duration::from_millis(300),
     };
@@ -162,6 +164,6 @@ fn a_video_without_end_is_given_up_and_its_frames_are_few() {
 #[test]
 fn an_error_of_the_one_who_looks_ends_it() {
     let frames = Frames::start(&elements(&["videotestsrc"]), HASTE);
-    let error = collect(frames, |_| -> Result<()> { anyhow::bail!("enough") });
+    let error = collect(frames, |_, _| -> Result<()> { anyhow::bail!("enough") });
     assert_eq!(error.unwrap_err().to_string(), "enough");
 }
