@@ -8,8 +8,8 @@ use gstmfr::gallery::{Contract, Enrolment};
 use gstmfr::nn::{Device, RuntimeError, SessionOptions};
 use gstmfr::paint::{MaskType, UnknownMask};
 
-use crate::output;
 use crate::input::peers::Program;
+use crate::output;
 
 /// One run of the program.
 #[derive(Debug)]
