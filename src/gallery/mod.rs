@@ -328,6 +328,11 @@ impl Gallery {
         self.contract.as_ref()
     }
 
+    /// The statistics of faces that belong to its network; None for files without them.
+    pub fn statistics(&self) -> Option<&Statistics> {
+        self.scorer.statistics()
+    }
+
     /// Whether the gallery has an SVM, which larger ones do without.
     pub fn has_svm(&self) -> bool {
         self.scorer.svm().is_some()

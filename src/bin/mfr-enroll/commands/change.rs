@@ -213,7 +213,7 @@ pub fn with_unique_sources(entries: Vec<Entry>, taken: &mut BTreeSet<String>) ->
 }
 
 /// The last day of each person. The earliest one holds where galleries name several.
-fn earliest<'a>(contracts: impl Iterator<Item = &'a Contract>) -> BTreeMap<String, String> {
+pub fn earliest<'a>(contracts: impl Iterator<Item = &'a Contract>) -> BTreeMap<String, String> {
     let mut days: BTreeMap<String, String> = BTreeMap::new();
     for (name, day) in contracts.flat_map(|contract| &contract.expires) {
         let own = days.entry(name.clone()).or_insert_with(|| day.clone());

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::process::ExitCode;
 
 use anyhow::{Result, ensure};
-use gstmfr::gallery::Statistics;
+use gstmfr::gallery::{Gallery, Statistics};
 use serde::Serialize;
 
 use crate::discover::{self, Fate, Found, LocatedFace, crops, page::Sheets};
@@ -39,18 +39,29 @@ pub fn run(options: &DiscoverOptions) -> Result<ExitCode> {
     if let Some(report) = &options.report {
         npz::check_writable(report)?;
     }
-    let embedders = Embedders::load(&options.vision)?;
     let gallery = match &options.database {
-        Some(database) => Some(people::open(database, &embedders)?),
+        Some(database) => Some(Gallery::load(database)?),
         None => None,
     };
-    let statistics = Statistics::built_in(embedders.model_sha256())?;
+    let vision = match &gallery {
+        Some(gallery) => options.vision.of_gallery(gallery.contract())?,
+        None => options.vision.clone(),
+    };
+    let embedders = Embedders::load(&vision)?;
+    if let (Some(gallery), Some(database)) = (&gallery, &options.database) {
+        people::check(gallery, database, &embedders)?;
+    }
+    let own = gallery.as_ref().and_then(Gallery::statistics);
+    let statistics = match own {
+        Some(own) => Some(own),
+        None => Statistics::built_in(embedders.model_sha256())?,
+    };
     let (items, mut failures) = listed(options)?;
     let keep = Keep {
         crops: false,
         thumbnails: options.report.is_some(),
     };
-    let mut settings = partial::settings(&options.vision, &Masks::default(), keep, &embedders);
+    let mut settings = partial::settings(&vision, &Masks::default(), keep, &embedders);
     settings.insert("command".to_owned(), "discover".to_owned());
     let mut partial = Partial::open(&options.output, settings, options.fresh)?;
     let found = discover::find(&items, &embedders, keep.thumbnails, &mut partial)?;
@@ -69,7 +80,7 @@ pub fn run(options: &DiscoverOptions) -> Result<ExitCode> {
     let mut written = 0;
     if !best.is_empty() {
         let folder = NewFolder::begin(&options.output)?;
-        written = crops::write(&best, faces, &items, options.vision.jobs, &folder)?;
+        written = crops::write(&best, faces, &items, vision.jobs, &folder)?;
         folder.finish()?;
     }
     if let Some(report) = &options.report {

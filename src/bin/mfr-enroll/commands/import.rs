@@ -9,7 +9,7 @@ use gstmfr::gallery::{Contract, Enrolment, Entry, Gallery, Statistics};
 use gstmfr::io::files::read_regular;
 
 use super::build;
-use super::change::{changed, contract_of, existing, with_unique_sources};
+use super::change::{changed, contract_of, earliest, existing, with_unique_sources};
 use crate::enrol::partial::OutputLock;
 use crate::exchange::{Exchanged, MOST_BYTES, dlstreamer, hailo, json, npz as npz_file};
 use crate::input::names::{self, NameMeaning};
@@ -50,6 +50,7 @@ pub fn run(options: &ImportOptions) -> Result<ExitCode> {
                 val: None,
                 faces_output: None,
                 given: GivenEnrolment::default(),
+                expires: None,
                 fresh: false,
                 report: None,
                 strict: false,
@@ -70,7 +71,10 @@ fn embeddings(options: &ImportOptions, format: EmbeddingFormat) -> Result<ExitCo
         Some(gallery) => Some((contract_of(&gallery, path)?, gallery)),
         None => None,
     };
-    let embedders = Embedders::load(&options.vision)?;
+    // The network of the gallery, or else of the embeddings.
+    let own = before.as_ref().map(|(contract, _)| contract);
+    let vision = options.vision.of_gallery(own.or(found.contract.as_ref()))?;
+    let embedders = Embedders::load(&vision)?;
     // Embeddings that say nothing about it are taken as made like those that are there.
     let like = before.as_ref().map(|(contract, _)| contract.enrolment());
     let contract = contract(&found, options, &embedders, like.unwrap_or_default())?;
@@ -91,10 +95,14 @@ fn embeddings(options: &ImportOptions, format: EmbeddingFormat) -> Result<ExitCo
                     input.display()
                 );
             }
+            let own = Contract {
+                expires: earliest([&own, &contract].into_iter()),
+                ..own
+            };
             let mut taken = BTreeSet::new();
             let mut all = with_unique_sources(before.entries(), &mut taken);
             all.extend(with_unique_sources(entries, &mut taken));
-            before.remade(all, changed(own))?
+            before.remade(all, changed(own))?.0
         }
     };
     gallery.save(path)?;

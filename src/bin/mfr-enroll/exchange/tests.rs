@@ -14,6 +14,7 @@ fn contract(dim: usize) -> Contract {
         tool_version: "test".into(),
         changed: None,
         enrolment: None,
+        expires: Default::default(),
     }
 }
 
