@@ -77,6 +77,23 @@ class Network(torch.nn.Module):
             return values[name]
         return self.parameter(name) if name in self.names else self.known[name]
 
+    @torch.no_grad()
+    def take(self, path):
+        """Takes the weights of a file of the same graph, in floats or as `quantise.py` writes them."""
+        found = {}
+        arrays = {t.name: numpy_helper.to_array(t) for t in onnx.load(path).graph.initializer}
+        for name, array in arrays.items():
+            base = name.removesuffix("_quantized").removesuffix(".fp16")
+            if name.endswith("_quantized"):
+                scale = arrays.get(f"{name}_scale", arrays.get(f"{base}_scale"))
+                array = array.astype(numpy.float32) * scale.reshape(-1, *[1] * (array.ndim - 1))
+            found[base] = array.astype(numpy.float32)
+        for name, key in self.names.items():
+            if name not in found or found[name].shape != tuple(self.weights[key].shape):
+                shape = tuple(self.weights[key].shape)
+                raise SystemExit(f"{path}: expected the weights {name} {shape}, found {found[name].shape if name in found else 'none'}")
+            self.weights[key].copy_(torch.from_numpy(found[name]))
+
     def save(self, path, half=False, **properties):
         """Writes the graph with the present weights, fp32 or stored as fp16 behind Cast nodes; properties go into the
         file's metadata."""

@@ -151,6 +151,11 @@ impl Gallery {
         Ok(calibration)
     }
 
+    /// The calibration that follows from the statistics of faces alone, before anything of the gallery is measured.
+    pub fn expected(&self, target_fpir: f64) -> Calibration {
+        expected(&self.scorer, target_fpir)
+    }
+
     /// For each embedding, the ordinal number of its file among the person's files. Masked copies belong to the
     /// photo that they were made from; the frames of a video are too much alike to be tested against each
     /// other.
