@@ -19,7 +19,9 @@ sides, half and half with the mean over the photos of the person. Some of the cr
 (Beyer et al., "Knowledge distillation: a good teacher is patient and consistent", 2022). Three losses: the cosine to the
 target; the cross entropy of a softmax of the target against all persons who are not in the crop (SCALE); and, where a
 person has several photos that the teacher finds alike (ALIKE), a softmax with a margin over these people (CosFace, Wang
-et al. 2018), whose centres begin at the teacher's means. The stem, which sees edges and colours, stays as it is.
+et al. 2018), whose centres begin at the teacher's means. The stem, which sees edges and colours, stays as it is; with
+`--cut` so does everything up to that tensor of the graph, which is then computed in the integers of `--start`, four times
+as fast, by the processes that make crops.
 """
 
 import argparse
@@ -31,6 +33,8 @@ import time
 
 import cv2
 import numpy
+import onnx
+import onnxruntime
 import torch
 from torch.nn import functional
 
@@ -48,13 +52,14 @@ ALIKE = 0.3
 # Weight, scale and margin of the softmax over people, and how much faster than the network its centres learn.
 IDENTITY, SHARP, MARGIN, CENTRES = 0.15, 24.0, 0.2, 10
 # Share of crops that are two faces in one, and how much the second shows.
-MIXED, PART = 0.3, (0.15, 0.5)
+MIXED, PART = 0.2, (0.15, 0.5)
 # Faces that the weights in the tree have seen so often that they know them by heart, and how often they are shown.
 KNOWN, SELDOM = ("lfw",), 0.5
+BF16 = False  # on CPUs: those with AMX are faster with it, those with AVX-512 alone slower
 AVERAGE = 0.998  # decay of the averaged weights, a step
 MEET = 90  # seconds after which processes take the mean of their weights
 RANK, PROCESSES = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
-SHARES = {"bare": 0.36, "painted": 0.44, "plain": 0.14, "thing": 0.06}
+SHARES = {"bare": 0.36, "painted": 0.44, "other": 0.2}
 SEED = 20180408
 VERSION = "20180408-102900-mfr3"  # what applications see of it; a new one for new weights
 TRAINING_DATA = "CASIA-WebFace; then LFW with painted masks"
@@ -65,7 +70,7 @@ def device():
 
 
 def autocast():
-    return torch.autocast(device().type, torch.bfloat16)
+    return torch.autocast(device().type, torch.bfloat16, enabled=device().type == "cuda" or BF16)
 
 
 def unit(rows):
@@ -75,32 +80,52 @@ def unit(rows):
 @torch.no_grad()
 def taught(work, teacher):
     """What the teacher says of all faces of each set, [N, 512], of length 1; kept as `targets.npy` beside the faces."""
-    network, rows = None, {}
+    rows = {}
     for facts in sorted(work.glob("*/people.json")):
         kept = facts.with_name("targets.npy")
         if not kept.exists() and RANK == 0:
-            if network is None:
-                found = digest(teacher)
-                if found != PUBLISHED:
-                    raise SystemExit(f"{teacher}: expected the published weights, sha256 {PUBLISHED}, found {found}")
-                network = Network(teacher).to(device(), memory_format=torch.channels_last)
-            numpy.save(kept, look(network, faces.Contexts(work, only=facts.parent.name)))
+            found = digest(teacher)
+            if found != PUBLISHED:
+                raise SystemExit(f"{teacher}: expected the published weights, sha256 {PUBLISHED}, found {found}")
+            numpy.save(kept, look(teacher, faces.Contexts(work, only=facts.parent.name)))
         while not kept.exists():
             time.sleep(1)
         rows[facts.parent.name] = numpy.load(kept)
     return rows
 
 
-def look(network, contexts):
-    rows = []
+def look(teacher, contexts):
+    """The teacher's embeddings of bare faces, in turn as they are and mirrored."""
+    network, rows = session(teacher), []
     for start in range(0, len(contexts), BATCH):
         few = range(start, min(start + BATCH, len(contexts)))
-        crops = numpy.array([faces.plain(contexts[face, faces.BARE]) for face in few])
-        both = torch.from_numpy(faces.tensor(numpy.concatenate([crops, crops[:, :, ::-1]]))).to(device())
-        with autocast():
-            found = network(both).float()
-        rows.append(unit(found[: len(crops)] + found[len(crops) :]).cpu().numpy())
+        crops = [faces.plain(contexts[face, faces.BARE]) for face in few]
+        crops[::2] = [crop[:, ::-1] for crop in crops[::2]]
+        rows.append(run(network, faces.tensor(numpy.array(crops))))
     return numpy.concatenate(rows)
+
+
+def session(model):
+    """A network in ONNX Runtime, a file or its bytes, with one thread."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    return onnxruntime.InferenceSession(model, options)
+
+
+def run(network, crops):
+    return network.run(None, {network.get_inputs()[0].name: crops})[0]
+
+
+def lower(path, cut):
+    """The part of a network in integers that ends with the tensor `cut`, as a file's bytes."""
+    model = onnx.load(path)
+    names = {n.input[0]: n.output[0] for n in model.graph.node if n.op_type in ("QuantizeLinear", "DequantizeLinear")}
+    if names.get(cut) not in names:
+        raise SystemExit(f"{path}: expected a network in integers with the tensor {cut}")
+    # ONNX Runtime leaves out what no output needs.
+    model.graph.ClearField("output")
+    model.graph.output.append(onnx.helper.make_tensor_value_info(names[names[cut]], onnx.TensorProto.FLOAT, None))
+    return model.SerializeToString()
 
 
 def persons_of(rows, people):
@@ -123,8 +148,8 @@ def persons_of(rows, people):
 
 
 class Crops(torch.utils.data.Dataset):
-    """Varied crops, drawn from all faces: the crop, what the teacher is to see of it, the number of the face, the persons
-    in it, and whether it is two faces in one."""
+    """Varied crops, drawn from all faces: the crop, what the teacher is to see of it where it is two faces in one, the
+    number of the face, the persons in it, and whether it is two faces in one."""
 
     def __init__(self, contexts, people):
         self.contexts, self.people = contexts, people
@@ -141,7 +166,7 @@ class Crops(torch.utils.data.Dataset):
         random = numpy.random.default_rng((SEED + RANK, index))
         face = other = self.draw(random)
         kind = random.choice(list(SHARES), p=list(SHARES.values()))
-        variant = {"bare": faces.BARE, "plain": faces.PLAIN, "thing": faces.THING}.get(kind)
+        variant = {"bare": faces.BARE, "other": faces.OTHER}.get(kind)
         if variant is None:
             variant = int(random.integers(faces.PAINTED.start, faces.PAINTED.stop))
         shown, bare = self.contexts[face, variant], numpy.zeros((0, 0, 3), numpy.uint8)
@@ -151,9 +176,30 @@ class Crops(torch.utils.data.Dataset):
             second = self.contexts[other, variant]
             both = [(shown, second), tuple(self.contexts[f, faces.BARE] for f in (face, other))]
             shown, bare = (cv2.addWeighted(a, 1 - part, b, part, 0) for a, b in both)
-        bare = faces.plain(bare) if mixed else numpy.zeros((faces.SIDE, faces.SIDE, 3), numpy.uint8)
-        shown = faces.vary(faces.seen(shown, random), random)
-        return faces.tensor(shown), faces.tensor(bare), face, self.people[[face, other]], mixed
+        bare = faces.plain(bare) if mixed else None
+        return faces.vary(faces.seen(shown, random), random), bare, face, self.people[[face, other]], mixed
+
+
+class Batches:
+    """Makes a batch of crops: what the student is to see [N, …], what the teacher says of those that are two faces in one,
+    the numbers of the faces, the persons in each crop [N, 2], and which are two faces in one."""
+
+    def __init__(self, teacher, start, cut):
+        self.teacher, self.start, self.cut = teacher, start, cut
+        self.networks = None
+
+    def __call__(self, items):
+        if self.networks is None:  # in the process that makes crops
+            self.networks = session(self.teacher), session(lower(self.start, self.cut)) if self.cut else None
+        teacher, below = self.networks
+        crops, bare, numbers, people, mixed = zip(*items)
+        crops = faces.tensor(numpy.array(crops))
+        if below is not None:
+            crops = run(below, crops)
+        both = [b for b in bare if b is not None]
+        said = run(teacher, faces.tensor(numpy.array(both))) if both else numpy.zeros((0, 512), numpy.float32)
+        arrays = crops, said, numpy.array(numbers), numpy.array(people), numpy.array(mixed)
+        return [torch.from_numpy(a) for a in arrays]
 
 
 def loss(embeddings, target, persons, people):
@@ -197,6 +243,10 @@ def meet(weights, steps, passed):
     return longest.item()
 
 
+def learns(student, name, cut):
+    return name in student.learned_after(cut) if cut else not name.startswith(STEM)
+
+
 def train(options):
     work, seen = options.work, device()
     torch.manual_seed(SEED)
@@ -215,13 +265,12 @@ def train(options):
     number, centres = number.to(seen), torch.nn.Parameter(persons[several].clone().to(seen))
     persons = persons.to(seen)
     print(f"{len(people)} faces, {len(persons)} people, {len(several)} with several photos", flush=True)
-    teacher = Network(options.teacher).to(seen, memory_format=torch.channels_last)
     student = Network(options.teacher)
     if options.start:
         student.take(options.start)
     student = student.to(seen, memory_format=torch.channels_last)
     for name, key in student.names.items():
-        student.weights[key].requires_grad_(not name.startswith(STEM))
+        student.weights[key].requires_grad_(learns(student, name, options.cut))
     learned = [p for p in student.parameters() if p.requires_grad]
     average = [p.detach().clone() for p in learned]
     optimiser = torch.optim.AdamW(learned, lr=RATE, weight_decay=1e-4)
@@ -238,20 +287,19 @@ def train(options):
             centres.data = state["centres"]
         average, first, spent = state["average"], state["step"], state["seconds"]
     order = range(first * BATCH, steps * BATCH)
-    loader = torch.utils.data.DataLoader(data, BATCH, sampler=order, num_workers=options.workers, drop_last=True)
+    loader = torch.utils.data.DataLoader(data, BATCH, sampler=order, num_workers=options.workers,
+                                         collate_fn=Batches(options.teacher, options.start, options.cut))
     start, shown, met, since = time.monotonic() - spent, [], time.monotonic(), 0
-    for step, (crops, bare, numbers, people, mixed) in enumerate(loader, first):
+    for step, (crops, said, numbers, people, mixed) in enumerate(loader, first):
         passed = time.monotonic() - start
         # The learning rate falls with the time that is left, or with the epochs.
         share = max(step / steps, passed / (60 * options.minutes) if options.minutes else 0)
         speed = RATE * min(1, step / WARM_UP) * rate(WARM_UP + share * steps, WARM_UP + steps)
         optimiser.param_groups[0]["lr"], sharpener.param_groups[0]["lr"] = speed, speed * CENTRES
         aim = target[numbers]
+        aim[mixed] = unit(said.to(seen))
         with autocast():
-            with torch.no_grad():
-                if mixed.any():
-                    aim[mixed] = unit(teacher(bare[mixed].to(seen)).float())
-            embeddings = student(crops.to(seen))
+            embeddings = student(crops.to(seen), start=options.cut)
         people = people.to(seen)
         value, cosine = loss(embeddings.float(), aim, persons, people)
         alone = torch.where(mixed.to(seen), -1, number[people[:, 0]])
@@ -275,9 +323,9 @@ def train(options):
             means = numpy.mean(shown, 0)
             print(f"step {step + 1}, {passed / 60:.1f} min: loss {means[0]:.4f}, cosine {means[1]:.4f}", flush=True)
             shown = []
-        if (step + 1) % 200 == 0 or share >= 1:
+        if (step + 1) % 100 == 0 or share >= 1:
             state = {"student": student.state_dict(), "optimiser": optimiser.state_dict(), "average": average}
-            state |= {"centres": centres.data}
+            state |= {"centres": centres.data, "cut": options.cut}
             torch.save(state | {"step": step + 1, "seconds": passed}, kept.with_suffix(".new"))
             kept.with_suffix(".new").rename(kept)
         if share >= 1:
@@ -287,9 +335,10 @@ def train(options):
 def export(options):
     state = torch.load(options.work / "checkpoint.pt", map_location="cpu", weights_only=True)
     student = Network(options.teacher)
-    learned = [p for n, p in ((n, student.weights[k]) for n, k in student.names.items()) if not n.startswith(STEM)]
-    for parameter, average in zip(learned, state["average"]):
-        parameter.data = average
+    student.load_state_dict(state["student"])
+    learned = [key for name, key in student.names.items() if learns(student, name, state["cut"])]
+    for key, average in zip(learned, state["average"], strict=True):
+        student.weights[key].data = average
     student.save(options.output, version=VERSION, training_data=TRAINING_DATA)
     print(f"{options.output}: after {state['step']} steps of {BATCH}")
 
@@ -305,6 +354,7 @@ def main():
     parsers["prepare"].add_argument("photos", type=pathlib.Path, nargs="+")
     parsers["train"].add_argument("--minutes", type=float, default=0, help="0: STEPS, however long it takes")
     parsers["train"].add_argument("--start", type=pathlib.Path, help="weights to begin with, fp32 or in integers, instead of the teacher's")
+    parsers["train"].add_argument("--cut", help="tensor of the graph from which on it is learned, for instance Mixed_6a/concat")
     parsers["train"].add_argument("--leave-out", nargs="*", default=[], metavar="NAME", help="sets not to learn from")
     parsers["train"].add_argument("--workers", type=int, default=2, help="processes that make crops")
     parsers["export"].add_argument("output", type=pathlib.Path)

@@ -1,4 +1,4 @@
-"""Faces to learn from: every one bare, under COPIES masks of `mfr-enroll mask`, under a plain mask, behind a thing.
+"""Faces to learn from: every one bare, under COPIES masks of `mfr-enroll mask`, and under a plain mask or behind a thing.
 
 A face is kept with what is round it (CONTEXT crops wide), so that a crop can be moved, turned and cut off by the edge
 of the photo when it is used.
@@ -21,8 +21,9 @@ cv2.setNumThreads(1)
 
 KINDS = ("surgical", "kn95", "n95", "cloth", "sponge", "black")
 COPIES = 2  # kinds of masks a photo, others from photo to photo
-BARE, PAINTED, PLAIN, THING = 0, slice(1, 1 + COPIES), 1 + COPIES, 2 + COPIES
-VARIANTS = 3 + COPIES
+BARE, PAINTED, OTHER = 0, slice(1, 1 + COPIES), 1 + COPIES
+VARIANTS = 2 + COPIES
+THINGS = 0.3  # share of OTHER that is no mask
 SIDE = 160  # of the crop that FaceNet looks at, pixels
 CROP = 1.32  # of the crop, in face boxes, as in src/embed/mod.rs
 CONTEXT = 1.3  # of what is kept, in crops
@@ -98,8 +99,8 @@ def contexts(job):
     rgb, rect = simple.read(path), simple.box(face)
     out = [simple.cut(image, rect, CROP * CONTEXT, CONTEXT_SIDE) for image in (rgb, *map(simple.read, copies))]
     piece, rect, points = simple.canvas(rgb, rect, numpy.array(face["landmarks"]), 0.6)
-    for draw in (simple.paint, simple.unmasked):
-        out.append(simple.cut(draw(piece, rect, points, random), rect, CROP * CONTEXT, CONTEXT_SIDE))
+    draw = simple.unmasked if random.random() < THINGS else simple.paint
+    out.append(simple.cut(draw(piece, rect, points, random), rect, CROP * CONTEXT, CONTEXT_SIDE))
     full = [cv2.IMWRITE_JPEG_QUALITY, QUALITY, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
     return [cv2.imencode(".jpg", image, full)[1].tobytes() for image in out]
 

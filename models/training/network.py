@@ -32,7 +32,7 @@ class Network(torch.nn.Module):
     """The graph in `path`; its weights are parameters, fp32, called as in the file.
 
     Takes and returns what the file does, with the gradient; `forward(x, "name", …)` returns the named tensors of the
-    graph instead of its outputs.
+    graph instead of its outputs, and with `start` x is the tensor of this name instead of the input.
     """
 
     def __init__(self, path):
@@ -61,9 +61,9 @@ class Network(torch.nn.Module):
     def parameter(self, name):
         return self.weights[self.names[name]]
 
-    def forward(self, x, *wanted):
-        values = {self.model.graph.input[0].name: x}
-        for kind, inputs, outputs, options in self.nodes:
+    def forward(self, x, *wanted, start=None):
+        values = {start or self.model.graph.input[0].name: x}
+        for kind, inputs, outputs, options in self.after(start):
             given = [self.value(values, name) for name in inputs]
             result = OPERATORS[kind](options, *given) if kind in OPERATORS else unknown(kind, outputs)
             for name, value in zip(outputs, result if isinstance(result, tuple) else (result,)):
@@ -71,6 +71,17 @@ class Network(torch.nn.Module):
         wanted = wanted or [o.name for o in self.model.graph.output]
         out = tuple(values[name] for name in wanted)
         return out[0] if len(out) == 1 else out
+
+    def after(self, start):
+        """The nodes that follow from the tensor `start`, through which everything has to go; None: all nodes."""
+        made = [n for n, node in enumerate(self.nodes) if start in node[2]]
+        if start is not None and not made:
+            raise SystemExit(f"the graph has no tensor {start}")
+        return self.nodes[made[0] + 1 :] if made else self.nodes
+
+    def learned_after(self, start):
+        """Names of the weights of these nodes."""
+        return {name for node in self.after(start) for name in node[1] if name in self.names}
 
     def value(self, values, name):
         if name in values:
