@@ -5,10 +5,12 @@
     embedder.py train --work DIR [--minutes N]          or, on CPUs, a process a core:
     torchrun --nproc-per-node 2 embedder.py train --work DIR --minutes N
     embedder.py export --work DIR facenet.fp32.onnx
+    embedder.py embed --work DIR facenet.onnx
 
 PHOTOS are folders with a folder of photos for each person, without masks (a folder `_`: nobody has told the people
 apart). `train` goes on where it was stopped, also with more sets than it began with; it learns for the given time, or
-STEPS, whichever is less, and `export` writes the averaged weights as they are then. Processes learn from crops of their
+STEPS, whichever is less, `export` writes the averaged weights as they are then, and `embed` what any FaceNet says of the faces, for
+`../statistics.py`. Processes learn from crops of their
 own and meet at the mean of their weights (MEET). `--leave-out NAME` trains without a set, for instance one whose terms
 forbid commercial use.
 
@@ -45,18 +47,18 @@ TEACHER = pathlib.Path(__file__).parent.parent / "published/facenet.onnx"
 # sha256 of the published weights as convert.py writes them: the student is never its own teacher.
 PUBLISHED = "1c25201b3ce48444b87d60549ee0931cdcda9bc260b619f11c4cc761a940a437"
 STEM = ("Conv2d_1a", "Conv2d_2a", "Conv2d_2b", "Conv2d_3b", "Conv2d_4a", "Conv2d_4b")
-STEPS, BATCH, RATE, WARM_UP = 10_000, 32, 1.2e-4, 100
+STEPS, BATCH, RATE, WARM_UP = 10_000, 32, 2e-4, 100
 DISTANCE, SCALE = 8.0, 16.0
 # Least cosine of a photo to the mean of its person's others: below, it is taken for somebody else's.
 ALIKE = 0.3
 # Weight, scale and margin of the softmax over people, and how much faster than the network its centres learn.
 IDENTITY, SHARP, MARGIN, CENTRES = 0.15, 24.0, 0.2, 10
 # Share of crops that are two faces in one, and how much the second shows.
-MIXED, PART = 0.2, (0.15, 0.5)
+MIXED, PART = 0.1, (0.15, 0.5)
 # Faces that the weights in the tree have seen so often that they know them by heart, and how often they are shown.
 KNOWN, SELDOM = ("lfw",), 0.5
 BF16 = False  # on CPUs: those with AMX are faster with it, those with AVX-512 alone slower
-AVERAGE = 0.998  # decay of the averaged weights, a step
+AVERAGE = 0.995  # decay of the averaged weights, a step
 MEET = 90  # seconds after which processes take the mean of their weights
 RANK, PROCESSES = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
 SHARES = {"bare": 0.36, "painted": 0.44, "other": 0.2}
@@ -78,20 +80,20 @@ def unit(rows):
 
 
 @torch.no_grad()
-def taught(work, teacher):
-    """What the teacher says of all faces of each set, [N, 512], of length 1; kept as `targets.npy` beside the faces."""
-    rows = {}
-    for facts in sorted(work.glob("*/people.json")):
-        kept = facts.with_name("targets.npy")
+def taught(work, teacher, names):
+    """What the teacher says of all faces of these sets, [N, 512], of length 1; kept as `targets.npy` beside the faces."""
+    rows = []
+    for name in names:
+        kept = work / name / "targets.npy"
         if not kept.exists() and RANK == 0:
             found = digest(teacher)
             if found != PUBLISHED:
                 raise SystemExit(f"{teacher}: expected the published weights, sha256 {PUBLISHED}, found {found}")
-            numpy.save(kept, look(teacher, faces.Contexts(work, only=facts.parent.name)))
+            numpy.save(kept, look(teacher, faces.Contexts(work, only=name)))
         while not kept.exists():
             time.sleep(1)
-        rows[facts.parent.name] = numpy.load(kept)
-    return rows
+        rows.append(numpy.load(kept))
+    return numpy.concatenate(rows)
 
 
 def look(teacher, contexts):
@@ -255,9 +257,8 @@ def train(options):
             raise SystemExit("several processes need --minutes: they end by the clock, together")
         torch.distributed.init_process_group("gloo")
         torch.set_num_threads(max(1, os.cpu_count() // PROCESSES))
-    rows = taught(work, options.teacher)
     contexts = faces.Contexts(work, options.leave_out)
-    rows = numpy.concatenate([rows[name] for name in dict.fromkeys(contexts.sets.tolist())])
+    rows = taught(work, options.teacher, dict.fromkeys(contexts.sets.tolist()))
     people, persons = persons_of(rows, contexts.people)
     target = unit(torch.from_numpy(rows) + persons[people]).to(seen)
     several = numpy.flatnonzero(numpy.bincount(people) > 1)
@@ -299,7 +300,7 @@ def train(options):
         aim = target[numbers]
         aim[mixed] = unit(said.to(seen))
         with autocast():
-            embeddings = student(crops.to(seen), start=options.cut)
+            embeddings = student(crops.to(seen, memory_format=torch.channels_last), start=options.cut)
         people = people.to(seen)
         value, cosine = loss(embeddings.float(), aim, persons, people)
         alone = torch.where(mixed.to(seen), -1, number[people[:, 0]])
@@ -343,10 +344,31 @@ def export(options):
     print(f"{options.output}: after {state['step']} steps of {BATCH}")
 
 
+def embed(options):
+    """Writes `embeddings.npz` for each set: `bare` and `masked`, one of the painted copies, cut as a detector might
+    that does not see the mouth, [faces, 512]."""
+    network, side = session(options.output), faces.CONTEXT_SIDE / faces.CONTEXT
+    for facts in sorted(options.work.glob("*/people.json")):
+        contexts = faces.Contexts(options.work, only=facts.parent.name)
+        random = numpy.random.default_rng(5)
+        bare, masked = [], []
+        for start in range(0, len(contexts), BATCH):
+            few = range(start, min(start + BATCH, len(contexts)))
+            crops = [faces.plain(contexts[face, faces.BARE]) for face in few]
+            bare.append(run(network, faces.tensor(numpy.array(crops))))
+            crops = []
+            for face in few:
+                turn = numpy.diag(random.normal(1, 0.025, 2))
+                copy = contexts[face, faces.PAINTED.start + face % faces.COPIES]
+                crops.append(faces.warp(copy, turn, random.normal(0, 0.012, 2) * side, side))
+            masked.append(run(network, faces.tensor(numpy.array(crops))))
+        numpy.savez(facts.with_name("embeddings.npz"), bare=numpy.concatenate(bare), masked=numpy.concatenate(masked))
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
-    parsers = {name: commands.add_parser(name) for name in ("prepare", "train", "export")}
+    parsers = {name: commands.add_parser(name) for name in ("prepare", "train", "export", "embed")}
     for command in parsers.values():
         command.add_argument("--work", type=pathlib.Path, required=True)
         command.add_argument("--teacher", type=pathlib.Path, default=TEACHER, help="the published facenet.onnx")
@@ -358,11 +380,12 @@ def main():
     parsers["train"].add_argument("--leave-out", nargs="*", default=[], metavar="NAME", help="sets not to learn from")
     parsers["train"].add_argument("--workers", type=int, default=2, help="processes that make crops")
     parsers["export"].add_argument("output", type=pathlib.Path)
+    parsers["embed"].add_argument("output", metavar="FACENET", type=pathlib.Path)
     options = parser.parse_args()
     if options.command == "prepare":
         faces.prepare(options.program, [p.absolute() for p in options.photos], options.work)
     else:
-        {"train": train, "export": export}[options.command](options)
+        {"train": train, "export": export, "embed": embed}[options.command](options)
 
 
 if __name__ == "__main__":

@@ -160,7 +160,8 @@ OPERATORS = {
     "MaxPool": max_pool,
     "PRelu": lambda o, x, slope: torch.where(x > 0, x, x * slope),
     "ReduceL2": lambda o, x: x.norm(dim=tuple(o["axes"]), keepdim=True),
-    "Relu": lambda o, x: functional.relu(x),
+    # Nothing else reads what a Relu of these graphs reads, nor does the gradient need it.
+    "Relu": lambda o, x: functional.relu(x, inplace=True),
     "Sigmoid": lambda o, x: torch.sigmoid(x),
     "Softmax": lambda o, x: functional.softmax(x, o["axis"]),
     "Split": lambda o, x, sizes: torch.split(x, sizes.tolist(), o["axis"]),

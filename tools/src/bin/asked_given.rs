@@ -1,24 +1,24 @@
 //! What share of strangers galleries name, against the share that they were asked for (docs/accuracy.md).
 //!
 //! ```text
-//! cargo run --release -p mfr-tools --bin asked_given -- FACES.npz FACENET.onnx PEOPLE PHOTOS GALLERIES
+//! cargo run --release -p mfr-tools --bin asked_given -- FACES.npz GALLERY.npz PEOPLE PHOTOS GALLERIES
 //! ```
 //!
 //! FACES.npz holds `embeddings` [N, D] (float32), `labels` [N] (int64, the person), `photos` [N] (int64, the photo of the
 //! person) and `kinds` [N] (uint8, 0 bare, 1 a masked copy), from which GALLERIES galleries of PEOPLE people with up to PHOTOS
-//! photos each are drawn, and `bare` and `masked` [M, D], strangers. FACENET.onnx is the network of all these. For each
-//! gallery, kind of face and share asked for it prints a line: people, photos, kind, share asked for, share of the strangers
+//! photos each are drawn, and `bare` and `masked` [M, D], strangers. The statistics of faces are those of GALLERY.npz, any gallery
+//! of the same network. For each gallery, kind of face and share asked for it prints a line: people, photos, kind, share asked for, share of the strangers
 //! named, the logits of the thresholds that the statistics alone give for shares of .1 % and 10 %, and the logit above which
 //! the share of these strangers lies.
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::path::Path;
 use std::process::ExitCode;
 
-use gstmfr::gallery::{Contract, Entry, FORMAT, Gallery, Kind};
+use gstmfr::gallery::{Entry, Gallery, Kind};
 use ndarray::{Array1, Array2, ArrayView2, Axis};
 use ndarray_npy::NpzReader;
-use sha2::{Digest, Sha256};
 
 /// Shares of strangers that are asked for.
 const ASKED: [f64; 3] = [0.001, 0.01, 0.05];
@@ -36,11 +36,11 @@ struct Faces {
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [faces, model, people, photos, galleries] = &arguments[..] else {
-        eprintln!("usage: asked_given FACES.npz FACENET.onnx PEOPLE PHOTOS GALLERIES");
+    let [faces, like, people, photos, galleries] = &arguments[..] else {
+        eprintln!("usage: asked_given FACES.npz GALLERY.npz PEOPLE PHOTOS GALLERIES");
         return ExitCode::from(2);
     };
-    match run(faces, model, [people, photos, galleries]) {
+    match run(faces, like, [people, photos, galleries]) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("asked_given: {error}");
@@ -49,7 +49,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(faces: &str, model: &str, numbers: [&String; 3]) -> Result<(), Error> {
+fn run(faces: &str, like: &str, numbers: [&String; 3]) -> Result<(), Error> {
     let mut parsed = [0usize; 3];
     for (to, text) in parsed.iter_mut().zip(numbers) {
         let error = |e| format!("{text}: expected a number of people, photos or galleries ({e})");
@@ -57,14 +57,12 @@ fn run(faces: &str, model: &str, numbers: [&String; 3]) -> Result<(), Error> {
     }
     let [people, photos, galleries] = parsed;
     let faces = Faces::read(faces).map_err(|error| format!("{faces}: {error}"))?;
-    let bytes = std::fs::read(model).map_err(|error| format!("{model}: {error}"))?;
-    let sha256 = Sha256::digest(bytes);
-    let sha256: String = sha256.iter().map(|byte| format!("{byte:02x}")).collect();
+    let like = Gallery::load(Path::new(like))?;
     let mut state = (people * 1000 + photos) as u64;
     for _ in 0..galleries {
         let entries = faces.draw(people, photos, &mut state);
-        let contract = contract(sha256.clone(), faces.embeddings.ncols());
-        let mut gallery = Gallery::train(entries, contract)?;
+        let contract = like.contract().ok_or("the gallery has no contract")?;
+        let mut gallery = like.remade(entries, contract.clone())?;
         for asked in ASKED {
             gallery.calibrate(asked)?;
             for (masked, strangers) in [false, true].into_iter().zip(&faces.strangers) {
@@ -92,7 +90,11 @@ fn measure(gallery: &Gallery, asked: f64, masked: bool, strangers: ArrayView2<f3
     // The calibration is a line in what it adds for the share: two points give it.
     let at = |share: f64| {
         let side = gallery.expected(share);
-        logit(if masked { side.masked.threshold } else { side.bare.threshold })
+        logit(if masked {
+            side.masked.threshold
+        } else {
+            side.bare.threshold
+        })
     };
     let (rare, common) = (at(0.001), at(0.1));
     [
@@ -121,7 +123,10 @@ impl Faces {
         let rows = faces.embeddings.nrows();
         let dim = faces.embeddings.ncols();
         let fits = [faces.labels.len(), faces.photos.len(), faces.kinds.len()] == [rows; 3]
-            && faces.strangers.iter().all(|s| s.ncols() == dim && s.nrows() > 0);
+            && faces
+                .strangers
+                .iter()
+                .all(|s| s.ncols() == dim && s.nrows() > 0);
         if !fits {
             return Err("arrays whose lengths do not belong together".into());
         }
@@ -142,7 +147,10 @@ impl Faces {
             own.dedup();
             shuffle(&mut own, state);
             own.truncate(photos);
-            for &row in rows[&label].iter().filter(|&&row| own.contains(&self.photos[row])) {
+            for &row in rows[&label]
+                .iter()
+                .filter(|&&row| own.contains(&self.photos[row]))
+            {
                 let copy = self.kinds[row] != 0;
                 entries.push(Entry {
                     name: format!("{label:06}"),
@@ -151,7 +159,11 @@ impl Faces {
                         self.photos[row],
                         if copy { "#mask:cloth" } else { "" }
                     ),
-                    kind: if copy { Kind::SyntheticMask } else { Kind::Photo },
+                    kind: if copy {
+                        Kind::SyntheticMask
+                    } else {
+                        Kind::Photo
+                    },
                     embedding: self.embeddings.row(row).to_owned(),
                 });
             }
@@ -168,19 +180,5 @@ fn shuffle<T>(items: &mut [T], state: &mut u64) {
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         items.swap(last, ((z ^ (z >> 31)) % (last as u64 + 1)) as usize);
-    }
-}
-
-fn contract(model_sha256: String, embedding_dim: usize) -> Contract {
-    Contract {
-        format: FORMAT.to_owned(),
-        model_sha256,
-        embedding_dim,
-        preprocessing: String::new(),
-        detector: String::new(),
-        created: String::new(),
-        tool_version: String::new(),
-        changed: None,
-        enrolment: None,
     }
 }
