@@ -277,9 +277,8 @@ pub fn figures(
     let tried = recognise(&sources, gallery, embedders, false)?;
     let known = with_names(probes, &tried);
     let answers = known.iter().zip(&tried);
-    let answers = answers.map(|((person, answer), t)| {
-        PhotoAnswer::of(sources[t.source], Some(person), *answer)
-    });
+    let answers = answers
+        .map(|((person, answer), t)| PhotoAnswer::of(sources[t.source], Some(person), *answer));
     let mut photos: Vec<PhotoAnswer> = answers.collect();
     let strangers = match strangers {
         Some(sources) => {
