@@ -55,7 +55,7 @@ def named(options, folder):
     if not kept.exists():
         # Strangers alone are of interest, but `evaluate` wants probes too.
         command = [options.program, "evaluate", "--json", "--database", options.gallery, "--probes", options.probes]
-        kept.write_text(run(*command, "--unknown", folder))
+        kept.write_text(run(*command, "--unknown", folder, *options.model))
     photos = [p for p in json.loads(kept.read_text())["photos"] if p["person"] is None]
     return {pathlib.Path(p["path"]).stem: (p["first"] is not None, p["named"]) for p in photos}
 
@@ -63,7 +63,7 @@ def named(options, folder):
 def embeddings(options, folder):
     kept = options.work / f"{folder.name}.npz"
     if not kept.exists():
-        run(options.program, "embed", "--output", kept, folder)
+        run(options.program, "embed", "--output", kept, folder, *options.model)
     with numpy.load(kept) as data:
         return {pathlib.Path(str(s)).stem: e for s, e in zip(data["sources"], data["embeddings"])}
 
@@ -80,6 +80,7 @@ def main():
     parser.add_argument("--gallery", type=pathlib.Path, required=True)
     parser.add_argument("--probes", type=pathlib.Path, required=True, help="a folder of few photos of the gallery's people")
     parser.add_argument("--program", default="mfr-enroll")
+    parser.add_argument("--model", type=lambda file: ["--model", file], default=[], help="the FaceNet [default: installed]")
     parser.add_argument("--painter", required=True, help="the program plain_masks of mfr-tools")
     parser.add_argument("--work", type=pathlib.Path, required=True)
     options = parser.parse_args()
