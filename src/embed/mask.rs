@@ -10,7 +10,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::embed::INPUT_SIZE;
+use crate::embed::{INPUT_SIZE, exposure};
 use crate::nn::{Network, Role, RuntimeError, SessionOptions, Source};
 
 /// Label of a face with a mask, in metadata and output.
@@ -77,6 +77,8 @@ impl Mask {
 /// The network and its scratch memory.
 pub struct MaskNet {
     net: Arc<Network>,
+    /// A crop of 8 bits as a tensor.
+    tensor: Vec<f32>,
     input: Vec<f32>,
     output: [Vec<f32>; 1],
 }
@@ -102,6 +104,7 @@ impl MaskNet {
     fn with(net: Arc<Network>) -> Self {
         Self {
             net,
+            tensor: Vec::new(),
             input: Vec::new(),
             output: [Vec::new()],
         }
@@ -118,18 +121,23 @@ impl MaskNet {
 
     /// Classifies a crop as returned by [`crate::embed::crop_rgb8`]: packed 8-bit RGB, 160×160.
     pub fn see_rgb8(&mut self, crop: &[u8]) -> Result<Mask, RuntimeError> {
-        self.shrink(crop, |&value| (f32::from(value) - 127.5) / 128.0);
-        self.run()
+        let mut tensor = std::mem::take(&mut self.tensor);
+        tensor.clear();
+        tensor.extend(crop.iter().map(|&value| (f32::from(value) - 127.5) / 128.0));
+        exposure::correct(&mut tensor);
+        let mask = self.see_tensor(&tensor);
+        self.tensor = tensor;
+        mask
     }
 
-    /// Classifies a crop in the input format of FaceNet: packed RGB, 160×160, −1…1.
+    /// Classifies a crop in the input format of FaceNet: packed RGB, 160×160, −1…1, exposure corrected.
     pub(crate) fn see_tensor(&mut self, crop: &[f32]) -> Result<Mask, RuntimeError> {
-        self.shrink(crop, |&value| value);
+        self.shrink(crop);
         self.run()
     }
 
     /// Fills `input` with the means of blocks of pixels.
-    fn shrink<T>(&mut self, crop: &[T], tensor: impl Fn(&T) -> f32) {
+    fn shrink(&mut self, crop: &[f32]) {
         self.input.clear();
         self.input.resize(SIDE * SIDE * 3, 0.0);
         let share = 1.0 / (BLOCK * BLOCK) as f32;
@@ -138,7 +146,7 @@ impl MaskNet {
             let Some(sums) = sums else { break };
             for (block, sums) in row.chunks_exact(BLOCK * 3).zip(sums.chunks_exact_mut(3)) {
                 for (value, channel) in block.iter().zip((0..3).cycle()) {
-                    sums[channel] += tensor(value) * share;
+                    sums[channel] += value * share;
                 }
             }
         }
@@ -218,6 +226,18 @@ mod tests {
             let found = net.see_tensor(&tensor(gain)).unwrap().log_odds();
             assert!((found - seen).abs() < 1e-3, "{gain}: {found} {seen}");
         }
+    }
+
+    #[test]
+    fn a_face_in_the_dark_is_seen_like_the_same_face_in_good_light() {
+        let mut net = MaskNet::load().unwrap();
+        let [_, pattern] = patterns();
+        let seen = net.see_rgb8(&pattern).unwrap();
+        let dark: Vec<u8> = pattern.iter().map(|value| value / 12).collect();
+        let found = net.see_rgb8(&dark).unwrap();
+        assert_eq!(found.label(), seen.label());
+        let difference = found.log_odds() - seen.log_odds();
+        assert!(difference.abs() < 0.5, "{found:?} {seen:?}");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Embedding of faces: the crop rule, and FaceNet. The mask network uses the same crop.
 
+mod exposure;
 pub mod mask;
 
 use std::fmt;
@@ -178,6 +179,7 @@ impl Embedder {
             let (view, face) = upright(view, *face);
             self.resizer
                 .tensor(&view, &crop(face), Layout::Rows, &mut self.tensor);
+            exposure::correct(&mut self.tensor);
             self.masks.see_tensor(&self.tensor)
         };
         faces.iter().map(look).collect()
@@ -235,6 +237,7 @@ impl Embedder {
             self.tensor.resize(batch * length, 0.0);
             for (i, out) in self.tensor.chunks_exact_mut(length).enumerate() {
                 fill(&mut self.resizer, done + i, out);
+                exposure::correct(out);
                 masks.push(self.masks.see_tensor(out)?);
             }
             let embeddings = self.run(batch)?;
@@ -330,6 +333,20 @@ mod tests {
             text.contains("76797 bytes") && text.contains("76800"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn dark_faces_have_the_same_embedding_in_half_the_light() {
+        let ring = |x: i32, y: i32| ((x - 80).pow(2) + (y - 70).pow(2)) / 60;
+        let dark: Vec<u8> = (0..INPUT_SIZE as i32 * INPUT_SIZE as i32 * 3)
+            .map(|i| ((220 - ring(i / 3 % 160, i / 480) % 200) / 12) as u8)
+            .collect();
+        let twice: Vec<u8> = dark.iter().map(|value| value * 2).collect();
+        let found = embedder().embed_crops(&[&dark, &twice]).unwrap();
+        let cosine = found.embeddings.row(0).dot(&found.embeddings.row(1));
+        assert!(cosine > 0.9999, "{cosine}");
+        let odds = [0, 1].map(|i| found.masks[i].log_odds());
+        assert!((odds[0] - odds[1]).abs() < 1e-3, "{odds:?}");
     }
 
     #[test]
