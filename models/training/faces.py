@@ -1,9 +1,10 @@
-"""Faces to learn from: every one bare, under the six masks of `mfr-enroll mask`, under a plain mask, behind a thing.
+"""Faces to learn from: every one bare, under COPIES masks of `mfr-enroll mask`, and under a plain mask or behind a thing.
 
 A face is kept with what is round it (CONTEXT crops wide), so that a crop can be moved, turned and cut off by the edge
 of the photo when it is used.
 """
 
+import hashlib
 import json
 import multiprocessing
 import pathlib
@@ -19,55 +20,121 @@ import mask_attribute as simple  # noqa: E402  the second painter, and things th
 cv2.setNumThreads(1)
 
 KINDS = ("surgical", "kn95", "n95", "cloth", "sponge", "black")
-BARE, PAINTED, PLAIN, THING = 0, slice(1, 7), 7, 8
-VARIANTS = 9
+COPIES = 2  # kinds of masks a photo, others from photo to photo
+BARE, PAINTED, OTHER = 0, slice(1, 1 + COPIES), 1 + COPIES
+VARIANTS = 2 + COPIES
+THINGS = 0.3  # share of OTHER that is no mask
 SIDE = 160  # of the crop that FaceNet looks at, pixels
 CROP = 1.32  # of the crop, in face boxes, as in src/embed/mod.rs
 CONTEXT = 1.3  # of what is kept, in crops
 CONTEXT_SIDE = 208
+QUALITY = 95  # of the JPEGs that contexts are kept as, with full colour
+SMALLEST = 24  # shorter side of a face, pixels
+# Folders of this name hold photos of people nobody has told apart.
+NOBODY = "_"
+HELD_OUT = "utkface"
 
 
-def prepare(program, photos, work, smallest=36):
-    """Writes `contexts.npy` [faces, VARIANTS, CONTEXT_SIDE, CONTEXT_SIDE, 3] (uint8, RGB) and `people.json`, the person
-    of each face: the folder that its photo lies in. Of every photo the largest face is taken, if the detector is sure
-    of it (≥ .9) and it was painted."""
-    work.mkdir(parents=True, exist_ok=True)
-    masked = work / "masked"
-    if not masked.exists():
-        command = [program, "mask", "--seed", "101", "--min-face-size", "20", "--output", masked, *photos]
-        subprocess.run(list(map(str, command)), stdout=subprocess.DEVNULL, check=True)
-    jobs = []
+def held_out(path):
+    """Whether a photo is one of the quarter of UTKFace that is measured by group and therefore never learned from: those
+    whose file name's SHA-256 begins with a number (32 bits) that four divides."""
+    path = pathlib.Path(path)
+    number = int(hashlib.sha256(path.name.encode()).hexdigest()[:8], 16)
+    return HELD_OUT in path.parts and number % 4 == 0
+
+
+def prepare(program, photos, work):
+    """Fills `work/NAME` for each folder of photos, NAME being the folder's: `contexts.bin`, the JPEGs of all faces in
+    their VARIANTS one after another; `places.npy`, [faces, VARIANTS + 1], where each begins and where the last ends; and
+    `people.json`, the photo and the person of each face. Of every photo the largest face is taken, if the detector is
+    sure of it (> .9) and it was painted. A folder that is finished is left as it is."""
     for folder in photos:
-        for line in simple.identify(program, folder, smallest=smallest):
-            if not line["faces"]:
-                continue
-            path = pathlib.Path(line["path"])
-            stem = masked / path.relative_to(folder).with_suffix("")
-            copies = [stem.with_name(f"{stem.name}-{kind}.png") for kind in KINDS]
-            face = max(line["faces"], key=lambda f: f["w"] * f["h"])
-            if face["confidence"] > 0.9 and all(c.exists() for c in copies):
-                jobs.append((len(jobs), path, face, copies))
-    shape = (len(jobs), VARIANTS, CONTEXT_SIDE, CONTEXT_SIDE, 3)
-    array = numpy.lib.format.open_memmap(work / "contexts.npy", "w+", numpy.uint8, shape)
-    with multiprocessing.get_context("spawn").Pool() as workers:
+        target = work / folder.name
+        if not (target / "people.json").exists():
+            prepare_folder(program, folder, target)
+
+
+def prepare_folder(program, folder, target):
+    target.mkdir(parents=True, exist_ok=True)
+    masked = target / "masked"
+    if not masked.exists():
+        command = [program, "mask", "--seed", "101", "--mask-copies", COPIES, "--min-face-size", SMALLEST]
+        command += ["--output", masked, folder]
+        subprocess.run(list(map(str, command)), stdout=subprocess.DEVNULL, check=False)
+    found = target / "faces.jsonl"
+    if not found.exists():
+        command = [program, "identify", "--json", "--min-face-size", str(SMALLEST), str(folder)]
+        found.write_text(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False).stdout)
+    jobs = []
+    for line in map(json.loads, found.read_text().splitlines()):
+        path = pathlib.Path(line["path"])
+        if not line["faces"] or held_out(path):
+            continue
+        stem = masked / path.relative_to(folder).with_suffix("")
+        copies = [c for c in (stem.with_name(f"{stem.name}-{kind}.png") for kind in KINDS) if c.exists()]
+        face = max(line["faces"], key=lambda f: f["w"] * f["h"])
+        if face["confidence"] > 0.9 and len(copies) == COPIES:
+            jobs.append((len(jobs), path, face, copies))
+    places = numpy.zeros((len(jobs), VARIANTS + 1), numpy.int64)
+    with multiprocessing.get_context("spawn").Pool(1) as workers, open(target / "contexts.bin", "wb") as file:
         for number, face in enumerate(workers.imap(contexts, jobs, chunksize=32)):
-            array[number] = face
-            if number % 1000 == 0:
-                print(f"{number} of {len(jobs)} faces", flush=True)
-    array.flush()
-    (work / "people.json").write_text(json.dumps([str(path.parent) for _, path, _, _ in jobs]))
+            places[number] = file.tell() + numpy.cumsum([0, *map(len, face)])
+            file.write(b"".join(face))
+    numpy.save(target / "places.npy", places)
+    facts = [{"photo": str(path), "person": person(folder, path)} for _, path, _, _ in jobs]
+    (target / "people.json").write_text(json.dumps(facts))
+    print(f"{folder.name}: {len(jobs)} faces", flush=True)
+
+
+def person(folder, path):
+    """The folder of a photo with the name of its set; None where nobody has told the people apart."""
+    name = path.relative_to(folder).parent
+    return None if name.name == NOBODY else str(folder.name / name)
 
 
 def contexts(job):
-    """A face in its VARIANTS."""
+    """A face in its VARIANTS, each as a JPEG."""
     number, path, face, copies = job
     random = numpy.random.default_rng(number)
     rgb, rect = simple.read(path), simple.box(face)
     out = [simple.cut(image, rect, CROP * CONTEXT, CONTEXT_SIDE) for image in (rgb, *map(simple.read, copies))]
     piece, rect, points = simple.canvas(rgb, rect, numpy.array(face["landmarks"]), 0.6)
-    for draw in (simple.paint, simple.unmasked):
-        out.append(simple.cut(draw(piece, rect, points, random), rect, CROP * CONTEXT, CONTEXT_SIDE))
-    return numpy.array(out)
+    draw = simple.unmasked if random.random() < THINGS else simple.paint
+    out.append(simple.cut(draw(piece, rect, points, random), rect, CROP * CONTEXT, CONTEXT_SIDE))
+    full = [cv2.IMWRITE_JPEG_QUALITY, QUALITY, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
+    return [cv2.imencode(".jpg", image, full)[1].tobytes() for image in out]
+
+
+class Contexts:
+    """All prepared faces below a folder, of one set, or of all but those that are left out by name. `people`: [faces], the number of the
+    person of each; one of whom nothing is known is a person with a single photo. `sets`: [faces], names."""
+
+    def __init__(self, work, leave_out=(), only=None):
+        self.files, self.places, people, sets = [], [], [], []
+        for facts in sorted(work.glob("*/people.json")):
+            name = facts.parent.name
+            if name in leave_out or only not in (None, name):
+                continue
+            places = numpy.load(facts.with_name("places.npy"))
+            self.places.append(numpy.concatenate([numpy.full((len(places), 1), len(self.files)), places], 1))
+            self.files.append(numpy.memmap(facts.with_name("contexts.bin"), numpy.uint8, "r"))
+            people += [f["person"] or f["photo"] for f in json.loads(facts.read_text())]
+            sets += [name] * len(places)
+        if not people:
+            raise SystemExit(f"{work}: expected folders with people.json, as `embedder.py prepare` makes them, found none")
+        self.places = numpy.concatenate(self.places)
+        self.people = numpy.unique(people, return_inverse=True)[1]
+        self.sets = numpy.array(sets)
+
+    def __len__(self):
+        return len(self.people)
+
+    def __getitem__(self, key):
+        """A face, a variant: [CONTEXT_SIDE, CONTEXT_SIDE, 3], uint8, RGB."""
+        face, variant = key
+        number, first, last = self.places[face, [0, 1 + variant, 2 + variant]]
+        # Written as if RGB were BGR, and read so.
+        return cv2.imdecode(self.files[number][first:last], cv2.IMREAD_COLOR)
 
 
 def plain(context):

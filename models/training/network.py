@@ -32,7 +32,7 @@ class Network(torch.nn.Module):
     """The graph in `path`; its weights are parameters, fp32, called as in the file.
 
     Takes and returns what the file does, with the gradient; `forward(x, "name", …)` returns the named tensors of the
-    graph instead of its outputs.
+    graph instead of its outputs, and with `start` x is the tensor of this name instead of the input.
     """
 
     def __init__(self, path):
@@ -61,9 +61,9 @@ class Network(torch.nn.Module):
     def parameter(self, name):
         return self.weights[self.names[name]]
 
-    def forward(self, x, *wanted):
-        values = {self.model.graph.input[0].name: x}
-        for kind, inputs, outputs, options in self.nodes:
+    def forward(self, x, *wanted, start=None):
+        values = {start or self.model.graph.input[0].name: x}
+        for kind, inputs, outputs, options in self.after(start):
             given = [self.value(values, name) for name in inputs]
             result = OPERATORS[kind](options, *given) if kind in OPERATORS else unknown(kind, outputs)
             for name, value in zip(outputs, result if isinstance(result, tuple) else (result,)):
@@ -72,10 +72,38 @@ class Network(torch.nn.Module):
         out = tuple(values[name] for name in wanted)
         return out[0] if len(out) == 1 else out
 
+    def after(self, start):
+        """The nodes that follow from the tensor `start`, through which everything has to go; None: all nodes."""
+        made = [n for n, node in enumerate(self.nodes) if start in node[2]]
+        if start is not None and not made:
+            raise SystemExit(f"the graph has no tensor {start}")
+        return self.nodes[made[0] + 1 :] if made else self.nodes
+
+    def learned_after(self, start):
+        """Names of the weights of these nodes."""
+        return {name for node in self.after(start) for name in node[1] if name in self.names}
+
     def value(self, values, name):
         if name in values:
             return values[name]
         return self.parameter(name) if name in self.names else self.known[name]
+
+    @torch.no_grad()
+    def take(self, path):
+        """Takes the weights of a file of the same graph, in floats or as `quantise.py` writes them."""
+        found = {}
+        arrays = {t.name: numpy_helper.to_array(t) for t in onnx.load(path).graph.initializer}
+        for name, array in arrays.items():
+            base = name.removesuffix("_quantized").removesuffix(".fp16")
+            if name.endswith("_quantized"):
+                scale = arrays.get(f"{name}_scale", arrays.get(f"{base}_scale"))
+                array = array.astype(numpy.float32) * scale.reshape(-1, *[1] * (array.ndim - 1))
+            found[base] = array.astype(numpy.float32)
+        for name, key in self.names.items():
+            if name not in found or found[name].shape != tuple(self.weights[key].shape):
+                shape = tuple(self.weights[key].shape)
+                raise SystemExit(f"{path}: expected the weights {name} {shape}, found {found[name].shape if name in found else 'none'}")
+            self.weights[key].copy_(torch.from_numpy(found[name]))
 
     def save(self, path, half=False, **properties):
         """Writes the graph with the present weights, fp32 or stored as fp16 behind Cast nodes; properties go into the
@@ -132,7 +160,8 @@ OPERATORS = {
     "MaxPool": max_pool,
     "PRelu": lambda o, x, slope: torch.where(x > 0, x, x * slope),
     "ReduceL2": lambda o, x: x.norm(dim=tuple(o["axes"]), keepdim=True),
-    "Relu": lambda o, x: functional.relu(x),
+    # Nothing else reads what a Relu of these graphs reads, nor does the gradient need it.
+    "Relu": lambda o, x: functional.relu(x, inplace=True),
     "Sigmoid": lambda o, x: torch.sigmoid(x),
     "Softmax": lambda o, x: functional.softmax(x, o["axis"]),
     "Split": lambda o, x, sizes: torch.split(x, sizes.tolist(), o["axis"]),

@@ -26,10 +26,10 @@ METHODS = {m.name.lower(): m for m in quantization.CalibrationMethod if m.name !
 
 class Crops(quantization.CalibrationDataReader):
     def __init__(self, work, name):
-        contexts = numpy.load(work / "contexts.npy", mmap_mode="r")
+        contexts = faces.Contexts(work)
         random = numpy.random.default_rng(SEED)
         chosen = random.choice(len(contexts), CALIBRATION, replace=False)
-        crops = [contexts[face, number % 2 * random.integers(1, 8)] for number, face in enumerate(chosen)]
+        crops = [contexts[face, number % 2 * random.integers(1, faces.VARIANTS)] for number, face in enumerate(chosen)]
         self.batches = iter([{name: faces.tensor(faces.vary(faces.seen(crop, random), random)[None])} for crop in crops])
 
     def get_next(self):

@@ -22,13 +22,15 @@ use super::{
 /// Share of strangers that may be named (false positive identification rate).
 pub const DEFAULT_TARGET_FPIR: f64 = 0.01;
 
-/// How far above their mean the highest share f of the strangers starts, in standard deviations of drawn
-/// strangers' best scores among K people: `PEOPLE_GROWTH·ln K + RARITY_GROWTH·ln(1/f)`. Real faces
-/// have more close neighbours than drawn ones. Fitted to the thresholds that 2,000 of the faces behind the
-/// statistics need, bare and masked, with galleries of 1 to 150 people of LFW with 1 to 5
-/// photos, for f from .2 % to 5 % (docs/accuracy.md).
-const PEOPLE_GROWTH: f64 = 0.43;
-const RARITY_GROWTH: f64 = 0.58;
+/// How far above their mean the highest share f of the strangers starts, in standard deviations of drawn strangers' best
+/// scores among K people: `TAIL + TAIL_PEOPLE·ln K + TAIL_RARITY·ln(1/f) + TAIL_BOTH·ln K·ln(1/f)`. Real faces have more
+/// close neighbours than drawn ones. Fitted to what galleries of 1 to 60 people with 1 to 5 photos need, bare and masked,
+/// for f of .1, 1 and 5 %: people and strangers of three collections, none of whom the statistics in use were learned from
+/// (docs/notebook/accuracy.md).
+const TAIL: f64 = 0.77;
+const TAIL_PEOPLE: f64 = 0.33;
+const TAIL_RARITY: f64 = 0.47;
+const TAIL_BOTH: f64 = 0.06;
 
 /// Number of cross-validation folds of people and photos.
 const FOLDS: usize = 5;
@@ -156,6 +158,11 @@ impl Gallery {
         self.thresholds = calibration.thresholds();
         self.calibration = calibration.logistics();
         Ok(calibration)
+    }
+
+    /// The calibration that follows from the statistics of faces alone, before anything of the gallery is measured.
+    pub fn expected(&self, target_fpir: f64) -> Calibration {
+        expected(&self.scorer, target_fpir)
     }
 
     /// Compares the embeddings of some people with everybody: as those of strangers without the people themselves, and as
@@ -351,9 +358,9 @@ fn expected_threshold(
     let count = best.len() as f64;
     let mean = best.iter().sum::<f64>() / count;
     let variance = best.iter().map(|b| (b - mean).powi(2)).sum::<f64>() / count;
-    let people = scorer.people() as f64;
-    let rarest = target_fpir.clamp(1e-6, 0.5);
-    let tail = PEOPLE_GROWTH * people.ln() - RARITY_GROWTH * rarest.ln();
+    let people = (scorer.people() as f64).ln();
+    let rarity = -target_fpir.clamp(1e-6, 0.5).ln();
+    let tail = TAIL + TAIL_PEOPLE * people + (TAIL_RARITY + TAIL_BOTH * people) * rarity;
     let threshold = mean + tail * variance.sqrt();
     Some((1.0 / (1.0 + (-threshold).exp())) as f32)
 }

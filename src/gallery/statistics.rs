@@ -7,7 +7,7 @@
 //! coordinates of [`Statistics::project`] the latter has variance 1 and the former [`between`], all
 //! independent.
 //!
-//! Two means and two covariances over 4,420 people do not reveal anyone's face.
+//! Two means and two covariances over 6,300 people do not reveal anyone's face.
 //!
 //! [`between`]: Statistics::between
 

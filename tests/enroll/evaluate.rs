@@ -35,6 +35,13 @@ fn an_evaluation_counts_the_known_and_the_unknown() {
     assert_eq!(by_mask["without_mask"]["rank1"], 1.0);
     assert_eq!(by_mask["with_mask"]["probes"], 0);
     assert_eq!(figures["confusions"].as_array().unwrap().len(), 0);
+    let photos = figures["photos"].as_array().unwrap();
+    assert_eq!(photos.len(), 3);
+    assert_eq!(photos[0]["first"], photos[0]["person"]);
+    assert!(photos[0]["similarity"].as_f64().unwrap() > 0.5);
+    // A photo without a face, and a stranger: nobody's name stands for either person.
+    assert!(photos[1]["first"].is_null() && photos[1]["similarity"].is_null());
+    assert!(photos[2]["person"].is_null() && photos[2]["first"].is_string());
     let table = run(&args[..4]).fails(2, &["--probes"]);
     assert_eq!(table, "");
 }

@@ -41,12 +41,12 @@ pub fn run(options: &EvaluateOptions) -> Result<ExitCode> {
         None => None,
     };
     warn_of_unenrolled(&probes, &gallery);
-    let figures = trial::figures(&probes, strangers.as_deref(), &gallery, &embedders)?;
+    let answered = trial::figures(&probes, strangers.as_deref(), &gallery, &embedders)?;
     let mut out = Output::stdout();
     if options.json {
-        out.json(&figures)?;
+        out.json(&answered)?;
     } else {
-        say(&mut out, &figures)?;
+        say(&mut out, &answered.figures)?;
     }
     out.finish()?;
     Ok(ExitCode::SUCCESS)

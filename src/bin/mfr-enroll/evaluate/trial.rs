@@ -11,6 +11,7 @@ use serde::Serialize;
 use crate::input::dataset::{Collection, Failed};
 use crate::input::photo::DecodedPhoto;
 use crate::input::source::SourceFile;
+use crate::options::shown;
 use crate::output;
 use crate::people::{self, NamedAnswer};
 use crate::vision::batch::{Embedders, embed_in_order};
@@ -96,6 +97,35 @@ pub struct Confusion {
     pub count: usize,
 }
 
+/// What the gallery said of one photo: for whoever counts in another way, or over other photos.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct PhotoAnswer {
+    pub path: String,
+    /// The person on the photo; `None` for a stranger.
+    pub person: Option<String>,
+    /// The first candidate; `None` where no face was found.
+    pub first: Option<String>,
+    /// Similarity to the first candidate.
+    pub similarity: Option<f32>,
+    /// Whether the similarity was high enough for a name to be given.
+    pub named: bool,
+    pub masked: bool,
+}
+
+impl PhotoAnswer {
+    fn of(source: &SourceFile, person: Option<&str>, answer: Option<&NamedAnswer>) -> Self {
+        let candidate = answer.and_then(|a| a.candidates.first());
+        Self {
+            path: shown(source.path()),
+            person: person.map(str::to_owned),
+            first: candidate.map(|c| c.label.clone()),
+            similarity: candidate.map(|c| c.similarity),
+            named: answer.is_some_and(|a| a.name.is_some()),
+            masked: answer.is_some_and(|a| a.masked),
+        }
+    }
+}
+
 /// Results with the gallery's own thresholds.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct AtThreshold {
@@ -132,6 +162,14 @@ pub struct Figures {
     pub by_mask: BTreeMap<&'static str, PartFigures>,
     /// Wrong first candidates, most frequent first.
     pub confusions: Vec<Confusion>,
+}
+
+/// Results for all probes, and every answer behind them, the probes' first.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Answered {
+    #[serde(flatten)]
+    pub figures: Figures,
+    pub photos: Vec<PhotoAnswer>,
 }
 
 /// A probe: its true name, and the answer if a face was found.
@@ -234,25 +272,31 @@ pub fn figures(
     strangers: Option<&[SourceFile]>,
     gallery: &Gallery,
     embedders: &Embedders,
-) -> Result<Figures> {
+) -> Result<Answered> {
     let sources: Vec<&SourceFile> = probes.items.iter().map(|item| &item.source).collect();
     let tried = recognise(&sources, gallery, embedders, false)?;
     let known = with_names(probes, &tried);
+    let answers = known.iter().zip(&tried);
+    let answers = answers
+        .map(|((person, answer), t)| PhotoAnswer::of(sources[t.source], Some(person), *answer));
+    let mut photos: Vec<PhotoAnswer> = answers.collect();
     let strangers = match strangers {
         Some(sources) => {
             let sources: Vec<&SourceFile> = sources.iter().collect();
-            Some(recognise(&sources, gallery, embedders, false)?)
+            let tried = recognise(&sources, gallery, embedders, false)?;
+            let answers = tried.iter();
+            photos.extend(
+                answers.map(|t| PhotoAnswer::of(sources[t.source], None, t.answer.as_ref())),
+            );
+            Some(tried)
         }
         None => None,
     };
     let answers: Option<Vec<&NamedAnswer>> = strangers
         .as_ref()
         .map(|tried| tried.iter().filter_map(|t| t.answer.as_ref()).collect());
-    Ok(Figures::of(
-        &known,
-        answers.as_deref(),
-        gallery.thresholds(),
-    ))
+    let figures = Figures::of(&known, answers.as_deref(), gallery.thresholds());
+    Ok(Answered { figures, photos })
 }
 
 /// The true name and the answer for every tried photo of a collection.
