@@ -14,6 +14,11 @@ if ! command -v c++ >/dev/null; then
     $root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends g++ >/dev/null
 fi
 
+# With --check nothing is run: the targets are compiled, because they use modules of the program by their paths.
+if [ "${1:-}" = --check ]; then
+    exec "${CARGO:-cargo}" check --locked --manifest-path fuzz/Cargo.toml --bins
+fi
+
 targets=("$@")
 [ ${#targets[@]} -gt 0 ] || targets=(gallery onnx frames meta partial import region photo)
 seconds=${FUZZ_SECONDS:-60}

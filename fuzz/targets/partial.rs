@@ -17,6 +17,7 @@ mod input {
     pub mod error;
     mod jpeg;
     pub mod names;
+    pub mod peers;
     pub mod photo;
     pub mod source;
 }
@@ -65,10 +66,11 @@ use libfuzzer_sys::{fuzz_mutator, fuzz_target, fuzzer_mutate};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use enrol::partial::{Partial, Settings, Stamp};
+use enrol::existing::Outcomes;
+use enrol::partial::{FileStamp, Partial, RunSettings};
 use enrol::{Keep, enrol};
 use input::dataset::{Collection, Item};
-use input::source::Source;
+use input::source::SourceFile;
 use options::{Masks, MinFace, Vision};
 use vision::batch::Embedders;
 
@@ -115,11 +117,12 @@ impl Fixture {
                 .open(&path)
                 .and_then(|file| file.set_modified(then))
                 .expect("a file of our own");
-            let source = Source::of(&path).expect("a photo or a video by its name");
+            let source = SourceFile::of(&path).expect("a photo or a video by its name");
             Item {
                 person,
                 name: name.to_owned(),
                 source,
+                is_enrolled: false,
             }
         });
         let vision: &'static Vision = Box::leak(Box::new(Vision {
@@ -157,8 +160,8 @@ thread_local! {
     static FIXTURE: Fixture = Fixture::new();
 }
 
-fn settings() -> Settings {
-    Settings::from([("masks".to_owned(), "all".to_owned())])
+fn settings() -> RunSettings {
+    RunSettings::from([("masks".to_owned(), "all".to_owned())])
 }
 
 const HASH_DIGITS: usize = 16;
@@ -269,7 +272,7 @@ fn seeds() -> Vec<Vec<u8>> {
                 Partial::open(&fixture.output(), settings(), true).expect("room in memory");
             for (number, seen) in run {
                 let item = &fixture.collection.items[number];
-                let stamp = Stamp::of(item.source.path()).expect("a file of our own");
+                let stamp = FileStamp::of(item.source.path()).expect("a file of our own");
                 partial.add(&item.name, stamp, &seen);
             }
             let file = fs::read(fixture.partial()).expect("a file that was written");
@@ -414,7 +417,8 @@ fuzz_target!(
             if let Ok(mut partial) = Partial::open(&fixture.output(), settings(), false) {
                 let masks = Masks::default();
                 let keep = Keep::default();
-                let enrolled = enrol(&fixture.collection, &fixture.embedders, &masks, keep, Some(&mut partial));
+                let known = Outcomes::default();
+                let enrolled = enrol(&fixture.collection, &fixture.embedders, &masks, keep, Some(&mut partial), known);
                 build(fixture, enrolled.expect("files that cannot be read end no run"));
                 // What is left can be gone on from.
                 drop(partial);

@@ -16,7 +16,7 @@ use std::io::Cursor;
 
 use image::{DynamicImage, ImageBuffer, ImageFormat, Luma, Rgb, Rgba};
 use input::error::MAX_PIXELS;
-use input::photo::Photo;
+use input::photo::DecodedPhoto;
 use libfuzzer_sys::fuzz_target;
 
 /// An Exif segment that says nothing but the orientation.
@@ -72,7 +72,7 @@ fuzz_target!(
         fuzz_targets::begin(seeds);
     },
     |input: &[u8]| {
-        let Ok(photo) = Photo::read(input) else { return };
+        let Ok(photo) = DecodedPhoto::read(input) else { return };
         assert!(photo.width as u64 * photo.height as u64 <= MAX_PIXELS);
         assert_eq!(photo.pixels().len(), photo.width * photo.height * 3);
         assert!(photo.view().is_ok());
