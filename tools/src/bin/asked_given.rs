@@ -62,7 +62,7 @@ fn run(faces: &str, like: &str, numbers: [&String; 3]) -> Result<(), Error> {
     for _ in 0..galleries {
         let entries = faces.draw(people, photos, &mut state);
         let contract = like.contract().ok_or("the gallery has no contract")?;
-        let mut gallery = like.remade(entries, contract.clone())?;
+        let (mut gallery, _) = like.remade(entries, contract.clone())?;
         for asked in ASKED {
             gallery.calibrate(asked)?;
             for (masked, strangers) in [false, true].into_iter().zip(&faces.strangers) {
