@@ -10,7 +10,7 @@ use gstmfr::frame::resize::{Border, Filter, Resize, Resizer};
 use image::ExtendedColorType;
 use image::codecs::jpeg::JpegEncoder;
 
-use super::{Fate, FoundFace, LocatedFace, VIDEO_FRAMES};
+use super::{Fate, FoundFace, LocatedFace};
 use crate::input::dataset::Item;
 use crate::input::photo::DecodedPhoto;
 use crate::input::source::SourceFile;
@@ -289,7 +289,7 @@ pub(super) fn watch<R>(
     path: &Path,
     look: impl FnMut(Duration, &DecodedPhoto) -> Result<R>,
 ) -> Result<(Vec<R>, Option<String>)> {
-    let watched = crate::input::video::watch(path, VIDEO_FRAMES, look)?;
+    let watched = crate::input::video::watch(path, super::VIDEO_FRAMES, look)?;
     let results = watched.frames.into_iter().map(|(_, result)| result);
     let error = watched.error.map(|error| error.to_string());
     Ok((results.collect(), error))

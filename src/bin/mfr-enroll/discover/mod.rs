@@ -23,6 +23,7 @@ use crate::vision::portrait::Portrait;
 use look::look_at;
 
 /// Frames of a video to analyse: two a second for 100 seconds, fewer a second of longer videos.
+#[cfg(feature = "plugin")]
 pub const VIDEO_FRAMES: usize = 200;
 
 /// A face that was found.
