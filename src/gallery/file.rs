@@ -1,5 +1,6 @@
 //! Gallery files: `.npz` that numpy opens with `allow_pickle=False`.
 
+use std::fs::File;
 use std::io::{BufReader, Read, Seek, Write};
 use std::path::Path;
 
@@ -19,27 +20,29 @@ use crate::io::files::{open_regular, write_atomically};
 const MOST_TRAINING: u64 = 20_000_000_000;
 const LEAST_DIM: usize = 64;
 
+/// Opens a gallery file that is not empty.
+fn opened(path: &Path) -> Result<BufReader<File>, GalleryError> {
+    let unreadable = |reason| GalleryError::Read {
+        path: path.to_owned(),
+        reason,
+    };
+    let file = open_regular(path).map_err(unreadable)?;
+    if file.metadata().map_err(unreadable)?.len() == 0 {
+        return Err(GalleryError::format("an empty file".into()).at(path));
+    }
+    Ok(BufReader::new(file))
+}
+
 impl Gallery {
     /// Reads a gallery file, or the `embedd.npz` of the original scripts, for which an SVM is then trained.
     pub fn load(path: &Path) -> Result<Self, GalleryError> {
-        let unreadable = |reason| GalleryError::Read {
-            path: path.to_owned(),
-            reason,
-        };
-        let file = open_regular(path).map_err(unreadable)?;
-        if file.metadata().map_err(unreadable)?.len() == 0 {
-            return Err(GalleryError::format("an empty file".into()).at(path));
-        }
-        Self::read(BufReader::new(file)).map_err(|e| e.at(path))
+        Self::read(opened(path)?).map_err(|e| e.at(path))
     }
 
     /// Reads the contract of a gallery file alone, which tells the network that the file needs; None if it has none.
     pub fn contract_in(path: &Path) -> Result<Option<Contract>, GalleryError> {
-        let file = open_regular(path).map_err(|reason| GalleryError::Read {
-            path: path.to_owned(),
-            reason,
-        })?;
-        let contract = || contract(&mut NpzReader::new(BufReader::new(file))?);
+        let file = opened(path)?;
+        let contract = || contract(&mut NpzReader::new(file)?);
         contract().map_err(|e| e.at(path))
     }
 
