@@ -322,10 +322,16 @@ impl RawArray {
                 text::printable(&header)
             ));
         };
-        let is_by_row = value(header, "fortran_order").is_some_and(|v| v.starts_with("False"));
+        // Exactly as numpy writes it: any other header is left to the parser of ndarray-npy.
+        let lengths: Vec<String> = shape.iter().map(usize::to_string).collect();
+        let plain = format!(
+            "{{'descr':'<f4','fortran_order':False,'shape':({})}}",
+            lengths.join(",")
+        );
+        let found: String = header.chars().filter(|c| *c != ' ' && *c != '\n').collect();
         let mut array = Self {
             name: name.to_owned(),
-            is_plain_f32: descr == "<f4" && is_by_row,
+            is_plain_f32: found.replace(",)", ")").replace(",}", "}") == plain,
             descr,
             shape,
             bytes: Vec::new(),
