@@ -105,18 +105,26 @@ impl Embedder {
         locate::find(MODEL_FILE).ok_or(RuntimeError::ModelMissing { name: MODEL_FILE })
     }
 
-    /// The installed model file with this SHA-256, in hexadecimal: the one that is used if none is specified, or one that an
-    /// update has kept beside it (`facenet-VERSION.onnx`). None if it is not installed.
+    /// The installed model files: the one that is used if none is specified, and those that updates have kept beside it
+    /// (`facenet-VERSION.onnx`).
+    fn installed_models() -> Vec<PathBuf> {
+        let name = MODEL_FILE.split_once('.');
+        name.map_or(Vec::new(), |(stem, extension)| {
+            locate::find_versions(stem, extension)
+        })
+    }
+
+    /// The installed model file with this SHA-256, in hexadecimal. None if it is not installed.
     pub fn installed_model(sha256: &str) -> Option<PathBuf> {
-        let (stem, extension) = MODEL_FILE.split_once('.')?;
-        let mut files = locate::find_versions(stem, extension).into_iter();
-        files.find(|file| nn::sha256_of(file).is_ok_and(|found| found == sha256))
+        let is_it = |file: &PathBuf| nn::sha256_of(file).is_ok_and(|found| found == sha256);
+        Self::installed_models().into_iter().find(is_it)
     }
 
     /// The model file for a gallery with this contract: the installed one that it names, else the one that is used if none is
-    /// specified.
+    /// specified. A single one is not hashed, because loading it does so.
     pub fn model_for(sha256: Option<&str>) -> Result<PathBuf, RuntimeError> {
-        match sha256.and_then(Self::installed_model) {
+        let is_choice = Self::installed_models().len() > 1;
+        match sha256.filter(|_| is_choice).and_then(Self::installed_model) {
             Some(file) => Ok(file),
             None => Self::default_model(),
         }
