@@ -39,11 +39,11 @@ pub fn isa() -> Isa {
 /// Linear scores of K people with D dimensions.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Index {
-    /// D divided by four, rounded up.
-    quads: usize,
+    /// 32-bit words of a person's weights: D divided by four, rounded up.
+    words: usize,
     /// `[D]`, the value of weight 1 in each dimension.
     scales: Vec<f32>,
-    /// Each block: `[quads, BLOCK]` of four weights, `[BLOCK]` the sum that is due to the zero point, `[BLOCK]` constants
+    /// Each block: `[words, BLOCK]` of four weights, `[BLOCK]` the sum that is due to the zero point, `[BLOCK]` constants
     /// as the bits of float32.
     blocks: Vec<i32>,
     /// For each place in the blocks the person; `u32::MAX` where there is none.
@@ -65,7 +65,7 @@ pub struct Query {
 impl Index {
     /// People with these weights `[K, dim]`, constants `[K]` and classes `[K]`, each below [`CLASSES`].
     pub fn new(weights: &[f32], dim: usize, constants: &[f32], classes: &[u8]) -> Self {
-        let quads = dim.div_ceil(4);
+        let words = dim.div_ceil(4);
         let mut scales = vec![f32::MIN_POSITIVE; dim];
         for row in weights.chunks_exact(dim) {
             for (scale, weight) in scales.iter_mut().zip(row) {
@@ -77,7 +77,7 @@ impl Index {
             order[usize::from(classes[person]).min(CLASSES - 1)].push(person as u32);
         }
         let mut index = Self {
-            quads,
+            words,
             scales,
             blocks: Vec::new(),
             people: Vec::new(),
@@ -103,7 +103,7 @@ impl Index {
 
     /// Number of words of a block.
     fn stride(&self) -> usize {
-        (self.quads + 2) * BLOCK
+        (self.words + 2) * BLOCK
     }
 
     fn push(&mut self, weights: &[f32], constants: &[f32], people: &[u32], class: u8) {
@@ -119,21 +119,21 @@ impl Index {
                     let mut sum = 0;
                     let dim = self.scales.len();
                     let row = &weights[person as usize * dim..][..dim];
-                    for quad in 0..self.quads {
+                    for word in 0..self.words {
                         let bytes = [0, 1, 2, 3].map(|i| {
-                            let dim = 4 * quad + i;
+                            let dim = 4 * word + i;
                             let Some(weight) = row.get(dim) else { return 0 };
                             let weight = (weight / self.scales[dim]).round_ties_even() as i8;
                             sum -= ZERO * i32::from(weight);
                             weight as u8
                         });
-                        block[quad * BLOCK + lane] = i32::from_le_bytes(bytes);
+                        block[word * BLOCK + lane] = i32::from_le_bytes(bytes);
                     }
                     (sum, constants[person as usize])
                 }
             };
-            block[self.quads * BLOCK + lane] = if is_signed { 0 } else { sum };
-            block[(self.quads + 1) * BLOCK + lane] = constant.to_bits() as i32;
+            block[self.words * BLOCK + lane] = if is_signed { 0 } else { sum };
+            block[(self.words + 1) * BLOCK + lane] = constant.to_bits() as i32;
         }
         self.people
             .extend((0..BLOCK).map(|lane| people.get(lane).copied().unwrap_or(u32::MAX)));
@@ -146,7 +146,7 @@ impl Index {
         let scaled: Vec<f32> = face.iter().zip(&self.scales).map(|(x, s)| x * s).collect();
         let largest = scaled.iter().fold(0.0f32, |most, x| most.max(x.abs()));
         let scale = (largest / LARGEST).max(f32::MIN_POSITIVE);
-        let mut bytes = vec![ZERO as u8; 4 * self.quads];
+        let mut bytes = vec![ZERO as u8; 4 * self.words];
         for (byte, x) in bytes.iter_mut().zip(&scaled) {
             *byte = (x / scale).round_ties_even().clamp(-LARGEST, LARGEST) as i8 as u8 ^ 0x80;
         }
@@ -263,7 +263,7 @@ fn scan<L: Level, const V: usize, const B: usize>(simd: L::Simd, scan: Scan) {
         query,
         best,
     } = scan;
-    let (quads, stride) = (index.quads, index.stride());
+    let (count, stride) = (index.words, index.stride());
     let scale = simd.splat_f32s(query.scale);
     let mut scores = [[0.0f32; BLOCK]; B];
     for first in blocks.step_by(B) {
@@ -271,12 +271,12 @@ fn scan<L: Level, const V: usize, const B: usize>(simd: L::Simd, scan: Scan) {
             std::array::from_fn(|b| &index.blocks[(first + b) * stride..][..stride]);
         let words = data.map(|data| L::Simd::as_simd_i32s(data).0);
         let mut sums: [[_; V]; B] =
-            std::array::from_fn(|b| std::array::from_fn(|v| words[b][quads * V + v]));
-        for (quad, &activation) in query.activations.iter().enumerate() {
+            std::array::from_fn(|b| std::array::from_fn(|v| words[b][count * V + v]));
+        for (word, &activation) in query.activations.iter().enumerate() {
             let activation = L::Wide::broadcast(simd, activation);
             for b in 0..B {
                 for v in 0..V {
-                    let weights = words[b][quad * V + v];
+                    let weights = words[b][word * V + v];
                     sums[b][v] = L::Wide::dot(simd, sums[b][v], activation, weights);
                 }
             }
@@ -288,7 +288,7 @@ fn scan<L: Level, const V: usize, const B: usize>(simd: L::Simd, scan: Scan) {
             let offset = simd.splat_f32s(offset);
             let out = L::Simd::as_mut_simd_f32s(&mut scores[b]).0;
             for v in 0..V {
-                let constant = simd.add_f32s(constants[(quads + 1) * V + v], offset);
+                let constant = simd.add_f32s(constants[(count + 1) * V + v], offset);
                 out[v] = simd.mul_add_e_f32s(simd.i32_to_f32(sums[b][v]), scale, constant);
             }
         }

@@ -17,7 +17,7 @@ use crate::gallery::{Kind, Statistics, strangers};
 use crate::nn::Isa;
 use crate::nn::simd::{Kernel, Level};
 
-/// How the two terms are weighed, for bare and for masked faces. Among thousands of people the evidence is worth less than in
+/// How the two terms are weighed, for bare and for masked faces. Among thousands of people the evidence weighs less than in
 /// small galleries. Part of what an SVM gives is that somebody must be more similar than everybody else: here, for bare faces, the
 /// mean of those who come next is subtracted. docs/galleries.md states the measurement.
 struct LargeWeights {

@@ -28,7 +28,7 @@ const ALIKE: f32 = 0.97;
 /// Shorter side of a face in pixels beyond which more pixels are no advantage: FaceNet's input is 160 pixels wide.
 const LARGE: f32 = 160.0;
 
-/// Worth of a face with a mask relative to a bare one, of which enrolment makes masked copies.
+/// Suitability of a face with a mask relative to a bare one, of which enrolment makes masked copies.
 const MASKED: f32 = 0.7;
 
 /// Sides of a crop relative to the longer side of the face, the first of which in which no other face is as prominent. The
@@ -74,13 +74,15 @@ pub fn best(faces: &[LocatedFace], fates: &[Fate], items: &[Item]) -> Vec<Vec<us
     let people = people.into_values();
     people
         .map(|mut members| {
-            members.sort_by(|&a, &b| worth(&faces[b].face).total_cmp(&worth(&faces[a].face)));
+            members.sort_by(|&a, &b| {
+                suitability(&faces[b].face).total_cmp(&suitability(&faces[a].face))
+            });
             choose(faces, &members, items)
         })
         .collect()
 }
 
-fn worth(face: &FoundFace) -> f32 {
+fn suitability(face: &FoundFace) -> f32 {
     let turned = face.portrait.measures.map_or(90.0, |measures| measures.yaw);
     let size = face.rect[2].min(face.rect[3]).min(LARGE);
     let mask = if face.is_masked { MASKED } else { 1.0 };
