@@ -377,6 +377,27 @@ mod tests {
         arr1(&[cos, sin])
     }
 
+    fn embeddings(photos: &[(usize, usize, f32)]) -> Vec<Array1<f32>> {
+        photos.iter().map(|&(_, _, angle)| at(angle)).collect()
+    }
+
+    /// Photos given as person, file and direction, with these embeddings.
+    fn samples<'a>(
+        photos: &[(usize, usize, f32)],
+        embeddings: &'a [Array1<f32>],
+        kind: Kind,
+    ) -> Vec<FaceSample<'a>> {
+        let photos = photos.iter().zip(embeddings);
+        let sample =
+            |(&(person, file, _), embedding): (&(usize, usize, f32), &'a Array1<f32>)| FaceSample {
+                person,
+                file,
+                kind,
+                embedding: embedding.view(),
+            };
+        photos.map(sample).collect()
+    }
+
     /// The verdicts about photos given as person, file and direction.
     fn verdicts(photos: &[(usize, usize, f32)]) -> Vec<Verdict> {
         let likeness = agreement(photos, Kind::Photo).likeness;
@@ -384,17 +405,8 @@ mod tests {
     }
 
     fn agreement(photos: &[(usize, usize, f32)], kind: Kind) -> Agreement {
-        let embeddings: Vec<_> = photos.iter().map(|&(_, _, angle)| at(angle)).collect();
-        let samples: Vec<_> = photos
-            .iter()
-            .zip(&embeddings)
-            .map(|(&(person, file, _), embedding)| FaceSample {
-                person,
-                file,
-                kind,
-                embedding: embedding.view(),
-            })
-            .collect();
+        let embeddings = embeddings(photos);
+        let samples = samples(photos, &embeddings, kind);
         compare(&samples)
     }
 
@@ -414,17 +426,8 @@ mod tests {
             (2, 7, 200.0),
             (2, 8, 205.0),
         ];
-        let embeddings: Vec<_> = photos.iter().map(|&(_, _, angle)| at(angle)).collect();
-        let samples: Vec<_> = photos
-            .iter()
-            .zip(&embeddings)
-            .map(|(&(person, file, _), embedding)| FaceSample {
-                person,
-                file,
-                kind: Kind::Photo,
-                embedding: embedding.view(),
-            })
-            .collect();
+        let embeddings = embeddings(&photos);
+        let samples = samples(&photos, &embeddings, Kind::Photo);
         let others = |changed: &[usize]| -> Vec<Option<usize>> {
             let compared = compare_changed(&samples, |person| changed.contains(&person));
             let likeness = compared.likeness.iter();
