@@ -13,7 +13,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use gstmfr::gallery::{
-    Contract, Entry, FORMAT, Gallery, Kind, MOST_SVM_PEOPLE, Statistics, SyntheticFaces,
+    Contract, Entry, Gallery, Kind, MOST_SVM_PEOPLE, Statistics, SyntheticFaces,
 };
 use ndarray::Array2;
 use sha2::{Digest, Sha256};
@@ -37,18 +37,7 @@ fn main() {
     let statistics = Statistics::built_in(&sha256).expect("they are sound");
     let statistics = statistics.expect("they are of this network");
     let faces = SyntheticFaces::of(statistics).expect("they can be inverted");
-    let contract = Contract {
-        format: FORMAT.to_owned(),
-        model_sha256: sha256,
-        embedding_dim: faces.draw(0, 1, 0, false).ncols(),
-        preprocessing: String::new(),
-        detector: String::new(),
-        created: String::new(),
-        tool_version: String::new(),
-        changed: None,
-        enrolment: None,
-        expires: Default::default(),
-    };
+    let contract = Contract::new(&sha256, faces.draw(0, 1, 0, false).ncols());
     println!("{people} people, {embeddings} embeddings each, SVM up to {MOST_SVM_PEOPLE} people");
     let entries = enrolled(&faces, people, embeddings);
     let start = Since::now();

@@ -21,7 +21,7 @@ use gstmfr::draw::{Annotation, IdentityState, Painter, Style};
 use gstmfr::embed::Embedder;
 use gstmfr::frame::geometry::Rect;
 use gstmfr::frame::image::{ImageViewMut, PixelFormat, PlaneMut};
-use gstmfr::gallery::{Contract, Entry, FORMAT, Gallery, Kind};
+use gstmfr::gallery::{Contract, Entry, Gallery, Kind};
 use gstmfr::nn::SessionOptions;
 use image::imageops::{self, FilterType};
 use ndarray::Array1;
@@ -289,18 +289,7 @@ fn gallery(dim: usize) -> Result<Gallery, Error> {
             });
         }
     }
-    let contract = Contract {
-        format: FORMAT.to_owned(),
-        model_sha256: String::new(),
-        embedding_dim: dim,
-        preprocessing: String::new(),
-        detector: String::new(),
-        created: String::new(),
-        tool_version: String::new(),
-        changed: None,
-        enrolment: None,
-        expires: Default::default(),
-    };
+    let contract = Contract::new("", dim);
     Ok(Gallery::train(entries, contract)?)
 }
 

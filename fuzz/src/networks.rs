@@ -3,8 +3,8 @@
 
 use std::path::Path;
 
-use gstmfr::embed::{Embedder, INPUT_SIZE, PREPROCESSING};
-use gstmfr::gallery::{Contract, Entry, FORMAT, Gallery, Kind};
+use gstmfr::embed::{Embedder, INPUT_SIZE};
+use gstmfr::gallery::{Contract, Entry, Gallery, Kind};
 use gstmfr::nn::SessionOptions;
 use ndarray::Array1;
 
@@ -53,18 +53,7 @@ pub fn options() -> SessionOptions {
 
 /// A contract of galleries that were made with a network of `dim` numbers.
 pub fn contract(model_sha256: &str, dim: usize) -> Contract {
-    Contract {
-        format: FORMAT.into(),
-        model_sha256: model_sha256.into(),
-        embedding_dim: dim,
-        preprocessing: PREPROCESSING.into(),
-        detector: "mtcnn".into(),
-        created: "2026-01-01T00:00:00Z".into(),
-        tool_version: "fuzz".into(),
-        changed: None,
-        enrolment: None,
-        expires: Default::default(),
-    }
+    Contract::new(model_sha256, dim)
 }
 
 /// Leaves [`facenet`] as `facenet.onnx` in a folder, and beside it a `gallery.npz` of two people.

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::DEFAULT_TARGET_FPIR;
-use crate::detect::{DEFAULT_SCALE_FACTOR, DEFAULT_THRESHOLDS};
+use super::{DEFAULT_TARGET_FPIR, FORMAT};
+use crate::detect::{self, DEFAULT_SCALE_FACTOR, DEFAULT_THRESHOLDS};
+use crate::embed::PREPROCESSING;
 use crate::paint::MaskType;
 
 /// Default number of masked copies of an enrolled photo: more of them hardly improve recognition, and each takes the time of
@@ -36,6 +37,25 @@ pub struct Contract {
     /// By name the last day, `YYYY-MM-DD` in UTC, on which a person is named; nobody else expires.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub expires: BTreeMap<String, String>,
+}
+
+impl Contract {
+    /// Of embeddings of this network, from crops as this version makes them. Who makes a gallery adds when, by what program and
+    /// with which options.
+    pub fn new(model_sha256: &str, embedding_dim: usize) -> Self {
+        Self {
+            format: FORMAT.to_owned(),
+            model_sha256: model_sha256.to_owned(),
+            embedding_dim,
+            preprocessing: PREPROCESSING.to_owned(),
+            detector: detect::NAME.to_owned(),
+            created: String::new(),
+            tool_version: String::new(),
+            changed: None,
+            enrolment: None,
+            expires: BTreeMap::new(),
+        }
+    }
 }
 
 /// The options with which people are enrolled in a gallery, which are repeated when it is changed.

@@ -18,18 +18,7 @@ fn statistics() -> &'static Statistics {
 }
 
 fn contract() -> Contract {
-    Contract {
-        format: FORMAT.into(),
-        model_sha256: model_sha256(),
-        embedding_dim: statistics().dim(),
-        preprocessing: crate::embed::PREPROCESSING.into(),
-        detector: "mtcnn".into(),
-        created: "2026-01-02T03:04:05Z".into(),
-        tool_version: "0.1.0".into(),
-        changed: None,
-        enrolment: None,
-        expires: Default::default(),
-    }
+    Contract::new(&model_sha256(), statistics().dim())
 }
 
 /// One photo of each of these people; of every tenth two more, and masked copies of every fifth.

@@ -5,18 +5,7 @@ use ndarray::{Array1, Array2, arr1, arr2};
 use super::*;
 
 fn contract(dim: usize) -> Contract {
-    Contract {
-        format: FORMAT.into(),
-        model_sha256: "ab".repeat(32),
-        embedding_dim: dim,
-        preprocessing: crate::embed::PREPROCESSING.into(),
-        detector: "mtcnn".into(),
-        created: "2026-01-02T03:04:05Z".into(),
-        tool_version: "0.1.0".into(),
-        changed: None,
-        enrolment: None,
-        expires: Default::default(),
-    }
+    Contract::new(&"ab".repeat(32), dim)
 }
 
 fn entry(name: &str, embedding: [f32; 4]) -> Entry {

@@ -15,7 +15,7 @@ pub use skip::skip;
 use gstmfr::detect::Detector;
 use gstmfr::frame::geometry::Point;
 use gstmfr::frame::image::ImageView;
-use gstmfr::gallery::{Contract, Entry, FORMAT, Gallery, Kind};
+use gstmfr::gallery::{Contract, Entry, Gallery, Kind};
 use gstmfr::nn::SessionOptions;
 use gstmfr::pipeline::Pipeline;
 
@@ -96,18 +96,7 @@ pub fn gallery() -> &'static Path {
                 embedding: found.embeddings.row(0).to_owned(),
             }
         });
-        let contract = Contract {
-            format: FORMAT.into(),
-            model_sha256: pipeline.embedder.model_sha256().into(),
-            embedding_dim: pipeline.embedder.dim(),
-            preprocessing: gstmfr::embed::PREPROCESSING.into(),
-            detector: "mtcnn".into(),
-            created: "2026-01-01T00:00:00Z".into(),
-            tool_version: "test".into(),
-            changed: None,
-            enrolment: None,
-            expires: Default::default(),
-        };
+        let contract = Contract::new(pipeline.embedder.model_sha256(), pipeline.embedder.dim());
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("gallery.npz");
         Gallery::train(entries.into(), contract)

@@ -11,9 +11,8 @@ use std::time::Duration;
 
 use gst::prelude::*;
 use gstmfr::detect::Params;
-use gstmfr::embed::PREPROCESSING;
 use gstmfr::frame::image::ImageView;
-use gstmfr::gallery::{Contract, Entry, FORMAT, Gallery, Kind};
+use gstmfr::gallery::{Contract, Entry, Gallery, Kind};
 use gstmfr::nn::SessionOptions;
 use gstmfr::pipeline::Pipeline;
 use serde_json::Value;
@@ -126,18 +125,7 @@ fn enrol(person: &str, photos: &[&str], gallery: &Path) {
             embedding: found.embeddings.row(0).to_owned(),
         });
     }
-    let contract = Contract {
-        format: FORMAT.into(),
-        model_sha256: pipeline.embedder.model_sha256().into(),
-        embedding_dim: pipeline.embedder.dim(),
-        preprocessing: PREPROCESSING.into(),
-        detector: "mtcnn".into(),
-        created: "2026-01-01T00:00:00Z".into(),
-        tool_version: "test".into(),
-        changed: None,
-        enrolment: None,
-        expires: Default::default(),
-    };
+    let contract = Contract::new(pipeline.embedder.model_sha256(), pipeline.embedder.dim());
     Gallery::train(entries, contract)
         .unwrap()
         .save(gallery)

@@ -1,12 +1,10 @@
 //! Answers of the gallery by name, and the contract of a new one.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use gstmfr::detect;
-use gstmfr::embed::{Embedded, PREPROCESSING};
-use gstmfr::gallery::{Contract, Enrolment, FORMAT, Gallery, GalleryError, Identification};
+use gstmfr::embed::Embedded;
+use gstmfr::gallery::{Contract, Enrolment, Gallery, GalleryError, Identification};
 use humantime::format_rfc3339_seconds;
 use serde::Serialize;
 
@@ -130,16 +128,10 @@ pub fn made_now() -> String {
 /// The contract of embeddings made by this run.
 pub fn contract(embedders: &Embedders, enrolment: Enrolment) -> Contract {
     Contract {
-        format: FORMAT.to_owned(),
-        model_sha256: embedders.model_sha256().to_owned(),
-        embedding_dim: embedders.dim(),
-        preprocessing: PREPROCESSING.to_owned(),
-        detector: detect::NAME.to_owned(),
         created: now_text(),
         tool_version: TOOL.to_owned(),
-        changed: None,
         enrolment: Some(enrolment),
-        expires: BTreeMap::new(),
+        ..Contract::new(embedders.model_sha256(), embedders.dim())
     }
 }
 

@@ -228,23 +228,12 @@ fn shared(path: &Path, model: &Model, stamp: Option<Stamp>, anew: bool) -> Loade
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gallery::{Contract, Entry, FORMAT, Kind};
+    use crate::gallery::{Contract, Entry, Kind};
 
     const SHA256: &str = "abababababababababababababababababababababababababababababababab";
 
     fn write(path: &Path, name: &str) {
-        let contract = Contract {
-            format: FORMAT.into(),
-            model_sha256: SHA256.into(),
-            embedding_dim: 2,
-            preprocessing: crate::embed::PREPROCESSING.into(),
-            detector: crate::detect::NAME.into(),
-            created: "2026-01-02T03:04:05Z".into(),
-            tool_version: "0.1.0".into(),
-            changed: None,
-            enrolment: None,
-            expires: Default::default(),
-        };
+        let contract = Contract::new(SHA256, 2);
         let entry = |name: &str, embedding: [f32; 2]| Entry {
             name: name.into(),
             source: format!("{name}.jpg"),

@@ -1,6 +1,6 @@
 use super::*;
 use crate::frame::geometry::Point;
-use crate::gallery::{Contract, Entry, FORMAT, Kind};
+use crate::gallery::{Contract, Entry, Kind};
 
 const HERE: Rect = Rect::new(0.0, 0.0, 100.0, 100.0);
 const THERE: Rect = Rect::new(500.0, 0.0, 100.0, 100.0);
@@ -16,18 +16,7 @@ fn gallery() -> Gallery {
         source: format!("{name}.jpg"),
         kind: Kind::Photo,
     };
-    let contract = Contract {
-        format: FORMAT.into(),
-        model_sha256: "ab".repeat(32),
-        embedding_dim: 4,
-        preprocessing: crate::embed::PREPROCESSING.into(),
-        detector: "mtcnn".into(),
-        created: "2026-01-02T03:04:05Z".into(),
-        tool_version: "0.1.0".into(),
-        changed: None,
-        enrolment: None,
-        expires: Default::default(),
-    };
+    let contract = Contract::new(&"ab".repeat(32), 4);
     let entries = [("Ana", ANA), ("Bo", BO)].map(entry).into();
     Gallery::train(entries, contract).unwrap()
 }

@@ -382,19 +382,11 @@ mod tests {
     #[test]
     fn of_several_last_days_the_earliest_one_holds() {
         let contract = |days: &[(&str, &str)]| Contract {
-            format: String::new(),
-            model_sha256: String::new(),
-            embedding_dim: 0,
-            preprocessing: String::new(),
-            detector: String::new(),
-            created: String::new(),
-            tool_version: String::new(),
-            changed: None,
-            enrolment: None,
             expires: days
                 .iter()
                 .map(|&(name, day)| (name.to_owned(), day.to_owned()))
                 .collect(),
+            ..Contract::new("", 0)
         };
         let both = [
             contract(&[("Ana", "2030-01-31"), ("Bo", "2031-01-01")]),

@@ -103,18 +103,7 @@ mod tests {
             kind,
             embedding: arr1(&embedding),
         };
-        let contract = Contract {
-            format: gstmfr::gallery::FORMAT.into(),
-            model_sha256: "ab".repeat(32),
-            embedding_dim: 2,
-            preprocessing: gstmfr::embed::PREPROCESSING.into(),
-            detector: "mtcnn".into(),
-            created: "2026-01-02T03:04:05Z".into(),
-            tool_version: "test".into(),
-            changed: None,
-            enrolment: None,
-            expires: Default::default(),
-        };
+        let contract = Contract::new(&"ab".repeat(32), 2);
         let entries = vec![
             entry("b", "b/1.jpg", Kind::Photo, [1.0, 0.0]),
             entry("b", "b/1.jpg#mask:n95", Kind::SyntheticMask, [0.9, 0.1]),

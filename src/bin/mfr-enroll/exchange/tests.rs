@@ -1,21 +1,8 @@
 use super::*;
-use gstmfr::embed::PREPROCESSING;
-use gstmfr::gallery::FORMAT;
 use ndarray::arr1;
 
 fn contract(dim: usize) -> Contract {
-    Contract {
-        format: FORMAT.into(),
-        model_sha256: "ab".repeat(32),
-        embedding_dim: dim,
-        preprocessing: PREPROCESSING.into(),
-        detector: "mtcnn".into(),
-        created: "2026-01-02T03:04:05Z".into(),
-        tool_version: "test".into(),
-        changed: None,
-        enrolment: None,
-        expires: Default::default(),
-    }
+    Contract::new(&"ab".repeat(32), dim)
 }
 
 /// Two people, with names and numbers that are hard to write.
